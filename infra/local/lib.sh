@@ -1,0 +1,200 @@
+# What the scripts of the local world share: where things are, and how processes are started, recognised, awaited and ended.
+# Sourced, never run. A process is known by its pid AND the time it started, so that a pid used again by another program is never taken for ours.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+LOCAL=$ROOT/infra/local
+RUN=$ROOT/.run
+DATA=$RUN/data LOGS=$RUN/log PIDS=$RUN/pid
+
+SERVERS=(postgres kafka registry)
+STAND_INS=(payment-provider carrier mail)
+SERVICES=(user order inventory payment shipping notification)
+
+# Everything listens on this machine only, with one password for all: a world for development, not for secrets.
+# shellcheck disable=SC2034
+PASSWORD=quadrille
+
+# ---- What people see ----
+
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+  printf '%s%s%s\n' "$RED$BOLD" "$1" "$PLAIN" >&2
+  shift
+  [ $# = 0 ] || printf '  %s\n' "$@" >&2
+  exit 1
+}
+now_ms() { local us=${EPOCHREALTIME//[!0-9]/}; echo $((us / 1000)); }
+seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d s' $((ms / 1000)) $((ms % 1000 / 100)); }
+
+# ---- Ports: the environment's word, else what the running world was started with, else the contract's ----
+
+PORTS=(KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 REGISTRY_PORT=8081 POSTGRES_PORT=5433
+  PAYMENT_PORT=8071 CARRIER_PORT=8072 SMTP_PORT=1025 MAIL_PORT=8025 SERVICES_PORT=9100)
+
+read_ports() {
+  local entry name remembered
+  for entry in "${PORTS[@]}"; do
+    name=${entry%=*}
+    local variable=QUADRILLE_$name
+    remembered=
+    [ -f "$RUN/ports" ] && remembered=$(sed -n "s/^$variable=//p" "$RUN/ports")
+    printf -v "$name" %s "${!variable:-${remembered:-${entry#*=}}}"
+    [[ ${!name} =~ ^[0-9]+$ ]] && ((${!name} > 0 && ${!name} < 65536)) || fail "$variable is \"${!name}\", which is not a port number."
+  done
+}
+read_ports
+
+remember_ports() {
+  local entry
+  for entry in "${PORTS[@]}"; do printf 'QUADRILLE_%s=%s\n' "${entry%=*}" "$(port "${entry%=*}")"; done >"$RUN/ports.new"
+  mv "$RUN/ports.new" "$RUN/ports"
+}
+port() { echo "${!1}"; }
+
+# ---- One command at a time ----
+
+# Held until the script ends. On a folder, so that no lock file is left behind; children do not inherit it (see `start`).
+lock() {
+  exec {LOCK}<"$LOCAL"
+  flock -n "$LOCK" && return
+  say "Another make is at work on this checkout's processes: waiting for it."
+  flock -w 600 "$LOCK" || fail "It still is after 10 minutes: nothing was done."
+}
+
+# ---- Processes ----
+
+# When a process started: clock ticks since boot, with the boot's id, as the kernel tells it. Fails for one that is gone or a zombie.
+started_at() {
+  local stat rest
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+  rest=${stat##*) } # the name in parentheses may contain anything
+  # shellcheck disable=SC2086
+  set -- $rest
+  [ "$1" != Z ] && [ "$1" != X ] && echo "${20} $(</proc/sys/kernel/random/boot_id)"
+}
+
+# The pid of one of our processes, if it is alive and is still the one that we started.
+pid_of() {
+  local pid
+  { read -r pid <"$PIDS/$1.pid"; } 2>/dev/null || return 1
+  [[ $pid =~ ^[0-9]+$ ]] && [ "$(started_at "$pid")" = "$(cat "$PIDS/$1.started" 2>/dev/null)" ] && echo "$pid"
+}
+
+# start NAME COMMAND...: a process of its own session, with nothing of ours open but its log.
+start() {
+  local name=$1 pid
+  shift
+  [ ! -s "$LOGS/$name.log" ] || mv "$LOGS/$name.log" "$LOGS/$name.previous.log"
+  (
+    for fd in /proc/"$BASHPID"/fd/*; do
+      fd=${fd##*/}
+      ((fd <= 2)) || eval "exec $fd>&-"
+    done
+    exec setsid "$@" </dev/null >"$LOGS/$name.log" 2>&1
+  ) &
+  pid=$!
+  started_at "$pid" >"$PIDS/$name.started" || true # gone already: `await` says so, with its log
+  echo "$pid" >"$PIDS/$name.pid"
+}
+
+forget() { rm -f "$PIDS/$1.pid" "$PIDS/$1.started" "$PIDS/$1.settings"; }
+
+# settings NAME TEXT...: remembers what a process was started with. changed NAME TEXT...: whether that is another thing now.
+settings() { local name=$1 && shift && printf '%s\n' "$@" >"$PIDS/$name.settings"; }
+changed() { local name=$1 && shift && [ "$(printf '%s\n' "$@")" != "$(cat "$PIDS/$name.settings" 2>/dev/null)" ]; }
+
+# strays PROGRAM ARGUMENT: pids of processes that are ours by this argument though no pid file tells of them.
+strays() {
+  local file pid
+  while read -r file; do
+    pid=${file#/proc/} pid=${pid%%/*}
+    [[ $(tr '\0' '\n' 2>/dev/null <"$file" | head -n 1) == *"$1" ]] && started_at "$pid" >/dev/null && echo "$pid"
+  done < <(grep -lzxsF -e "$2" /proc/[0-9]*/cmdline)
+  return 0
+}
+
+# adopt NAME PROGRAM ARGUMENT: notes the pid of such a stray, so that it can be stopped like any other.
+adopt() {
+  local pid
+  pid=$(strays "$2" "$3" | head -n 1)
+  [ -n "$pid" ] || return 1
+  started_at "$pid" >"$PIDS/$1.started" && echo "$pid" >"$PIDS/$1.pid"
+}
+
+# ask_to_end NAME [SIGNAL], then await_end NAME SECONDS: kills only what did not end by itself, and says so.
+ask_to_end() {
+  local pid
+  if pid=$(pid_of "$1"); then kill -s "${2:-TERM}" "$pid" || true; else forget "$1"; fi
+}
+await_end() {
+  local name=$1 pid deadline=$(($(now_ms) + $2 * 1000))
+  while pid=$(pid_of "$name"); do
+    if (($(now_ms) > deadline)); then
+      say "$name (pid $pid) did not end within $2 s: killed. Its log: $LOGS/$name.log"
+      kill -KILL "$pid" || true
+      deadline=$(($(now_ms) + 5000))
+    fi
+    sleep 0.05
+  done
+  forget "$name"
+}
+
+# await NAME SECONDS COMMAND...: until the command succeeds. A process that dies or takes too long is a failure that shows its log.
+await() {
+  local name=$1 seconds=$2 deadline=$(($(now_ms) + $2 * 1000))
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if ! pid_of "$name" >/dev/null; then
+      show_log "$name"
+      fail "$name ended while it was starting; the end of its log is above."
+    fi
+    if (($(now_ms) > deadline)); then
+      show_log "$name"
+      fail "$name runs but did not answer within $seconds s; the end of its log is above."
+    fi
+    sleep 0.1
+  done
+}
+show_log() {
+  say "--- the last lines of $LOGS/$1.log"
+  tail -n 30 "$LOGS/$1.log" >&2 || true
+  say "---"
+}
+
+http_ok() { curl -fs -m 2 -o /dev/null "$1"; }
+
+# ---- Who holds a port ----
+
+# The inode and owner's uid of each socket that listens on a port of this machine, from the kernel's own table.
+listeners() {
+  local hex
+  printf -v hex %04X "$1"
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print $10, $8 }'
+}
+
+# What listens on a port, in words; fails if nothing does.
+holder_of() {
+  local inode uid descriptor pid found=
+  while read -r inode uid; do
+    found="a program of the user $(id -nu "$uid" 2>/dev/null || echo "$uid")"
+    descriptor=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" -print -quit 2>/dev/null) || true # other users' folders are closed to us
+    [ -n "$descriptor" ] || continue
+    pid=${descriptor#/proc/} pid=${pid%%/*}
+    found="pid $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-150)"
+    break
+  done < <(listeners "$1")
+  [ -n "$found" ] && echo "$found"
+}
+
+# claim_port NUMBER VARIABLE WHAT: notes a port that is taken; refuse_taken_ports then names them all at once.
+TAKEN=()
+claim_port() {
+  local holder
+  if holder=$(holder_of "$1"); then TAKEN+=("$1 for $3 ($2=...): held by $holder"); fi
+}
+refuse_taken_ports() {
+  [ ${#TAKEN[@]} = 0 ] || fail "Ports that are needed are taken:" "${TAKEN[@]}" "End what holds them, or choose other ports by the variables in parentheses: $1"
+}

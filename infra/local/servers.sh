@@ -1,0 +1,175 @@
+# The three servers, each with the same functions: describe_, claim_ports_of_, end_stray_, start_, await_, prepare, stop_. Sourced.
+# shellcheck shell=bash
+# shellcheck source=dists.sh
+. "$LOCAL/dists.sh"
+
+ANSWER_SECONDS=180 # for a server to answer: seconds on an idle machine, but this one may be compiling
+STOP_SECONDS=60
+
+find_java() {
+  local home version
+  JAVA=${JAVA_HOME:+$JAVA_HOME/bin/java}
+  JAVA=${JAVA:-$(command -v java)} || fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."
+  home=$(dirname "$(dirname "$(readlink -f "$JAVA")")")
+  version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release" 2>/dev/null) ||
+    version=$("$JAVA" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  ((${version:-0} >= 17)) || fail "$JAVA is Java ${version:-of an unknown version}; Kafka and the registry need 17 or later." "\`make prerequisites\` installs one; JAVA_HOME chooses among several."
+}
+
+# ---- PostgreSQL ----
+
+# It refuses to run as root. There it runs as `postgres`, in a folder that this user gets to.
+find_postgres_user() {
+  AS_POSTGRES=()
+  POSTGRES_DATA=$DATA/postgres
+  [ "$(id -u)" = 0 ] || return 0
+  if ! id -u postgres >/dev/null 2>&1; then
+    say "PostgreSQL does not run as root: making the system user postgres for it."
+    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin postgres
+  fi
+  AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+  if ! reachable_by_postgres "$DATA"; then
+    POSTGRES_DATA=/var/lib/quadrille/$(basename "$ROOT")-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
+  fi
+}
+
+# Whether the database's user gets to a folder, or to the nearest parent of it that exists.
+reachable_by_postgres() {
+  local folder=$1
+  until [ -e "$folder" ]; do folder=$(dirname "$folder"); done
+  "${AS_POSTGRES[@]}" test -x "$folder"
+}
+
+describe_postgres() { printf '%s\n' "$POSTGRES_BIN" "$POSTGRES_DATA" "port=$POSTGRES_PORT" "$(<"$LOCAL/postgresql.conf")"; }
+claim_ports_of_postgres() { claim_port "$POSTGRES_PORT" QUADRILLE_POSTGRES_PORT PostgreSQL; }
+end_stray_postgres() { if adopt postgres postgres "$POSTGRES_DATA"; then stop_postgres; fi; }
+
+start_postgres() {
+  if [ ! -d "$POSTGRES_DATA" ]; then make_postgres_data; fi
+  [ "$(<"$POSTGRES_DATA/PG_VERSION")" = "${POSTGRES_VERSION%%.*}" ] ||
+    fail "The data in $POSTGRES_DATA are of PostgreSQL $(<"$POSTGRES_DATA/PG_VERSION"), not ${POSTGRES_VERSION%%.*}." "\`make clean\` removes them, with all else in .run."
+  free_postgres_data
+  "${AS_POSTGRES[@]}" cp /dev/stdin "$POSTGRES_DATA/postgresql.conf" <"$LOCAL/postgresql.conf"
+  start postgres "${AS_POSTGRES[@]}" "$POSTGRES_BIN/postgres" -D "$POSTGRES_DATA" -p "$POSTGRES_PORT"
+  settings postgres "$(describe_postgres)"
+}
+
+make_postgres_data() {
+  local new=$POSTGRES_DATA.new owner=()
+  rm -rf "$new" "$new.password"
+  mkdir -p "$(dirname "$POSTGRES_DATA")"
+  if [ "$(id -u)" = 0 ]; then owner=(-o postgres -g postgres); fi
+  install -d -m 700 "${owner[@]}" "$new"
+  install -m 600 "${owner[@]}" /dev/stdin "$new.password" <<<"$PASSWORD"
+  "${AS_POSTGRES[@]}" "$POSTGRES_BIN/initdb" -D "$new" --username=postgres --auth=scram-sha-256 --pwfile="$new.password" \
+    --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C --no-sync >"$LOGS/initdb.log" 2>&1 ||
+    { show_log initdb && fail "initdb could not make the database's folder; its words are above."; }
+  rm "$new.password"
+  mv -T "$new" "$POSTGRES_DATA"
+  if [ "$POSTGRES_DATA" != "$DATA/postgres" ]; then
+    say "The user postgres cannot enter this checkout: the database's files are in $POSTGRES_DATA, linked from .run/data/postgres."
+    ln -sfn "$POSTGRES_DATA" "$DATA/postgres"
+  fi
+}
+
+# After a kill -9 the server's children take a moment to notice, and its lock file names a pid that another program may have by now.
+free_postgres_data() {
+  local deadline=$(($(now_ms) + 30000)) pids
+  while pids=$(postgres_children) && [ -n "$pids" ]; do
+    # shellcheck disable=SC2086
+    if (($(now_ms) > deadline)); then kill -QUIT $pids 2>/dev/null || true; fi
+    sleep 0.1
+  done
+  rm -f "$POSTGRES_DATA/postmaster.pid"
+}
+# Whoever works in the data folder is the database.
+postgres_children() {
+  find /proc/[0-9]*/cwd -maxdepth 0 -lname "$POSTGRES_DATA" -printf '%h\n' 2>/dev/null | sed 's,/proc/,,' || true
+}
+
+await_postgres() { await postgres $ANSWER_SECONDS "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"; }
+
+prepare_databases() {
+  local service statements=()
+  for service in "${SERVICES[@]}"; do statements+=(-c "\\set service $service" -f "$LOCAL/sql/service.sql"); done
+  PGPASSWORD=$PASSWORD PGOPTIONS='-c client_min_messages=warning' "$POSTGRES_BIN/psql" -X -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres \
+    -v password="$PASSWORD" -v ON_ERROR_STOP=1 -f "$LOCAL/sql/server.sql" "${statements[@]}" >/dev/null
+}
+
+stop_postgres() {
+  ask_to_end postgres INT
+  await_end postgres $STOP_SECONDS
+} # INT: does not wait for clients to leave
+
+# ---- Kafka ----
+
+describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$JAVA" "$(kafka_properties)" "$(<"$LOCAL/kafka-log4j2.xml")" "$(kafka_heap)"; }
+claim_ports_of_kafka() {
+  claim_port "$KAFKA_PORT" QUADRILLE_KAFKA_PORT Kafka
+  claim_port "$KAFKA_CONTROLLER_PORT" QUADRILLE_KAFKA_CONTROLLER_PORT "Kafka's controller"
+}
+end_stray_kafka() { if adopt kafka java "-Dquadrille.server=kafka@$RUN"; then stop_kafka; fi; }
+
+kafka_heap() { echo "${KAFKA_HEAP_OPTS:--Xms256m -Xmx512m}"; }
+kafka_properties() {
+  sed -e "s,@KAFKA_PORT@,$KAFKA_PORT,; s,@KAFKA_CONTROLLER_PORT@,$KAFKA_CONTROLLER_PORT," -e "s,@KAFKA_DATA@,${1:-$DATA/kafka}," "$LOCAL/kafka.properties"
+}
+
+start_kafka() {
+  local heap
+  read -ra heap < <(kafka_heap)
+  [ -d "$DATA/kafka" ] || make_kafka_data
+  kafka_properties >"$DATA/kafka.properties"
+  start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" "${heap[@]}" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.io.tmpdir="$DATA" \
+    -Dlog4j2.configurationFile="$LOCAL/kafka-log4j2.xml" -cp "$KAFKA_LIBS/*" kafka.Kafka "$DATA/kafka.properties"
+  settings kafka "$(describe_kafka)"
+}
+
+make_kafka_data() {
+  local new=$DATA/kafka.new
+  rm -rf "$new"
+  kafka_properties "$new" >"$DATA/kafka.properties"
+  "$JAVA" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$LOCAL/kafka-log4j2.xml" -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool \
+    format --standalone -t "$(new_cluster_id)" -c "$DATA/kafka.properties" >"$LOGS/kafka-format.log" 2>&1 ||
+    { show_log kafka-format && fail "Kafka could not make its folder; its words are above."; }
+  mv -T "$new" "$DATA/kafka"
+}
+# 16 bytes in URL-safe base64, not beginning like an option.
+new_cluster_id() { local id=- && while [[ $id == -* ]]; do id=$(head -c 16 /dev/urandom | base64 | tr +/ -_ | tr -d =); done && echo "$id"; }
+
+await_kafka() { await kafka $ANSWER_SECONDS kafka_answers; }
+kafka_answers() { kcat -b "127.0.0.1:$KAFKA_PORT" -L -m 2 2>/dev/null | grep -q '^ 1 brokers'; }
+
+stop_kafka() {
+  ask_to_end kafka
+  await_end kafka $STOP_SECONDS
+}
+
+# ---- Schema registry ----
+
+describe_registry() { printf '%s\n' "$REGISTRY_HOME" "$JAVA" "port=$REGISTRY_PORT" "database=$POSTGRES_PORT"; }
+claim_ports_of_registry() { claim_port "$REGISTRY_PORT" QUADRILLE_REGISTRY_PORT "the schema registry"; }
+end_stray_registry() { if adopt registry java "-Dquadrille.server=registry@$RUN"; then stop_registry; fi; }
+
+start_registry() {
+  APICURIO_DATASOURCE_PASSWORD=$PASSWORD start registry "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$DATA" \
+    -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=postgresql \
+    -Dapicurio.datasource.url="jdbc:postgresql://127.0.0.1:$POSTGRES_PORT/apicurio" -Dapicurio.datasource.username=apicurio \
+    -jar "$REGISTRY_HOME/apicurio-registry-app-$REGISTRY_VERSION-runner.jar"
+  settings registry "$(describe_registry)"
+}
+
+registry_api() { echo "http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"; }
+await_registry() { await registry $ANSWER_SECONDS http_ok "$(registry_api)/subjects"; }
+
+# Every subject that says nothing else may only evolve so that all its versions read one another.
+prepare_registry() {
+  local wanted='{"compatibility":"FULL_TRANSITIVE"}'
+  curl -fsS -m 10 "$(registry_api)/config" | grep -q FULL_TRANSITIVE ||
+    curl -fsS -m 10 -o /dev/null -X PUT -H 'Content-Type: application/vnd.schemaregistry.v1+json' -d "$wanted" "$(registry_api)/config"
+}
+
+stop_registry() {
+  ask_to_end registry
+  await_end registry $STOP_SECONDS
+}
