@@ -1,0 +1,31 @@
+//! The pure heart of Quadrille: what a service decides, as data.
+//!
+//! A service is a pure function `state + input -> new state + new facts` (the *functional core* of
+//! Bernhardt's "Boundaries", the *decider* of Chassaing). This crate fixes that function's shape:
+//!
+//! - [`Policy`]: `react` decides, `evolve` folds. No clock, no randomness, no I/O: time and ids come in as values.
+//! - [`Input`] in an [`Envelope`]: a record heard, a timer that fired, or an effect's outcome. All three take the same way.
+//! - [`Decision`]: facts to state, effects to perform or withdraw, timers to set or clear. All of it is data.
+//! - [`process`]: one input's way through a policy, with inbox, ids, versions and causes. The running service, the tests and
+//!   the model checker call this very function.
+//!
+//! Nothing here reads a clock, a socket or a file; nothing here can fail for want of infrastructure.
+
+mod decision;
+mod envelope;
+pub mod ids;
+mod key;
+mod policy;
+mod process;
+mod record;
+mod records_macro;
+
+pub use decision::{Decision, Perform, SetTimer};
+pub use envelope::{Claims, Envelope, Input, Moment, Trace};
+pub use key::{KeyError, KeyKind, fold_sku};
+pub use policy::{Named, Nothing, Policy, Row};
+pub use process::{EffectRow, Fact, Processed, TimerRow, changed, process};
+pub use record::{DecodeError, Record, RecordType, Records};
+
+/// Points in time: UTC, microseconds, always a value that came in from outside.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,83 @@
+//! The shape of a service's decisions.
+
+use std::{fmt::Debug, hash::Hash};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Decision, Envelope, Moment, Records};
+
+/// A service's policy: total, deterministic, and blind to everything but its arguments.
+///
+/// The state is the rows that inputs touch, usually a `BTreeMap` per table. A policy must be idempotent by its state first
+/// (end states absorb, a verdict once given is kept); the inbox is the net under it, and may forget.
+pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 'static {
+    /// The service's name: its consumer group, its database, its `ce_source`.
+    const SERVICE: &'static str;
+    /// The tables whose rows inputs touch, in the order in which they are locked.
+    const TABLES: &'static [&'static str];
+
+    /// The records it hears.
+    type Heard: Records;
+    /// The records it states.
+    type Stated: Records;
+    /// What it asks the outside to do. [`Nothing`] where it asks nothing.
+    type Effect: Named;
+    /// What the outside answers.
+    type Outcome: Named;
+    /// What the clock may say.
+    type Timer: Named;
+    /// The rows touched. A row that is not there yet is there all the same, in its empty form, once it was locked.
+    type State: Clone + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static;
+
+    /// The rows that an input touches, as far as `state` tells.
+    ///
+    /// Asked once per table of [`Self::TABLES`], in that order; rows of earlier tables are in `state` by then, so that an input may
+    /// name rows that only an earlier row knows (the SKUs of a reservation).
+    fn rows(state: &Self::State, input: &Envelope<Self>) -> Vec<Row>;
+
+    /// Decides. A refusal is a fact; there is no error.
+    fn react(state: &Self::State, moment: &Moment, input: &Envelope<Self>) -> Decision<Self>;
+
+    /// Folds what was heard and what was decided into the state.
+    fn evolve(state: &mut Self::State, input: &Envelope<Self>, decision: &Decision<Self>);
+
+    /// The counter of `fact`'s key and topic (`ce_aggregateversion`), which lives on a row that the input has locked.
+    fn version<'a>(state: &'a mut Self::State, fact: &Self::Stated) -> &'a mut i64;
+}
+
+/// A row that an input touches.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Row {
+    /// One of [`Policy::TABLES`].
+    pub table: &'static str,
+    /// The row's key.
+    pub key: String,
+}
+
+impl Row {
+    /// The row `key` of `table`.
+    pub fn new(table: &'static str, key: impl Into<String>) -> Self {
+        Self { table, key: key.into() }
+    }
+}
+
+/// Effects, outcomes and timers: data that is stored, and named in ids.
+pub trait Named: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// Its kind, for people, metrics and order: the effects of one key and kind are performed one after another.
+    fn kind(&self) -> &'static str;
+
+    /// Its name within its key: what ids, withdrawals and clearings say. The kind, unless one input may want several of a kind.
+    fn name(&self) -> String {
+        self.kind().to_owned()
+    }
+}
+
+/// For policies without effects, outcomes or timers: a type without values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+pub enum Nothing {}
+
+impl Named for Nothing {
+    fn kind(&self) -> &'static str {
+        match *self {}
+    }
+}

@@ -1,0 +1,65 @@
+//! Records: one Avro record type of one topic, and closed sets of them.
+
+use std::{fmt::Debug, hash::Hash};
+
+use crate::KeyKind;
+
+/// One Avro record type on one topic. Implemented by the types that are generated from `schemas/`; never by hand.
+pub trait Record: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// The type's topic, full name, key and schema.
+    const TYPE: RecordType;
+
+    /// The record key that the value itself names, in the key's normal form (lower-case UUID, upper-case SKU).
+    fn key(&self) -> String;
+
+    /// Appends the Avro datum (no framing) to `datum`.
+    fn encode(&self, datum: &mut Vec<u8>);
+
+    /// Reads a datum that was written with [`RecordType::schema`] itself.
+    ///
+    /// Resolution from another writer's schema comes before this, by whoever knows the writer's schema.
+    fn decode(datum: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// What is fixed for all records of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RecordType {
+    /// The topic, without any prefix of an isolated world.
+    pub topic: &'static str,
+    /// The Avro full name, e.g. `quadrille.order.OrderCreated`.
+    pub name: &'static str,
+    /// What the topic's keys are.
+    pub key: KeyKind,
+    /// The schema's text: exactly what is registered.
+    pub schema: &'static str,
+}
+
+impl RecordType {
+    /// The schema registry's subject, by TopicRecordNameStrategy: `<topic>-<full name>`.
+    pub fn subject(&self) -> String {
+        format!("{}-{}", self.topic, self.name)
+    }
+}
+
+/// A closed set of record types: what a service hears, or what it states. Made by [`records!`](crate::records).
+pub trait Records: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// All types of the set, in the order of their declaration.
+    const TYPES: &'static [RecordType];
+
+    /// Which of [`Self::TYPES`] this record is.
+    fn record_type(&self) -> &'static RecordType;
+
+    /// See [`Record::key`].
+    fn key(&self) -> String;
+
+    /// See [`Record::encode`].
+    fn encode(&self, datum: &mut Vec<u8>);
+
+    /// Reads a datum written with the schema of `TYPES[index]`.
+    fn decode(index: usize, datum: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// Why a datum is not a record of the expected type: a sentence that names the field where that is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(pub String);

@@ -1,0 +1,1 @@
+//! An event store on PostgreSQL: streams with optimistic concurrency.

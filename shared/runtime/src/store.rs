@@ -1,0 +1,68 @@
+//! What a service writes itself about its database: how its rows are locked, loaded and saved, a whole batch at a time.
+
+use std::future::Future;
+
+use quadrille_core::{Fact, Policy};
+use sqlx::{
+    FromRow, PgConnection, Postgres,
+    postgres::{PgHasArrayType, PgRow},
+};
+use uuid::Uuid;
+
+/// A service's rows. Every method gets the whole batch's keys or rows: one statement each, never a statement a row.
+pub trait Store: Send + Sync + 'static {
+    /// The policy whose state the rows are.
+    type Policy: Policy;
+
+    /// Locks the rows `keys` of `table` in the order of their keys, makes those that are not there, and puts all into `state`.
+    ///
+    /// Called once per table of [`Policy::TABLES`] that the batch touches, in that order; `keys` are sorted, without repeats and in
+    /// normal form. A row that is not there cannot be locked, so an empty one is made first: see [`lock`].
+    fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        keys: &[String],
+        state: &mut <Self::Policy as Policy>::State,
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Saves what the batch changed: [`changed`](quadrille_core::changed) rows of `after` against `before`. `facts` are what it
+    /// stated, for a store that keeps events.
+    fn save(
+        &self,
+        tx: &mut PgConnection,
+        before: &<Self::Policy as Policy>::State,
+        after: &<Self::Policy as Policy>::State,
+        facts: &[Fact<Self::Policy>],
+    ) -> impl Future<Output = sqlx::Result<()>> + Send;
+}
+
+/// Locks rows in the order of their keys and makes those that are missing.
+///
+/// `select` reads `.. where key = any($1) order by key for update`, `insert` is
+/// `insert into ..(key) select unnest($1) on conflict do nothing`. Two instances that touch a new key at once both find no row;
+/// one makes it, the other waits on the insert for the first one's commit and then locks the same row.
+pub async fn lock<K, R>(
+    tx: &mut PgConnection,
+    keys: &[K],
+    select: &'static str,
+    insert: &'static str,
+) -> sqlx::Result<Vec<R>>
+where
+    K: Sync + PgHasArrayType + sqlx::Type<Postgres>,
+    for<'a> &'a [K]: sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres>,
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    let found: Vec<R> = sqlx::query_as(select).bind(keys).fetch_all(&mut *tx).await?;
+    if found.len() == keys.len() {
+        return Ok(found);
+    }
+    sqlx::query(insert).bind(keys).execute(&mut *tx).await?;
+    sqlx::query_as(select).bind(keys).fetch_all(&mut *tx).await
+}
+
+/// Keys that are UUIDs. A key that is none cannot get here: keys are checked when a record is decoded.
+pub fn uuids(keys: &[String]) -> sqlx::Result<Vec<Uuid>> {
+    let parse = |key: &String| Uuid::try_parse(key).map_err(|error| sqlx::Error::Decode(Box::new(error)));
+    keys.iter().map(parse).collect()
+}

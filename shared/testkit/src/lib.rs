@@ -1,0 +1,1 @@
+//! Isolated worlds on the real stack, for tests and shows.
