@@ -1,5 +1,5 @@
 # Fetches the servers' programs and keeps them unpacked, one folder a version, in a cache that every checkout shares. Sourced.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # shellcheck source=versions.sh
 . "$LOCAL/versions.sh"
 

@@ -1,6 +1,6 @@
 # What the scripts of the local world share: where things are, and how processes are started, recognised, awaited and ended.
 # Sourced, never run. A process is known by its pid AND the time it started, so that a pid used again by another program is never taken for ours.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 LOCAL=$ROOT/infra/local
@@ -8,11 +8,10 @@ RUN=$ROOT/.run
 DATA=$RUN/data LOGS=$RUN/log PIDS=$RUN/pid
 
 SERVERS=(postgres kafka registry)
-STAND_INS=(payment-provider carrier mail)
+STAND_INS=(payment-provider carrier mail) # what stands for the outside world
 SERVICES=(user order inventory payment shipping notification)
 
 # Everything listens on this machine only, with one password for all: a world for development, not for secrets.
-# shellcheck disable=SC2034
 PASSWORD=quadrille
 
 # ---- What people see ----
@@ -34,6 +33,11 @@ seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d s' $((ms / 1000)) 
 PORTS=(KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 REGISTRY_PORT=8081 POSTGRES_PORT=5433
   PAYMENT_PORT=8071 CARRIER_PORT=8072 SMTP_PORT=1025 MAIL_PORT=8025 SERVICES_PORT=9100)
 
+default_port() {
+  local entry
+  for entry in "${PORTS[@]}"; do [ "${entry%=*}" != "$1" ] || echo "${entry#*=}"; done
+}
+
 read_ports() {
   local entry name remembered
   for entry in "${PORTS[@]}"; do
@@ -42,17 +46,19 @@ read_ports() {
     remembered=
     [ -f "$RUN/ports" ] && remembered=$(sed -n "s/^$variable=//p" "$RUN/ports")
     printf -v "$name" %s "${!variable:-${remembered:-${entry#*=}}}"
-    [[ ${!name} =~ ^[0-9]+$ ]] && ((${!name} > 0 && ${!name} < 65536)) || fail "$variable is \"${!name}\", which is not a port number."
+    [[ ${!name} =~ ^[1-9][0-9]{0,4}$ && ${!name} -le 65535 ]] || fail "$variable is \"${!name}\", which is not a port number."
   done
 }
 read_ports
 
 remember_ports() {
   local entry
-  for entry in "${PORTS[@]}"; do printf 'QUADRILLE_%s=%s\n' "${entry%=*}" "$(port "${entry%=*}")"; done >"$RUN/ports.new"
+  for entry in "${PORTS[@]}"; do
+    entry=${entry%=*}
+    echo "QUADRILLE_$entry=${!entry}"
+  done >"$RUN/ports.new"
   mv "$RUN/ports.new" "$RUN/ports"
 }
-port() { echo "${!1}"; }
 
 # ---- One command at a time ----
 
@@ -124,13 +130,13 @@ adopt() {
   started_at "$pid" >"$PIDS/$1.started" && echo "$pid" >"$PIDS/$1.pid"
 }
 
-# ask_to_end NAME [SIGNAL], then await_end NAME SECONDS: kills only what did not end by itself, and says so.
+# ask_to_end NAME [SIGNAL], then await_end NAME SECONDS [SINCE]: kills only what did not end by itself, and says so.
 ask_to_end() {
   local pid
   if pid=$(pid_of "$1"); then kill -s "${2:-TERM}" "$pid" || true; else forget "$1"; fi
 }
 await_end() {
-  local name=$1 pid deadline=$(($(now_ms) + $2 * 1000))
+  local name=$1 pid deadline=$((${3:-$(now_ms)} + $2 * 1000))
   while pid=$(pid_of "$name"); do
     if (($(now_ms) > deadline)); then
       say "$name (pid $pid) did not end within $2 s: killed. Its log: $LOGS/$name.log"
@@ -165,6 +171,21 @@ show_log() {
 }
 
 http_ok() { curl -fs -m 2 -o /dev/null "$1"; }
+
+# ---- Java ----
+
+OLDEST_JAVA=17
+java_program() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
+
+# The major version, 0 where there is no Java. From the file beside it, since asking Java itself takes a while.
+java_version() {
+  local java version home
+  java=$(java_program) && [ -x "$java" ] || { echo 0 && return; }
+  home=$(dirname "$(dirname "$(readlink -f "$java")")")
+  version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release" 2>/dev/null) ||
+    version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  echo "${version:-0}"
+}
 
 # ---- Who holds a port ----
 

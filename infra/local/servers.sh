@@ -7,13 +7,10 @@ ANSWER_SECONDS=180 # for a server to answer: seconds on an idle machine, but thi
 STOP_SECONDS=60
 
 find_java() {
-  local home version
-  JAVA=${JAVA_HOME:+$JAVA_HOME/bin/java}
-  JAVA=${JAVA:-$(command -v java)} || fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."
-  home=$(dirname "$(dirname "$(readlink -f "$JAVA")")")
-  version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release" 2>/dev/null) ||
-    version=$("$JAVA" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
-  ((${version:-0} >= 17)) || fail "$JAVA is Java ${version:-of an unknown version}; Kafka and the registry need 17 or later." "\`make prerequisites\` installs one; JAVA_HOME chooses among several."
+  local version
+  version=$(java_version)
+  JAVA=$(java_program) && ((version > 0)) || fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."
+  ((version >= OLDEST_JAVA)) || fail "$JAVA is Java $version; Kafka and the registry need $OLDEST_JAVA or later." "\`make prerequisites\` installs one; JAVA_HOME chooses among several."
 }
 
 # ---- PostgreSQL ----
@@ -87,7 +84,8 @@ postgres_children() {
   find /proc/[0-9]*/cwd -maxdepth 0 -lname "$POSTGRES_DATA" -printf '%h\n' 2>/dev/null | sed 's,/proc/,,' || true
 }
 
-await_postgres() { await postgres $ANSWER_SECONDS "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"; }
+await_postgres() { await postgres $ANSWER_SECONDS postgres_answers; }
+postgres_answers() { "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"; }
 
 prepare_databases() {
   local service statements=()
@@ -160,7 +158,8 @@ start_registry() {
 }
 
 registry_api() { echo "http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"; }
-await_registry() { await registry $ANSWER_SECONDS http_ok "$(registry_api)/subjects"; }
+await_registry() { await registry $ANSWER_SECONDS registry_answers; }
+registry_answers() { http_ok "$(registry_api)/subjects"; }
 
 # Every subject that says nothing else may only evolve so that all its versions read one another.
 prepare_registry() {

@@ -1,0 +1,77 @@
+# Quadrille's commands. `make` alone lists them.
+# Each recipe that starts, stops or asks something is a script in infra/local, where it can also be called by hand.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# One thing after another, and one cargo at a time.
+.NOTPARALLEL:
+
+# A toolchain that rustup has just installed is not on the PATH of a shell that was open before.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+local := infra/local
+# Runs a command in this checkout's world, whatever its ports.
+world := $(local)/env
+
+##@ The local world: Kafka, schema registry, PostgreSQL
+
+up: infra build ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
+	@$(local)/platform
+
+infra: prerequisites ## Bring up the three servers alone, without any Rust
+	@$(local)/up
+
+down: ## End services and servers gracefully; data are kept
+	@$(local)/down
+
+clean: ## End everything and remove .run with all its data (not the caches, nor target)
+	@$(local)/clean
+
+prerequisites: ## Install what this machine lacks, after saying what and why
+	@$(local)/prerequisites
+
+##@ The services
+
+build: prerequisites ## Build every program
+	@cargo build --workspace --bins
+
+services: up ## Start the six services and the stand-ins for the outside world
+	@$(local)/services start
+
+stop: ## End services and stand-ins gracefully
+	@$(local)/services stop
+
+status: ## Show processes, lag and open sagas
+	@$(local)/services status
+
+##@ Checks
+
+check: ## Format, lints and the quick tests; needs nothing running
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo test -q -p quadrille-core -p quadrille-schemas -p quadrille-events --lib
+
+test: up ## Every test, on the real servers, with topics and databases of their own
+	@$(world) cargo test --workspace
+
+##@ Seeing is believing
+
+shows := show-kcat show-kill show-two show-malformed show-foreign show-memory
+
+demo: services ## The six kinds of order, sent by kcat and by the command line, to their ends
+	@$(world) target/debug/quadrille-show demo
+
+show-kcat: up ## An order placed and followed with kcat alone
+show-kill: up ## kill -9 of all six services in the middle of 500 orders: nothing lost, nothing doubled
+show-two: up ## Two instances of each service, one stopped, one killed
+show-malformed: up ## 100 malformed records on every topic between good orders
+show-foreign: up ## Confluent's Python client reads every topic
+show-memory: up ## Memory of each service after 5,000 orders
+$(shows): show-%:
+	@$(world) target/debug/quadrille-show $*
+
+help:
+	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up infra down clean prerequisites build services stop status check test demo help $(shows)

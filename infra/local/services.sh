@@ -1,0 +1,67 @@
+# The six services and the stand-ins for the outside world: how each is started, where it answers, what it is told. Sourced.
+# shellcheck shell=bash disable=SC2034
+
+READY_SECONDS=90
+END_SECONDS=10 # what a service has to finish what it holds
+
+binary_of() {
+  case $1 in
+    payment-provider | carrier | mail) echo "$ROOT/target/debug/quadrille-stand-ins" ;;
+    *) echo "$ROOT/target/debug/quadrille-$1" ;;
+  esac
+}
+arguments_of() {
+  case $1 in
+    payment-provider) echo payment ;;
+    carrier | mail) echo "$1" ;;
+  esac
+}
+
+# port_of NAME: where its HTTP side listens. The services' ports follow their place in SERVICES: 9101, 9102, ...
+port_of() {
+  local i
+  case $1 in
+    payment-provider) echo "$PAYMENT_PORT" ;;
+    carrier) echo "$CARRIER_PORT" ;;
+    mail) echo "$MAIL_PORT" ;;
+    *) for i in "${!SERVICES[@]}"; do [ "${SERVICES[i]}" != "$1" ] || echo $((SERVICES_PORT + i + 1)); done ;;
+  esac
+}
+port_variable() {
+  case $1 in
+    payment-provider) echo QUADRILLE_PAYMENT_PORT ;;
+    carrier | mail) echo "QUADRILLE_${1^^}_PORT" ;;
+    *) echo QUADRILLE_SERVICES_PORT ;;
+  esac
+}
+health_of() {
+  case $1 in
+    payment-provider | carrier | mail) echo "http://127.0.0.1:$(port_of "$1")/health" ;;
+    *) echo "http://127.0.0.1:$(port_of "$1")/health/ready" ;;
+  esac
+}
+answers() { http_ok "$(health_of "$1")"; }
+
+# The world's addresses as the platform's configuration knows them: only what differs from the defaults, which are the contract's ports.
+# world [SERVICE]: with a service's name also its databases and its own port.
+world() {
+  local service=${1:-} postgres=127.0.0.1:$POSTGRES_PORT
+  differs KAFKA_PORT && echo "QUADRILLE__KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
+  differs REGISTRY_PORT && echo "QUADRILLE__REGISTRY__URL=http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"
+  [ -n "$service" ] || return 0
+  if differs POSTGRES_PORT; then
+    echo "QUADRILLE__DATABASE__URL=postgres://quadrille_$service:$PASSWORD@$postgres/quadrille_$service"
+    echo "QUADRILLE__DATABASE__MIGRATE_URL=postgres://quadrille_${service}_migrator:$PASSWORD@$postgres/quadrille_$service"
+  fi
+}
+differs() { [ "$(default_port "$1")" != "${!1}" ]; }
+
+stop_services() {
+  local name began
+  began=$(now_ms)
+  for name in "${SERVICES[@]}"; do ask_to_end "$name"; done
+  for name in "${SERVICES[@]}"; do await_end "$name" $END_SECONDS "$began"; done
+  began=$(now_ms)
+  for name in "${STAND_INS[@]}"; do ask_to_end "$name"; done
+  for name in "${STAND_INS[@]}"; do await_end "$name" $END_SECONDS "$began"; done
+}
