@@ -19,7 +19,8 @@ world := $(local)/env
 up: infra build ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
 	@$(local)/platform
 
-infra: prerequisites ## Bring up the three servers alone, without any Rust
+infra: ## Bring up the three servers alone, without any Rust
+	@$(local)/prerequisites servers
 	@$(local)/up
 
 down: ## End services and servers gracefully; data are kept

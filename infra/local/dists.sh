@@ -1,6 +1,5 @@
 # Fetches the servers' programs and keeps them unpacked, one folder a version, in a cache that every checkout shares. Sourced.
 # shellcheck shell=bash disable=SC2034
-# shellcheck source=versions.sh
 . "$LOCAL/versions.sh"
 
 CACHE=${QUADRILLE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var}/.cache}/quadrille}
@@ -44,7 +43,7 @@ unpacked() {
 DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:2.10 # later ones ask for parent poms that are not published
 
 maven() {
-  mvn --batch-mode --quiet --strict-checksums "$@" >&2 || fail "Maven could not fetch this; its words are above." "Behind a proxy or a mirror, Maven's own settings say where to look."
+  mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never "$@" >&2 || fail "Maven could not fetch this; its words are above." "Behind a proxy or a mirror, Maven's own settings say where to look."
 }
 
 fetch_kafka() {

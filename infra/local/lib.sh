@@ -189,11 +189,11 @@ java_version() {
 
 # ---- Who holds a port ----
 
-# The inode and owner's uid of each socket that listens on a port of this machine, from the kernel's own table.
+# The inode and the owner's uid of each socket that listens on a port of 127.0.0.1 or of all addresses, from the kernel's own table.
 listeners() {
-  local hex
+  local addresses='^(0+|0100007F|0+FFFF00000100007F):' hex
   printf -v hex %04X "$1"
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print $10, $8 }'
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v addresses="$addresses" -v port=":$hex$" '$4 == "0A" && $2 ~ addresses && $2 ~ port { print $10, $8 }'
 }
 
 # What listens on a port, in words; fails if nothing does.

@@ -1,6 +1,5 @@
 # The three servers, each with the same functions: describe_, claim_ports_of_, end_stray_, start_, await_, prepare, stop_. Sourced.
 # shellcheck shell=bash
-# shellcheck source=dists.sh
 . "$LOCAL/dists.sh"
 
 ANSWER_SECONDS=180 # for a server to answer: seconds on an idle machine, but this one may be compiling
@@ -9,7 +8,8 @@ STOP_SECONDS=60
 find_java() {
   local version
   version=$(java_version)
-  JAVA=$(java_program) && ((version > 0)) || fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."
+  if ((version == 0)); then fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."; fi
+  JAVA=$(java_program)
   ((version >= OLDEST_JAVA)) || fail "$JAVA is Java $version; Kafka and the registry need $OLDEST_JAVA or later." "\`make prerequisites\` installs one; JAVA_HOME chooses among several."
 }
 

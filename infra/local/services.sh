@@ -60,8 +60,8 @@ stop_services() {
   local name began
   began=$(now_ms)
   for name in "${SERVICES[@]}"; do ask_to_end "$name"; done
-  for name in "${SERVICES[@]}"; do await_end "$name" $END_SECONDS "$began"; done
+  for name in "${SERVICES[@]}"; do await_end "$name" "$END_SECONDS" "$began"; done
   began=$(now_ms)
   for name in "${STAND_INS[@]}"; do ask_to_end "$name"; done
-  for name in "${STAND_INS[@]}"; do await_end "$name" $END_SECONDS "$began"; done
+  for name in "${STAND_INS[@]}"; do await_end "$name" "$END_SECONDS" "$began"; done
 }
