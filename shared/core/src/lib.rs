@@ -11,6 +11,7 @@
 //!
 //! Nothing here reads a clock, a socket or a file; nothing here can fail for want of infrastructure.
 
+pub mod bounds;
 mod decision;
 mod envelope;
 pub mod ids;
