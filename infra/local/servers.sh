@@ -101,7 +101,7 @@ stop_postgres() {
 
 # ---- Kafka ----
 
-describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$JAVA" "$(kafka_properties)" "$(<"$LOCAL/kafka-log4j2.xml")" "$(kafka_heap)"; }
+describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$(kafka_properties)" "$(<"$LOCAL/kafka-log4j2.xml")" "$(kafka_heap)"; }
 claim_ports_of_kafka() {
   claim_port "$KAFKA_PORT" QUADRILLE_KAFKA_PORT Kafka
   claim_port "$KAFKA_CONTROLLER_PORT" QUADRILLE_KAFKA_CONTROLLER_PORT "Kafka's controller"
@@ -145,7 +145,7 @@ stop_kafka() {
 
 # ---- Schema registry ----
 
-describe_registry() { printf '%s\n' "$REGISTRY_HOME" "$JAVA" "port=$REGISTRY_PORT" "database=$POSTGRES_PORT"; }
+describe_registry() { printf '%s\n' "$REGISTRY_HOME" "port=$REGISTRY_PORT" "database=$POSTGRES_PORT"; }
 claim_ports_of_registry() { claim_port "$REGISTRY_PORT" QUADRILLE_REGISTRY_PORT "the schema registry"; }
 end_stray_registry() { if adopt registry java "-Dquadrille.server=registry@$RUN"; then stop_registry; fi; }
 
