@@ -148,7 +148,8 @@ await_end() {
   forget "$name"
 }
 
-# await NAME SECONDS COMMAND...: until the command succeeds. A process that dies or takes too long is a failure that shows its log.
+# await NAME SECONDS COMMAND...: until the command succeeds. A process that dies or takes too long is a failure that shows its log,
+# and what `explain NAME` knows, where a script has such a function.
 await() {
   local name=$1 seconds=$2 deadline=$(($(now_ms) + $2 * 1000))
   shift 2
@@ -159,6 +160,7 @@ await() {
     fi
     if (($(now_ms) > deadline)); then
       show_log "$name"
+      ! declare -F explain >/dev/null || explain "$name"
       fail "$name runs but did not answer within $seconds s; the end of its log is above."
     fi
     sleep 0.1
