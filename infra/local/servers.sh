@@ -16,14 +16,16 @@ find_java() {
 # ---- PostgreSQL ----
 
 # It refuses to run as root. There it runs as `postgres`, in a folder that this user gets to.
-find_postgres_user() {
-  AS_POSTGRES=()
-  POSTGRES_DATA=$DATA/postgres
-  [ "$(id -u)" = 0 ] || return 0
-  if ! id -u postgres >/dev/null 2>&1; then
+make_postgres_user() {
+  if [ "$(id -u)" = 0 ] && ! id -u postgres >/dev/null 2>&1; then
     say "PostgreSQL does not run as root: making the system user postgres for it."
     useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin postgres
   fi
+}
+find_postgres_user() {
+  AS_POSTGRES=()
+  POSTGRES_DATA=$DATA/postgres
+  { [ "$(id -u)" = 0 ] && id -u postgres >/dev/null 2>&1; } || return 0
   AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --clear-groups)
   if ! reachable_by_postgres "$DATA"; then
     POSTGRES_DATA=/var/lib/quadrille/$(basename "$ROOT")-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
@@ -118,7 +120,7 @@ start_kafka() {
   read -ra heap < <(kafka_heap)
   [ -d "$DATA/kafka" ] || make_kafka_data
   kafka_properties >"$DATA/kafka.properties"
-  start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" "${heap[@]}" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Djava.awt.headless=true -Djava.io.tmpdir="$DATA" \
+  start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" "${heap[@]}" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
     -Dlog4j2.configurationFile="$LOCAL/kafka-log4j2.xml" -cp "$KAFKA_LIBS/*" kafka.Kafka "$DATA/kafka.properties"
   settings kafka "$(describe_kafka)"
 }
@@ -150,7 +152,7 @@ claim_ports_of_registry() { claim_port "$REGISTRY_PORT" QUADRILLE_REGISTRY_PORT 
 end_stray_registry() { if adopt registry java "-Dquadrille.server=registry@$RUN"; then stop_registry; fi; }
 
 start_registry() {
-  APICURIO_DATASOURCE_PASSWORD=$PASSWORD start registry "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$DATA" \
+  APICURIO_DATASOURCE_PASSWORD=$PASSWORD start registry "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
     -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=postgresql \
     -Dapicurio.datasource.url="jdbc:postgresql://127.0.0.1:$POSTGRES_PORT/apicurio" -Dapicurio.datasource.username=apicurio \
     -jar "$REGISTRY_HOME/apicurio-registry-app-$REGISTRY_VERSION-runner.jar"
