@@ -99,7 +99,7 @@ start() {
       fd=${fd##*/}
       ((fd <= 2)) || eval "exec $fd>&-"
     done
-    cd "$RUN" # a crash's dump stays with the logs
+    cd "$RUN" || exit # a crash's dump stays with the logs
     exec setsid "$@" </dev/null >"$LOGS/$name.log" 2>&1
   ) &
   pid=$!
