@@ -6,6 +6,7 @@ CACHE=${QUADRILLE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var}/.cache}/quadrille}
 
 # The database never runs as root, so its programs must lie where the user `postgres` gets to: root's home is closed to it.
 choose_cache() {
+  [[ $CACHE == /* ]] || fail "QUADRILLE_CACHE=$CACHE is no absolute path."
   if ! reachable_by_postgres "$CACHE"; then
     [ -z "${QUADRILLE_CACHE:-}" ] ||
       fail "QUADRILLE_CACHE=$CACHE cannot be reached by the user postgres, as whom the database runs." "Choose a folder whose parents all others may enter, or leave it unset."
@@ -30,6 +31,7 @@ unpacked() {
   local began
   began=$(now_ms)
   mkdir -p "$CACHE"
+  find "$CACHE" -maxdepth 1 -name '.fetching.*' -mmin +600 -exec rm -rf {} + # of a machine that went down in the middle
   FETCHING=$(mktemp -d "$CACHE/.fetching.XXXXXX")
   trap 'rm -rf "$FETCHING"' EXIT
   "$2" "$FETCHING"
@@ -43,7 +45,9 @@ unpacked() {
 DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:2.10 # later ones ask for parent poms that are not published
 
 maven() {
-  mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never "$@" >&2 || fail "Maven could not fetch this; its words are above." "Behind a proxy or a mirror, Maven's own settings say where to look."
+  local words
+  words=$(mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never "$@" 2>&1) ||
+    fail "Maven could not fetch this:" "$words" "Behind a proxy or a mirror, Maven's own settings say where to look."
 }
 
 fetch_kafka() {

@@ -153,7 +153,8 @@ end_stray_registry() { if adopt registry java "-Dquadrille.server=registry@$RUN"
 
 start_registry() {
   APICURIO_DATASOURCE_PASSWORD=$PASSWORD start registry "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
-    -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=postgresql \
+    -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" -Dquarkus.http.access-log.enabled=false \
+    -Dquarkus.log.console.format='%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %s%e (%c{1})%n' -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=postgresql \
     -Dapicurio.datasource.url="jdbc:postgresql://127.0.0.1:$POSTGRES_PORT/apicurio" -Dapicurio.datasource.username=apicurio \
     -jar "$REGISTRY_HOME/apicurio-registry-app-$REGISTRY_VERSION-runner.jar"
   settings registry "$(describe_registry)"

@@ -10,10 +10,14 @@ binary_of() {
     *) echo "$ROOT/target/debug/quadrille-$1" ;;
   esac
 }
+# One a line. The outside remembers what it did whatever happens to it, so each stand-in keeps a file.
 arguments_of() {
+  local bind
+  bind=127.0.0.1:$(port_of "$1")
   case $1 in
-    payment-provider) echo payment ;;
-    carrier | mail) echo "$1" ;;
+    payment-provider) printf '%s\n' payment --bind "$bind" --state "$DATA/$1" ;;
+    carrier) printf '%s\n' carrier --bind "$bind" --state "$DATA/$1" ;;
+    mail) printf '%s\n' mail --bind "$bind" --smtp-bind "127.0.0.1:$SMTP_PORT" --state "$DATA/$1" ;;
   esac
 }
 
