@@ -201,13 +201,15 @@ listeners() {
 
 # What listens on a port, in words; fails if nothing does.
 holder_of() {
-  local inode uid descriptor pid found=
+  local inode uid descriptor pid command found=
   while read -r inode uid; do
     found="a program of the user $(id -nu "$uid" 2>/dev/null || echo "$uid")"
     descriptor=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" -print -quit 2>/dev/null) || true # other users' folders are closed to us
     [ -n "$descriptor" ] || continue
     pid=${descriptor#/proc/} pid=${pid%%/*}
-    found="pid $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-150)"
+    command=$(tr '\0' ' ' <"/proc/$pid/cmdline")
+    found="pid $pid: ${command:0:100}"
+    [[ ! $command =~ (/[^ ]*)/\.run(/| ) ]] || found="pid $pid of the checkout ${BASH_REMATCH[1]} (\`make down\` there ends it)"
     break
   done < <(listeners "$1")
   [ -n "$found" ] && echo "$found"
