@@ -1,0 +1,30 @@
+//! The shop's records: every fact and every request of the choreography, generated from `schemas/`.
+//!
+//! One source, never written twice: `schemas/<topic>/<Record>.avsc` says what a record is, this crate is made from it at
+//! build time. Each struct implements [`quadrille_core::Record`] (Avro) and serde (JSON); [`topics`] has an enum per topic,
+//! [`TOPICS`] the declared topics, [`REGISTRY`] every record type with docs, example and JSON coding.
+//!
+//! ```
+//! use quadrille_core::Record;
+//! use quadrille_events::{Money, OrderLine, PriceChanged};
+//!
+//! let changed = PriceChanged { currency: "EUR".into(), ..PriceChanged::new("TEA-1".into(), Money::cents(1999), Money::cents(1850)) };
+//! let mut datum = Vec::new();
+//! changed.encode(&mut datum);
+//! assert_eq!(PriceChanged::decode(&datum), Ok(changed));
+//! # let _ = OrderLine::new("TEA-1".into(), 2, Money::cents(1999));
+//! ```
+
+pub use quadrille_schemas::wire::{
+    Bytes, Content, Encoded, FieldInfo, FrameError, Money, MoneyError, Plan, RecordInfo, Secret, Time, Uuid, Writer,
+    digest, digest_hex, frame, from_json, to_json, unframe,
+};
+
+include!(concat!(env!("OUT_DIR"), "/records.rs"));
+
+/// The entries of [`REGISTRY`] with that name: a full name (`quadrille.order.OrderCreated`) or a short one.
+pub fn records_named(name: &str) -> impl Iterator<Item = &'static RecordInfo> {
+    REGISTRY
+        .iter()
+        .filter(move |info| info.record.name == name || info.short_name() == name)
+}

@@ -1,0 +1,119 @@
+//! The Rust types, written from a schemas folder.
+
+mod record;
+mod registry;
+mod rust;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type, Writer};
+
+/// Writes the Rust types of a schemas folder to `out`; for a `build.rs`:
+///
+/// ```no_run
+/// let out = format!("{}/records.rs", std::env::var("OUT_DIR").unwrap());
+/// quadrille_schemas::generate("../../schemas".as_ref(), out.as_ref()).unwrap_or_else(|problems| panic!("{problems}"));
+/// ```
+///
+/// and `include!(concat!(env!("OUT_DIR"), "/records.rs"));` in the library. The crate depends on `quadrille-core` and on
+/// `quadrille-schemas` with the feature `wire`. What it then has:
+///
+/// - a module per namespace (`order` for `quadrille.order`) with a struct per record, and all of them at the top as well;
+/// - `topics`: an enum per topic over its records, by `quadrille_core::records!`;
+/// - `TOPICS`: the declared topics; `REGISTRY`: every record type with its docs, example and JSON coding.
+///
+/// Cargo is told to run the build script again when the folder changes.
+pub fn generate(root: &Path, out: &Path) -> Result<(), Problems> {
+    println!("cargo::rerun-if-changed={}", root.display());
+    let folder = Folder::load(root)?;
+    let code = code(&folder)?;
+    if fs::read_to_string(out).is_ok_and(|written| written == code) {
+        return Ok(());
+    }
+    fs::write(out, code).map_err(|error| Problem::of_io(&PathBuf::from(out), &error).into())
+}
+
+/// A struct to write: a topic's record, or a type that records share.
+struct Struct<'a> {
+    schema: &'a Schema,
+    record: &'a Record,
+    /// The file, where it is a topic's record.
+    file: Option<&'a RecordFile>,
+    /// Whether its content is digested: it is, or belongs to, a client's request.
+    content: bool,
+}
+
+fn code(folder: &Folder) -> Result<String, Problems> {
+    let structs = structs(folder);
+    let mut modules: BTreeMap<&str, Vec<&Struct>> = BTreeMap::new();
+    for item in structs.values() {
+        let module = rust::module(&item.record.name);
+        let siblings = modules.entry(module).or_default();
+        if let Some(other) = siblings
+            .first()
+            .filter(|other| other.record.namespace() != item.record.namespace())
+        {
+            let what = format!(
+                "has namespaces that both end in {module}: {} and {}",
+                other.record.name, item.record.name
+            );
+            return Err(Problem::of_file("schemas", what, "let the last part of each namespace differ").into());
+        }
+        siblings.push(item);
+    }
+    let mut code = String::from(
+        "// Written from the schemas folder by quadrille_schemas::generate: change the schemas instead.\n",
+    );
+    for (module, structs) in &modules {
+        let namespace = structs.first().map_or("", |item| item.record.namespace());
+        code += &format!("\n/// The records of `{namespace}`.\npub mod {module} {{\n");
+        for item in structs {
+            code += &record::code(folder, item);
+        }
+        code += "}\n";
+    }
+    for module in modules.keys() {
+        code += &format!("pub use self::{module}::*;\n");
+    }
+    code += &registry::code(folder);
+    Ok(code)
+}
+
+/// Every record of the folder by full name, shared ones once.
+fn structs(folder: &Folder) -> BTreeMap<&str, Struct<'_>> {
+    let requests: BTreeSet<&str> = folder
+        .records
+        .iter()
+        .filter(|file| folder.topics_of(file).any(|topic| topic.writer == Writer::Clients))
+        .flat_map(|file| file.schema.named.keys().map(String::as_str))
+        .collect();
+    let mut structs = BTreeMap::new();
+    for file in &folder.records {
+        for (name, named) in &file.schema.named {
+            let Named::Record(record) = named else { continue };
+            let own = file.record().name == *name;
+            let item = Struct {
+                schema: &file.schema,
+                record,
+                file: own.then_some(file),
+                content: requests.contains(name.as_str()),
+            };
+            if own || !structs.contains_key(name.as_str()) {
+                structs.insert(name.as_str(), item);
+            }
+        }
+    }
+    structs
+}
+
+/// The record that a type is made of, nullable or not.
+fn record_of<'s>(schema: &'s Schema, ty: &'s Type) -> Option<&'s Record> {
+    match ty {
+        Type::Named(name) => schema.record_named(name),
+        _ => None,
+    }
+}
