@@ -16,10 +16,14 @@ world := $(local)/env
 
 ##@ The local world: Kafka, schema registry, PostgreSQL
 
-up: infra build ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
+up: servers build ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
 	@$(local)/platform
+	@$(local)/where
 
-infra: ## Bring up the three servers alone, without any Rust
+infra: servers ## Bring up the three servers alone, without any Rust
+	@$(local)/where
+
+servers:
 	@$(local)/prerequisites servers
 	@$(local)/up
 
@@ -75,4 +79,4 @@ $(shows): show-%:
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra down clean prerequisites build services stop status check test demo help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check test demo help $(shows)

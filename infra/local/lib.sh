@@ -37,12 +37,13 @@ default_port() {
   local entry
   for entry in "${PORTS[@]}"; do [ "${entry%=*}" != "$1" ] || echo "${entry#*=}"; done
 }
+differs() { [ "$(default_port "$1")" != "${!1}" ]; }
 
 read_ports() {
-  local entry name remembered
+  local entry name variable remembered
   for entry in "${PORTS[@]}"; do
     name=${entry%=*}
-    local variable=QUADRILLE_$name
+    variable=QUADRILLE_$name
     remembered=
     [ -f "$RUN/ports" ] && remembered=$(sed -n "s/^$variable=//p" "$RUN/ports")
     printf -v "$name" %s "${!variable:-${remembered:-${entry#*=}}}"

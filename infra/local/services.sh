@@ -75,7 +75,6 @@ tools_world() {
     echo "QUADRILLE_$name=${!name}"
   done
 }
-differs() { [ "$(default_port "$1")" != "${!1}" ]; }
 
 stop_services() {
   local name began
