@@ -1,7 +1,38 @@
 //! The runtime that turns a policy into a Kafka service that loses nothing and doubles nothing.
+//!
+//! One event's way, in the order in which the modules read:
+//!
+//! ```text
+//! Kafka record -> consumer -> decode -> worker -> transaction { store.load: make and lock rows -> inbox -> policy
+//!     -> store.save, outbox, effects, timers } -> commit -> relay -> Kafka -> the outbox row is removed
+//! ```
+//!
+//! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
+mod arrival;
+pub mod config;
+mod consumer;
+mod dead_letters;
+mod decode;
+mod effects;
+mod failure;
+mod health;
+mod heartbeat;
+mod inbox;
+mod kafka;
+mod lease;
+mod outbox;
 mod outside;
+mod registry;
+mod relay;
+mod service;
 mod store;
+mod telemetry;
+mod timers;
+mod transaction;
+mod worker;
 
+pub use config::Config;
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
+pub use service::Service;
 pub use store::{Store, lock, uuids};

@@ -1,0 +1,88 @@
+//! What arrives at a service's worker: inputs, and records that are none.
+
+use quadrille_core::{Envelope, Policy};
+use uuid::Uuid;
+
+/// A record, timer or outcome on its way into a transaction.
+pub(crate) struct Arrival<P: Policy> {
+    pub origin: Origin,
+    pub content: Result<Envelope<P>, Rejection>,
+}
+
+/// Where an arrival came from, and thus what is owed to it once its transaction is committed.
+pub(crate) enum Origin {
+    /// A record: its offset moves on.
+    Record(Box<RawRecord>),
+    /// A due timer: its row is removed.
+    Timer,
+    /// An effect's outcome: the effect's row is removed.
+    Outcome,
+}
+
+/// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.
+#[derive(Clone, Debug)]
+pub(crate) struct RawRecord {
+    /// Without the world's prefix.
+    pub topic: &'static str,
+    pub partition: i32,
+    pub offset: i64,
+    /// The assignment under which it was read: an offset is stored under the same one only.
+    pub generation: u64,
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl RawRecord {
+    pub fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+    }
+
+    /// A header's text. The last of several counts; one that is null, empty or not UTF-8 counts as absent.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self
+            .headers
+            .iter()
+            .rev()
+            .find(|(header, _)| header == name)?
+            .1
+            .as_deref()?;
+        std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
+    }
+}
+
+/// Why a record is a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// A code: `no_key`, `undecodable`, `unknown_type` ...
+    pub reason: &'static str,
+    /// The field or header at fault, or empty.
+    pub field: String,
+    /// A sentence for people, with the mend.
+    pub detail: String,
+    /// The input id, where it was known.
+    pub input: Option<Uuid>,
+    /// The record type's full name, where it was known.
+    pub record_type: String,
+    /// The key that waits behind this record: only where a decoded event's handling failed.
+    pub holds: Option<String>,
+}
+
+impl Rejection {
+    pub fn new(reason: &'static str, field: &str, detail: impl ToString) -> Self {
+        Self {
+            reason,
+            field: field.to_owned(),
+            detail: detail.to_string(),
+            input: None,
+            record_type: String::new(),
+            holds: None,
+        }
+    }
+
+    pub fn of_type(mut self, record_type: &str) -> Self {
+        self.record_type = record_type.to_owned();
+        self
+    }
+}

@@ -1,0 +1,487 @@
+//! From Kafka to the worker: one thread a service polls all its topics, decodes, and hands on what arrives.
+//!
+//! The thread never stops polling, so that the group never takes the instance for dead: a partition whose next record cannot be
+//! handed on (its schema is not to be had, or the worker is behind) is paused and its record kept, the others go on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use metrics::{counter, gauge};
+use quadrille_core::{Policy, RecordType, Records};
+use rdkafka::{
+    ClientContext, Message, Offset, Statistics, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers},
+};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    arrival::{Arrival, Origin, RawRecord},
+    config,
+    decode::{Decoded, Decoder},
+    health::Health,
+    kafka,
+};
+
+/// How long the thread waits for room at the worker before it pauses the partition.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
+
+type Partition = (&'static str, i32);
+
+/// A service's membership in its group.
+pub(crate) struct Consumer {
+    client: Arc<BaseConsumer<Group>>,
+    prefix: String,
+}
+
+/// Which partitions are ours, each with the number of its assignment.
+pub(crate) struct Group {
+    topics: HashMap<String, &'static str>,
+    service: &'static str,
+    state: Mutex<Assigned>,
+}
+
+#[derive(Default)]
+struct Assigned {
+    generations: u64,
+    current: HashMap<Partition, u64>,
+    unchecked: Vec<Partition>,
+}
+
+impl Consumer {
+    pub fn subscribe<P: Policy>(kafka: &config::Kafka, instance: &str) -> anyhow::Result<Self> {
+        let mut topics: Vec<&'static str> = P::Heard::TYPES.iter().map(|RecordType { topic, .. }| *topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let physical: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", kafka.prefix)).collect();
+        let group = Group {
+            topics: physical.iter().cloned().zip(topics).collect(),
+            service: P::SERVICE,
+            state: Mutex::default(),
+        };
+        let client: BaseConsumer<Group> =
+            kafka::consumer_config(kafka, P::SERVICE, instance).create_with_context(group)?;
+        client.subscribe(&physical.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(Self {
+            client: Arc::new(client),
+            prefix: kafka.prefix.clone(),
+        })
+    }
+
+    /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
+    ///
+    /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
+    pub fn handled<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
+        let mut next: HashMap<Partition, i64> = HashMap::new();
+        {
+            let assigned = self.client.context().assigned();
+            for record in records {
+                let partition = (record.topic, record.partition);
+                if assigned.current.get(&partition) == Some(&record.generation) {
+                    let offset = next.entry(partition).or_default();
+                    *offset = (*offset).max(record.offset + 1);
+                }
+            }
+        }
+        if next.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in next {
+            let added =
+                list.add_partition_offset(&format!("{}{topic}", self.prefix), partition, Offset::Offset(offset));
+            debug_assert!(added.is_ok());
+        }
+        // Refused where a partition was revoked just now: its next owner meets the inbox.
+        if let Err(error) = self.client.store_offsets(&list) {
+            debug!(%error, "Offsets were not stored");
+        }
+    }
+
+    /// Polls until `stop`, on a thread of its own.
+    pub fn run<P: Policy>(
+        &self,
+        decoder: Arc<Decoder>,
+        worker: mpsc::Sender<Arrival<P>>,
+        health: Arc<Health>,
+        stop: Arc<AtomicBool>,
+        tokio: tokio::runtime::Handle,
+    ) {
+        let mut poller = Poller {
+            client: &self.client,
+            decoder,
+            worker,
+            health,
+            tokio,
+            stalled: HashMap::new(),
+        };
+        while !stop.load(Ordering::Relaxed) {
+            poller.check_new_partitions();
+            poller.retry_stalled();
+            let wait = if poller.stalled.is_empty() { 100 } else { 10 };
+            match self.client.poll(Duration::from_millis(wait)) {
+                Some(Ok(message)) => poller.take(&message),
+                Some(Err(error)) => poller.report(&error),
+                None => {}
+            }
+        }
+    }
+
+    /// Commits what is handled. The group is left when the consumer is dropped.
+    pub fn commit(&self) {
+        match self.client.commit_consumer_state(CommitMode::Sync) {
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => {
+                warn!(%error, "The last offsets were not committed: what they cover will be met in the inbox")
+            }
+        }
+    }
+}
+
+struct Poller<'a, P: Policy> {
+    client: &'a Arc<BaseConsumer<Group>>,
+    decoder: Arc<Decoder>,
+    worker: mpsc::Sender<Arrival<P>>,
+    health: Arc<Health>,
+    tokio: tokio::runtime::Handle,
+    stalled: HashMap<Partition, Stalled>,
+}
+
+/// A paused partition's records, in order; the first one waits for something.
+struct Stalled {
+    records: VecDeque<RawRecord>,
+    fetch: Option<tokio::task::JoinHandle<Result<(), String>>>,
+    retry_at: Instant,
+    backoff: Duration,
+}
+
+enum Passed {
+    On,
+    NeedsSchema(RawRecord, u32),
+    NoRoom(RawRecord),
+}
+
+impl<P: Policy> Poller<'_, P> {
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let Some(record) = self.client.context().own(message) else {
+            return;
+        };
+        let partition = (record.topic, record.partition);
+        if let Some(stalled) = self.stalled.get_mut(&partition) {
+            stalled.records.push_back(record);
+            return;
+        }
+        match self.pass(record, ROOM_WAIT) {
+            Passed::On => {}
+            Passed::NeedsSchema(record, id) => self.stall(partition, record, Some(id)),
+            Passed::NoRoom(record) => self.stall(partition, record, None),
+        }
+    }
+
+    fn pass(&self, record: RawRecord, room_wait: Duration) -> Passed {
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis() as i64);
+        let content = match self.decoder.decode::<P>(&record, now_ms) {
+            Decoded::NeedsSchema(id) => return Passed::NeedsSchema(record, id),
+            Decoded::Input(envelope) => Ok(envelope),
+            Decoded::Rejected(rejection) => Err(rejection),
+            Decoded::Skipped(name) => {
+                counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => name).increment(1);
+                return Passed::On;
+            }
+        };
+        let reserve = self.worker.reserve();
+        let room = self
+            .tokio
+            .block_on(async { tokio::time::timeout(room_wait, reserve).await });
+        match room {
+            Ok(Ok(room)) => {
+                room.send(Arrival {
+                    origin: Origin::Record(Box::new(record)),
+                    content,
+                });
+                Passed::On
+            }
+            Err(_elapsed) => Passed::NoRoom(record),
+            // The worker has ended: this thread is about to.
+            Ok(Err(_closed)) => Passed::On,
+        }
+    }
+
+    fn stall(&mut self, partition: Partition, record: RawRecord, schema: Option<u32>) {
+        if let Err(error) = self.client.pause(&self.client.context().list(partition)) {
+            debug!(%error, "A partition that just went could not be paused");
+        }
+        let backoff = Duration::from_millis(50);
+        let mut stalled = Stalled {
+            records: VecDeque::from([record]),
+            fetch: None,
+            retry_at: Instant::now() + backoff,
+            backoff,
+        };
+        if let Some(id) = schema {
+            stalled.fetch = Some(self.fetch(partition.0, id));
+        }
+        self.stalled.insert(partition, stalled);
+    }
+
+    fn fetch(&self, topic: &'static str, id: u32) -> tokio::task::JoinHandle<Result<(), String>> {
+        let decoder = Arc::clone(&self.decoder);
+        self.tokio
+            .spawn(async move { decoder.fetch(topic, id).await.map_err(|error| error.to_string()) })
+    }
+
+    fn retry_stalled(&mut self) {
+        let partitions: Vec<Partition> = self.stalled.keys().copied().collect();
+        for partition in partitions {
+            if !self.client.context().owns(partition) {
+                self.stalled.remove(&partition);
+                continue;
+            }
+            let Some(mut stalled) = self.stalled.remove(&partition) else {
+                continue;
+            };
+            if self.unstall(partition, &mut stalled) {
+                match self.client.resume(&self.client.context().list(partition)) {
+                    Ok(()) => continue,
+                    Err(error) => debug!(%error, "A partition that just went could not be resumed"),
+                }
+            } else {
+                self.stalled.insert(partition, stalled);
+            }
+        }
+        if self.stalled.values().all(|stalled| stalled.fetch.is_none()) {
+            self.health.ok("registry");
+        }
+    }
+
+    /// Whether the partition can go on.
+    fn unstall(&self, partition: Partition, stalled: &mut Stalled) -> bool {
+        if let Some(fetch) = &mut stalled.fetch {
+            if !fetch.is_finished() || Instant::now() < stalled.retry_at {
+                return false;
+            }
+            match self.tokio.block_on(fetch) {
+                Ok(Ok(())) => stalled.fetch = None,
+                failed => {
+                    let cause = match failed {
+                        Ok(Err(cause)) => cause,
+                        other => format!("{other:?}"),
+                    };
+                    self.health.error("registry", &cause);
+                    warn!(
+                        topic = partition.0,
+                        partition = partition.1,
+                        "A partition waits for a schema: {cause}"
+                    );
+                    stalled.wait_longer();
+                    let Some(Decoded::NeedsSchema(id)) =
+                        stalled.records.front().map(|r| self.decoder.decode::<P>(r, 0))
+                    else {
+                        stalled.fetch = None;
+                        return false;
+                    };
+                    stalled.fetch = Some(self.fetch(partition.0, id));
+                    return false;
+                }
+            }
+        }
+        while let Some(record) = stalled.records.pop_front() {
+            match self.pass(record, Duration::ZERO) {
+                Passed::On => {}
+                Passed::NoRoom(record) => {
+                    stalled.records.push_front(record);
+                    return false;
+                }
+                Passed::NeedsSchema(record, id) => {
+                    stalled.records.push_front(record);
+                    stalled.fetch = Some(self.fetch(partition.0, id));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Says what retention took before it was read, and offsets beyond the end of a topic that was made anew.
+    fn check_new_partitions(&self) {
+        let group = self.client.context();
+        let unchecked = std::mem::take(&mut group.assigned().unchecked);
+        for partition in unchecked {
+            let (topic, number) = partition;
+            let Some(physical) = group.physical(topic) else {
+                continue;
+            };
+            let timeout = Duration::from_secs(2);
+            let committed = self.client.committed_offsets(group.list(partition), timeout);
+            let marks = self.client.fetch_watermarks(physical, number, timeout);
+            let (Ok(committed), Ok((low, high))) = (committed, marks) else {
+                group.assigned().unchecked.push(partition);
+                return;
+            };
+            let Some(Offset::Offset(next)) = committed.elements().first().map(|element| element.offset()) else {
+                continue;
+            };
+            if next < low {
+                counter!("quadrille_records_lost_total", "topic" => topic).increment((low - next) as u64);
+                error!(
+                    group.name = group.service,
+                    topic,
+                    partition = number,
+                    from = next,
+                    to = low,
+                    "Retention took records before they were read; reading goes on at {low}"
+                );
+            } else if next > high {
+                counter!("quadrille_offsets_beyond_end_total", "topic" => topic).increment(1);
+                error!(
+                    group.name = group.service,
+                    topic,
+                    partition = number,
+                    from = next,
+                    to = high,
+                    "The group's offset lies beyond the topic's end: it was made anew; reading starts at its beginning"
+                );
+            }
+        }
+    }
+
+    fn report(&self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                self.health
+                    .error("kafka", &format!("a topic that this service hears is gone: {error}"));
+                error!(%error, "A topic that this service hears is gone");
+            }
+            _ => {
+                counter!("quadrille_consumer_errors_total").increment(1);
+                warn!(%error, "The consumer met an error and goes on");
+            }
+        }
+    }
+}
+
+impl Stalled {
+    fn wait_longer(&mut self) {
+        // Jitter keeps partitions and instances from asking in step; its source is the clock's lowest digits.
+        let jitter = self.backoff.as_millis() as u64 * u64::from(Instant::now().elapsed().subsec_nanos() % 100) / 400;
+        self.retry_at = Instant::now() + self.backoff + Duration::from_millis(jitter);
+        self.backoff = (self.backoff * 2).min(Duration::from_secs(5));
+    }
+}
+
+impl Group {
+    fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owns(&self, partition: Partition) -> bool {
+        self.assigned().current.contains_key(&partition)
+    }
+
+    fn physical(&self, topic: &str) -> Option<&str> {
+        self.topics
+            .iter()
+            .find(|(_, logical)| **logical == topic)
+            .map(|(physical, _)| physical.as_str())
+    }
+
+    fn list(&self, (topic, partition): Partition) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(self.physical(topic).unwrap_or(topic), partition);
+        list
+    }
+
+    /// Copies a message of a partition that is ours.
+    fn own(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
+        let topic = *self.topics.get(message.topic())?;
+        let generation = *self.assigned().current.get(&(topic, message.partition()))?;
+        let header =
+            |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        Some(RawRecord {
+            topic,
+            partition: message.partition(),
+            offset: message.offset(),
+            generation,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: message
+                .headers()
+                .map(|headers| headers.iter().map(header).collect())
+                .unwrap_or_default(),
+        })
+    }
+
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
+        let known = |topic: &str| self.topics.get(topic).copied();
+        list.elements()
+            .iter()
+            .filter_map(|element| Some((known(element.topic())?, element.partition())))
+            .collect()
+    }
+}
+
+impl ClientContext for Group {
+    fn stats(&self, statistics: Statistics) {
+        for (topic, stats) in statistics.topics {
+            for (partition, stats) in stats.partitions {
+                let Some(topic) = self.topics.get(topic.as_str()) else {
+                    continue;
+                };
+                if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
+                    gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
+                        .set(stats.consumer_lag as f64);
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "The Kafka client reports");
+    }
+}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            // What is handled is committed before the partition passes on, so that its next owner starts there.
+            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+                debug!(%error, "Nothing to commit before partitions pass on");
+            }
+            let gone = self.partitions(list);
+            let mut assigned = self.assigned();
+            for (topic, partition) in &gone {
+                assigned.current.remove(&(*topic, *partition));
+                gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string()).set(0.0);
+            }
+            info!(service = self.service, "{} partitions pass on", gone.len());
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            let new = self.partitions(list);
+            let mut assigned = self.assigned();
+            assigned.generations += 1;
+            let generation = assigned.generations;
+            assigned
+                .current
+                .extend(new.iter().map(|partition| (*partition, generation)));
+            assigned.unchecked.extend(&new);
+            if !new.is_empty() {
+                info!(service = self.service, "{} partitions are ours", new.len());
+            }
+        }
+    }
+}

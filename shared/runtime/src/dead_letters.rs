@@ -1,0 +1,252 @@
+//! Dead letters: records that could not be handled. Safe once their row is committed; published to `<service>.dead-letters` on a lane
+//! of their own, so that a missing or forbidden topic there holds up nothing else.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+use quadrille_core::{Policy, Record, RecordType, ids};
+use quadrille_events::platform::{DeadLetter, RecordHeader};
+use quadrille_schemas::wire::{self, Bytes};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, PgPool, types::Json};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::{arrival::Arrival, config, health::Health, kafka, registry::Registry};
+
+/// A dead letter keeps this much of the original at most.
+const MAX_KEPT_BYTES: usize = 512 * 1024;
+/// How often the lane looks for rows that are not published.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The dead letters' type on `<service>.dead-letters`.
+pub(crate) fn subject(service: &str) -> String {
+    format!("{service}.dead-letters-{}", DeadLetter::TYPE.name)
+}
+
+/// A header, kept as it was.
+#[derive(Serialize, Deserialize)]
+struct KeptHeader {
+    name: String,
+    value: Option<Vec<u8>>,
+}
+
+/// Inserts the rejected ones of `arrivals`, and returns how many there are. One that is there already stays as it is: a record is
+/// parked once, however often it comes again.
+pub(crate) async fn insert<P: Policy>(
+    tx: &mut PgConnection,
+    service: &str,
+    arrivals: &[Arrival<P>],
+) -> sqlx::Result<usize> {
+    let rejected = |arrival: &'_ Arrival<P>| arrival.content.is_err();
+    let mut count = 0;
+    // A statement a row: what is rejected is rare, and may be half a megabyte.
+    for arrival in arrivals.iter().filter(|arrival| rejected(arrival)) {
+        let (Some(record), Err(rejection)) = (arrival.record(), &arrival.content) else {
+            continue;
+        };
+        let id = ids::v5(&[
+            service,
+            record.topic,
+            &record.partition.to_string(),
+            &record.offset.to_string(),
+            &record.timestamp_ms.to_string(),
+        ]);
+        let value = record.value.as_deref();
+        let kept = value.map(|value| &value[..value.len().min(MAX_KEPT_BYTES)]);
+        let headers: Vec<KeptHeader> = record
+            .headers
+            .iter()
+            .map(|(name, value)| KeptHeader {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect();
+        error!(
+            topic = record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            reason = rejection.reason,
+            "A record is a dead letter: {}",
+            rejection.detail
+        );
+        counter!("quadrille_dead_letters_total", "topic" => record.topic, "reason" => rejection.reason).increment(1);
+        sqlx::query(
+            "insert into dead_letter (id, input_id, topic, partition, \"offset\", record_time, record_type, key, value, value_size,
+                 value_digest, headers, withheld, reason, field, detail, holds)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             on conflict (id) do nothing",
+        )
+        .bind(id)
+        .bind(rejection.input)
+        .bind(record.topic)
+        .bind(record.partition)
+        .bind(record.offset)
+        .bind(DateTime::<Utc>::from_timestamp_millis(record.timestamp_ms).unwrap_or_default())
+        .bind(&rejection.record_type)
+        .bind(&record.key)
+        .bind(kept)
+        .bind(value.map_or(0, <[u8]>::len) as i64)
+        .bind(value.map(|value| hex(&Sha256::digest(value))).unwrap_or_default())
+        .bind(Json(headers))
+        .bind(carries_secrets::<P>(record.topic))
+        .bind(rejection.reason)
+        .bind(&rejection.field)
+        .bind(&rejection.detail)
+        .bind(&rejection.holds)
+        .execute(&mut *tx)
+        .await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Whether a topic's records have secret fields: then the original stays in the database.
+fn carries_secrets<P: Policy>(topic: &str) -> bool {
+    use quadrille_core::Records;
+    let of_topic = |record_type: &&RecordType| record_type.topic == topic;
+    P::Heard::TYPES
+        .iter()
+        .filter(of_topic)
+        .any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    input_id: Option<Uuid>,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    record_time: DateTime<Utc>,
+    record_type: String,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    value_size: i64,
+    value_digest: String,
+    headers: Json<Vec<KeptHeader>>,
+    withheld: bool,
+    reason: String,
+    field: String,
+    detail: String,
+    attempts: i32,
+    failed_at: DateTime<Utc>,
+}
+
+/// Publishes dead letters as they appear.
+pub(crate) struct Lane {
+    pub pool: PgPool,
+    pub kafka: config::Kafka,
+    pub registry: Registry,
+    pub service: &'static str,
+    pub health: Arc<Health>,
+}
+
+impl Lane {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let producer: FutureProducer =
+            match kafka::producer_config(&self.kafka, &format!("quadrille-{}-dead-letters", self.service))
+                .set("message.timeout.ms", "10000")
+                .create()
+            {
+                Ok(producer) => producer,
+                Err(error) => return self.health.error("dead_letters", &error.to_string()),
+            };
+        let mut schema_id = None;
+        while !stop.is_cancelled() {
+            match self.publish(&producer, &mut schema_id).await {
+                Ok(()) => self.health.ok("dead_letters"),
+                Err(error) => {
+                    warn!("Dead letters wait in the database: {error:#}");
+                    self.health
+                        .warn("dead_letters", &format!("they wait in the database: {error:#}"));
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn publish(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
+        loop {
+            let mut tx = self.pool.begin().await?;
+            let row: Option<Row> = sqlx::query_as(
+                "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
+            )
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(row) = row else { return Ok(()) };
+            let id = match *schema_id {
+                Some(id) => id,
+                None => {
+                    let subject = subject(self.service);
+                    let id = self.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
+                    id.ok_or_else(|| self.registry.lost(&subject))?
+                }
+            };
+            *schema_id = Some(id);
+            let key = row.id.to_string();
+            let mut datum = vec![];
+            row.into_record(self.service).encode(&mut datum);
+            let payload = wire::frame(id, &datum);
+            let topic = format!("{}{}.dead-letters", self.kafka.prefix, self.service);
+            let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+            producer
+                .send(record, Duration::from_secs(5))
+                .await
+                .map_err(|(error, _)| error)?;
+            sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
+                .bind(&key)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+        }
+    }
+}
+
+impl Row {
+    fn into_record(self, service: &str) -> DeadLetter {
+        let open = |bytes: Option<Vec<u8>>| if self.withheld { None } else { bytes.map(Bytes) };
+        DeadLetter {
+            dead_letter_id: self.id,
+            service: service.to_owned(),
+            reason: self.reason,
+            field: self.field,
+            detail: self.detail,
+            input: "record".into(),
+            input_id: self.input_id,
+            topic: self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            record_time: self.record_time,
+            record_type: self.record_type,
+            key: self.key.map(Bytes),
+            value: open(self.value),
+            value_size: self.value_size,
+            value_digest: self.value_digest,
+            withheld: self.withheld,
+            headers: self
+                .headers
+                .0
+                .into_iter()
+                .map(|h| RecordHeader {
+                    name: h.name,
+                    value: h.value.map(Bytes),
+                })
+                .collect(),
+            attempts: self.attempts,
+            failed_at: self.failed_at,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! From a Kafka record to an input: by the writer's schema id, with resolution to the reader's schema.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use quadrille_core::{Envelope, Input, KeyKind, Policy, RecordType, Records, ids};
+use quadrille_schemas::wire;
+use uuid::Uuid;
+
+use crate::{
+    arrival::{RawRecord, Rejection},
+    registry::{Away, Registry},
+    telemetry,
+};
+
+/// Requests may be this large at most.
+const MAX_REQUEST_BYTES: usize = 256 * 1024;
+/// A schema id that the registry does not know is asked for again after this time at the earliest.
+const UNKNOWN_FOR: Duration = Duration::from_secs(300);
+
+/// What is often behind a value that cannot be read.
+const CUT: &str = "kcat cuts its standard input at each byte 10: was the record sent from a file, or with -D?";
+
+/// Decodes a service's records. Knows each writer's schema once it was asked for; decoding itself asks nobody.
+pub(crate) struct Decoder {
+    types: &'static [RecordType],
+    retention_ms: HashMap<&'static str, i64>,
+    registry: Registry,
+    known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
+}
+
+/// What a schema id means on one topic.
+enum Writer {
+    /// One of the types heard: its index, and the way from the writer's schema to ours.
+    Heard(usize, wire::Plan),
+    /// Another record type.
+    Foreign(String),
+    /// A type that is heard, written in a way that cannot be read.
+    Unreadable(Rejection),
+    /// The registry knew no such id then.
+    Unknown(Instant),
+}
+
+/// What a record turned out to be.
+pub(crate) enum Decoded<P: Policy> {
+    Input(Envelope<P>),
+    /// An event of a type that this service does not hear.
+    Skipped(String),
+    Rejected(Rejection),
+    /// The schema must be fetched first: [`Decoder::fetch`].
+    NeedsSchema(u32),
+}
+
+impl Decoder {
+    pub fn new<H: Records>(registry: Registry, retention_ms: HashMap<&'static str, i64>) -> Self {
+        Self {
+            types: H::TYPES,
+            retention_ms,
+            registry,
+            known: RwLock::default(),
+        }
+    }
+
+    pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
+        match self.try_decode(raw, now_ms) {
+            Ok(decoded) => decoded,
+            Err(rejection) => Decoded::Rejected(rejection),
+        }
+    }
+
+    fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
+        let is_request = raw.topic.ends_with(".requests");
+        let key_kind = self
+            .types
+            .iter()
+            .find(|t| t.topic == raw.topic)
+            .map_or(KeyKind::Text, |t| t.key);
+        let key = key_kind
+            .normalize(raw.key.as_deref())
+            .map_err(|error| Rejection::new("bad_key", "key", error))?;
+        let value = raw.value.as_deref().unwrap_or_default();
+        if value.is_empty() {
+            return Err(Rejection::new(
+                "no_value",
+                "value",
+                "the record has no value: produce an Avro record in the Confluent wire format",
+            ));
+        }
+        if is_request && value.len() > MAX_REQUEST_BYTES {
+            let detail = format!("the request has {} bytes; {MAX_REQUEST_BYTES} are allowed", value.len());
+            return Err(Rejection::new("too_large", "value", detail));
+        }
+        let (schema_id, datum) = wire::unframe(value).map_err(|error| Rejection::new("bad_frame", "value", error))?;
+
+        let writer = self
+            .known
+            .read()
+            .ok()
+            .and_then(|known| known.get(&(raw.topic, schema_id)).cloned());
+        let (index, plan) = match writer.as_deref() {
+            None => return Ok(Decoded::NeedsSchema(schema_id)),
+            Some(Writer::Unknown(since)) if since.elapsed() > UNKNOWN_FOR => {
+                return Ok(Decoded::NeedsSchema(schema_id));
+            }
+            Some(Writer::Unknown(_)) => {
+                let detail = format!("the registry knows no schema {schema_id}; {CUT}");
+                return Err(Rejection::new("unknown_schema", "value", detail));
+            }
+            Some(Writer::Unreadable(rejection)) => return Err(rejection.clone()),
+            Some(Writer::Foreign(name)) if is_request => {
+                let detail = format!("{} takes no {name}", raw.topic);
+                return Err(Rejection::new("unknown_type", "value", detail).of_type(name));
+            }
+            Some(Writer::Foreign(name)) => return Ok(Decoded::Skipped(name.clone())),
+            Some(Writer::Heard(index, plan)) => (*index, plan),
+        };
+
+        let name = self.types[index].name;
+        let undecodable = |error: &dyn std::fmt::Display| {
+            Rejection::new("undecodable", "value", format!("{error}; {CUT}")).of_type(name)
+        };
+        let datum = plan.apply(datum).map_err(|error| undecodable(&error))?;
+        let record = P::Heard::decode(index, &datum).map_err(|error| undecodable(&error))?;
+        let named = self.types[index].key.normalize(Some(record.key().as_bytes()));
+        if named.as_deref() != Ok(key.as_str()) {
+            let detail = format!(
+                "the record's key is '{key}', its value names '{}': they must be the same",
+                record.key()
+            );
+            return Err(Rejection::new("key_differs", "key", detail).of_type(name));
+        }
+        if let Some(retention_ms) = self.retention_ms.get(raw.topic)
+            && raw.timestamp_ms >= 0
+            && raw.timestamp_ms < now_ms - retention_ms
+        {
+            let detail = format!("the record is older than its topic's retention of {retention_ms} ms");
+            return Err(Rejection::new("too_old", "timestamp", detail).of_type(name));
+        }
+
+        let id = match (is_request, raw.header("ce_id")) {
+            (true, Some(ce_id)) => ids::request(raw.topic, &key, raw.header("ce_source").unwrap_or_default(), ce_id),
+            (true, None) => ids::anonymous_request(raw.topic, raw.partition, raw.offset, raw.timestamp_ms),
+            (false, ce_id) => ce_id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
+                let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
+                Rejection::new("no_id", "ce_id", detail).of_type(name)
+            })?,
+        };
+        Ok(Decoded::Input(Envelope {
+            id,
+            cause: id,
+            key,
+            version: raw
+                .header("ce_aggregateversion")
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
+            trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
+            input: Input::Record(record),
+        }))
+    }
+
+    /// Fetches the schema `id` for `topic`. A passing error is returned and nothing is remembered.
+    pub async fn fetch(&self, topic: &'static str, id: u32) -> Result<(), Away> {
+        let writer = match self.registry.schema(id).await? {
+            Some(text) => self.writer(topic, id, &text),
+            None => match self.registry.ids_of(self.types).await? {
+                Ok(_) => Writer::Unknown(Instant::now()),
+                // Not even our own schemas are there: the registry has lost its data, and an id says nothing until it is mended.
+                Err(subject) => return Err(self.registry.lost(&subject)),
+            },
+        };
+        if let Ok(mut known) = self.known.write() {
+            known.insert((topic, id), Arc::new(writer));
+        }
+        Ok(())
+    }
+
+    fn writer(&self, topic: &str, id: u32, text: &str) -> Writer {
+        let schema = match wire::Writer::new(text) {
+            Ok(schema) => schema,
+            Err(error) => {
+                let detail = format!("schema {id} is not usable: {error}");
+                return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
+            }
+        };
+        let heard = self
+            .types
+            .iter()
+            .enumerate()
+            .find(|(_, t)| t.topic == topic && t.name == schema.name());
+        match heard {
+            None => Writer::Foreign(schema.name().to_owned()),
+            Some((index, reader)) => match schema.prepare(reader) {
+                Ok(plan) => Writer::Heard(index, plan),
+                Err(error) => {
+                    let detail = format!("schema {id} cannot be read as {}: {error}", reader.name);
+                    Writer::Unreadable(Rejection::new("unusable_schema", "value", detail).of_type(reader.name))
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Effects: what the outside is asked to do, performed by workers over a table, each under one idempotency key however often it is tried.
+//!
+//! A claim and a withdrawal contend for the effect's row: a transaction that reacts to an input locks the effects of its keys, a worker
+//! claims one only if it gets that lock. Once claimed, only an outcome ends an effect.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+use quadrille_core::Policy;
+use quadrille_core::{Claims, EffectRow, Envelope, Input, Named, Trace, ids};
+use sqlx::{PgConnection, PgPool, types::Json};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    arrival::{Arrival, Origin},
+    config,
+    outside::{Answer, Effect, Outcome, Outside, Then},
+};
+
+/// The longest sleep between two looks: the net under lost wake-ups and other instances' effects.
+const NET: Duration = Duration::from_secs(1);
+
+pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, effects: &[EffectRow<P>]) -> sqlx::Result<()> {
+    if effects.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate)
+         select id, key, kind, name, effect, causation_id, traceparent, tracestate
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::uuid[], $7::text[], $8::text[])
+             with ordinality as new(id, key, kind, name, effect, causation_id, traceparent, tracestate, n)
+         order by n",
+    )
+    .bind(effects.iter().map(|effect| effect.id).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| effect.key.as_str()).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| effect.effect.kind()).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| effect.effect.name()).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| Json(&effect.effect)).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| effect.cause).collect::<Vec<_>>())
+    .bind(
+        effects
+            .iter()
+            .map(|effect| effect.trace.parent.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        effects
+            .iter()
+            .map(|effect| effect.trace.state.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Withdraws effects by key and name. Their rows are locked, and the policy was told that they are not claimed.
+pub(crate) async fn withdraw(tx: &mut PgConnection, withdrawn: &[(String, String)]) -> sqlx::Result<()> {
+    if withdrawn.is_empty() {
+        return Ok(());
+    }
+    let (keys, names): (Vec<&str>, Vec<&str>) = withdrawn.iter().map(|(k, n)| (k.as_str(), n.as_str())).unzip();
+    sqlx::query("delete from effect where tries = 0 and (key, name) in (select * from unnest($1::text[], $2::text[]))")
+        .bind(keys)
+        .bind(names)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    if !ids.is_empty() {
+        sqlx::query("delete from effect where id = any($1)")
+            .bind(ids)
+            .execute(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The open effects of some keys.
+#[derive(Default)]
+pub(crate) struct Open {
+    pub ids: BTreeSet<Uuid>,
+    pub claimed: Claims,
+}
+
+/// Locks the open effects of `keys`.
+pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &'a str>) -> sqlx::Result<Open> {
+    let keys: BTreeSet<&str> = keys.collect();
+    let rows: Vec<(Uuid, String, String, bool)> =
+        sqlx::query_as("select id, key, name, tries > 0 from effect where key = any($1) order by id for update")
+            .bind(keys.into_iter().collect::<Vec<_>>())
+            .fetch_all(tx)
+            .await?;
+    let ids = rows.iter().map(|(id, ..)| *id).collect();
+    let claimed = rows
+        .into_iter()
+        .filter(|(.., claimed)| *claimed)
+        .map(|(_, key, name, _)| (key, name))
+        .collect();
+    Ok(Open { ids, claimed })
+}
+
+/// An outcome whose handling failed: the effect stays, is asked for again later, and shows why.
+pub(crate) async fn back_off(pool: &PgPool, id: Uuid, failure: &str) -> sqlx::Result<()> {
+    postpone(pool, id, failure, Duration::from_secs(60)).await
+}
+
+async fn postpone(pool: &PgPool, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
+    sqlx::query(
+        "update effect set last_answer = $2, due = clock_timestamp() + interval '1 millisecond' * $3 where id = $1",
+    )
+    .bind(id)
+    .bind(answer)
+    .bind(wait.as_millis() as i64)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A claimed effect.
+#[derive(sqlx::FromRow)]
+struct Claimed {
+    id: Uuid,
+    key: String,
+    kind: String,
+    effect: serde_json::Value,
+    causation_id: Uuid,
+    traceparent: String,
+    tracestate: String,
+    tries: i32,
+    first_tried_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+}
+
+/// Performs effects as they become due.
+pub(crate) struct Performer<O: Outside> {
+    pub pool: PgPool,
+    pub outside: O,
+    pub config: config::Effects,
+    pub worker: mpsc::Sender<Arrival<O::Policy>>,
+    pub wake: Arc<Notify>,
+}
+
+impl<O: Outside> Performer<O> {
+    /// Runs until `stop`; then waits for the tries that are under way.
+    pub async fn run(self, stop: CancellationToken) {
+        let this = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(this.config.concurrency));
+        let under_way = TaskTracker::new();
+        while !stop.is_cancelled() {
+            let free = slots.available_permits();
+            let wait = match this.claim(free).await {
+                Ok(claimed) => {
+                    let again = claimed.len() == free && free > 0;
+                    for effect in claimed {
+                        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                            return;
+                        };
+                        let this = Arc::clone(&this);
+                        under_way.spawn(async move {
+                            this.try_once(effect).await;
+                            drop(slot);
+                            this.wake.notify_one();
+                        });
+                    }
+                    if again {
+                        Duration::ZERO
+                    } else {
+                        this.next_due().await.unwrap_or(NET)
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "Due effects could not be claimed");
+                    NET
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = this.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        under_way.close();
+        under_way.wait().await;
+    }
+
+    /// Claims due effects; of one key and kind only the one that was wanted first. The claim is committed before the outside is called.
+    async fn claim(&self, most: usize) -> sqlx::Result<Vec<Claimed>> {
+        if most == 0 {
+            return Ok(vec![]);
+        }
+        sqlx::query_as(
+            "update effect set tries = tries + 1, first_tried_at = coalesce(first_tried_at, clock_timestamp()),
+                 due = clock_timestamp() + interval '1 millisecond' * $2
+             where id in (
+                 select id from effect e where parked_at is null and due <= clock_timestamp()
+                     and not exists (select from effect first where first.key = e.key and first.kind = e.kind and first.seq < e.seq)
+                 order by due limit $1 for update skip locked)
+             returning id, key, kind, effect, causation_id, traceparent, tracestate, tries, first_tried_at,
+                 clock_timestamp() as now",
+        )
+        .bind(most as i64)
+        .bind(self.config.claim_ms as i64)
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    async fn next_due(&self) -> sqlx::Result<Duration> {
+        let next: Option<(DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+            "select min(due), clock_timestamp() from effect where parked_at is null having min(due) is not null",
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        // An effect behind another of its kind is due and not to be had yet: never spin on it.
+        Ok(next.map_or(NET, |(due, now)| {
+            (due - now)
+                .to_std()
+                .unwrap_or_default()
+                .clamp(Duration::from_millis(20), NET)
+        }))
+    }
+
+    async fn try_once(&self, claimed: Claimed) {
+        let effect: Effect<O> = match serde_json::from_value(claimed.effect.clone()) {
+            Ok(effect) => effect,
+            Err(error) => {
+                self.postpone(&claimed, &format!("the row cannot be read: {error}"))
+                    .await;
+                return;
+            }
+        };
+        let answer = self.answer(&claimed, &effect).await;
+        let result = match &answer {
+            Answer::Known(_) => "known",
+            Answer::Nothing => "nothing",
+            Answer::Unknown(_) => "unknown",
+        };
+        counter!("quadrille_effect_tries_total", "kind" => claimed.kind.clone(), "answer" => result).increment(1);
+        match answer {
+            Answer::Known(outcome) => self.conclude(claimed, outcome).await,
+            Answer::Nothing => self.postpone(&claimed, "the outside knows nothing of it").await,
+            Answer::Unknown(reason) => {
+                let limit = self.outside.limit(&effect);
+                let tried_for = (claimed.now - claimed.first_tried_at).to_std().unwrap_or_default();
+                match limit.then {
+                    _ if tried_for < limit.after => self.postpone(&claimed, &reason).await,
+                    Then::Conclude(outcome) => self.conclude(claimed, outcome).await,
+                    Then::Park => self.park(&claimed, &reason).await,
+                }
+            }
+        }
+    }
+
+    /// Asks before it acts again; acts again only where the outside knows nothing and still would know.
+    async fn answer(&self, claimed: &Claimed, effect: &Effect<O>) -> Answer<Outcome<O>> {
+        if claimed.tries > 1 {
+            let limit = self.outside.limit(effect).after;
+            let tried_for = (claimed.now - claimed.first_tried_at).to_std().unwrap_or_default();
+            match self.outside.ask(claimed.id, effect).await {
+                Answer::Nothing if tried_for < limit => {}
+                Answer::Nothing => {
+                    return Answer::Unknown("the outside knows nothing of it, and may have forgotten".into());
+                }
+                known_or_unknown => return known_or_unknown,
+            }
+        }
+        self.outside.perform(claimed.id, effect).await
+    }
+
+    async fn conclude(&self, claimed: Claimed, outcome: Outcome<O>) {
+        let name = outcome.name();
+        info!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} came out as {name}", claimed.kind);
+        let content = Ok(Envelope {
+            id: ids::outcome(claimed.id, &name),
+            cause: claimed.causation_id,
+            key: claimed.key,
+            version: 0,
+            trace: Trace {
+                parent: claimed.traceparent,
+                state: claimed.tracestate,
+            },
+            input: Input::Outcome {
+                effect: claimed.id,
+                outcome,
+            },
+        });
+        // A worker that is gone leaves the claim: the next instance asks the outside and hears the same.
+        let _ = self
+            .worker
+            .send(Arrival {
+                origin: Origin::Outcome,
+                content,
+            })
+            .await;
+    }
+
+    async fn postpone(&self, claimed: &Claimed, answer: &str) {
+        let doublings = (claimed.tries - 1).clamp(0, 30) as u32;
+        let wait_ms = (self.config.first_backoff_ms << doublings).min(self.config.last_backoff_ms);
+        warn!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, wait_ms, "{} is unknown: {answer}", claimed.kind);
+        if let Err(error) = postpone(&self.pool, claimed.id, answer, Duration::from_millis(wait_ms)).await {
+            warn!(%error, effect.id = %claimed.id, "The answer was not kept; the claim runs out and it is asked again");
+        }
+    }
+
+    async fn park(&self, claimed: &Claimed, reason: &str) {
+        error!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} is parked for a person: {reason}", claimed.kind);
+        counter!("quadrille_effects_parked_total", "kind" => claimed.kind.clone()).increment(1);
+        let parked = sqlx::query("update effect set parked_at = clock_timestamp(), last_answer = $2 where id = $1")
+            .bind(claimed.id)
+            .bind(reason)
+            .execute(&self.pool)
+            .await;
+        if let Err(error) = parked {
+            warn!(%error, effect.id = %claimed.id, "It was not parked; the claim runs out and it is asked again");
+        }
+    }
+}

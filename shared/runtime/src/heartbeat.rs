@@ -1,0 +1,99 @@
+//! The heartbeat: this system's service registry is the compacted topic `platform.instances`, a record per running instance.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use quadrille_core::Record;
+use quadrille_events::platform::InstanceHeartbeat;
+use quadrille_schemas::wire;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    config,
+    health::{Check, Health},
+    kafka,
+    registry::Registry,
+};
+
+/// How often an instance says that it is there.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Says that an instance is there, and at its end that it is gone.
+pub(crate) struct Heartbeat {
+    pub kafka: config::Kafka,
+    pub registry: Registry,
+    pub health: Arc<Health>,
+    pub instance: String,
+    pub service: &'static str,
+    pub http: String,
+    pub hears: Vec<String>,
+    pub started_at: DateTime<Utc>,
+}
+
+impl Heartbeat {
+    /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
+    pub async fn run(self, stop: CancellationToken) {
+        let topic = format!("{}{}", self.kafka.prefix, InstanceHeartbeat::TYPE.topic);
+        let producer: FutureProducer =
+            match kafka::producer_config(&self.kafka, &format!("quadrille-{}-heartbeat", self.service))
+                .set("message.timeout.ms", "4000")
+                .create()
+            {
+                Ok(producer) => producer,
+                Err(error) => return debug!(%error, "No heartbeat"),
+            };
+        let mut schema_id = None;
+        while !stop.is_cancelled() {
+            if schema_id.is_none() {
+                let subject = InstanceHeartbeat::TYPE.subject();
+                schema_id = self
+                    .registry
+                    .id_of(&subject, InstanceHeartbeat::TYPE.schema)
+                    .await
+                    .ok()
+                    .flatten();
+            }
+            if let Some(id) = schema_id {
+                let mut datum = vec![];
+                self.record().encode(&mut datum);
+                let payload = wire::frame(id, &datum);
+                let record = FutureRecord::to(&topic).key(&self.instance).payload(&payload);
+                if let Err((error, _)) = producer.send(record, Duration::ZERO).await {
+                    debug!(%error, "A heartbeat was not heard");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+        let gone = FutureRecord::<str, [u8]>::to(&topic).key(&self.instance);
+        if let Err((error, _)) = producer.send(gone, Duration::ZERO).await {
+            debug!(%error, "The instance's record stays until it grows old");
+        }
+    }
+
+    fn record(&self) -> InstanceHeartbeat {
+        let checks = self.health.checks();
+        let errors: Vec<String> = checks
+            .iter()
+            .filter_map(|(part, check)| match check {
+                Check::Error(cause) => Some(format!("{part}: {cause}")),
+                _ => None,
+            })
+            .collect();
+        InstanceHeartbeat {
+            instance: self.instance.clone(),
+            service: self.service.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            http: self.http.clone(),
+            status: if errors.is_empty() { "ready" } else { "not_ready" }.to_owned(),
+            detail: errors.join("; "),
+            hears: self.hears.clone(),
+            started_at: self.started_at,
+            sent_at: Utc::now(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! How this platform's Kafka clients are set up, and what must be true of topics before a service starts.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quadrille_core::RecordType;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    types::RDKafkaRespErr,
+};
+
+use crate::config;
+
+/// A consumer's settings. Queues are bounded, so that memory is; `fetch.queue.backoff.ms` keeps a full queue from making the fetcher
+/// sleep for its default of a second.
+pub(crate) fn consumer_config(kafka: &config::Kafka, service: &str, instance: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", format!("quadrille-{service}-{instance}"))
+        .set("group.id", format!("{}{service}", kafka.prefix))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", (kafka.session_timeout_ms / 3).to_string())
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.wait.max.ms", "500")
+        .set("queued.min.messages", "10000")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("fetch.message.max.bytes", "524288")
+        .set("fetch.queue.backoff.ms", "2")
+        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("statistics.interval.ms", "5000");
+    config
+}
+
+/// A producer's settings. `message.timeout.ms=0`: a record waits for the broker however long it is away; a client that gave up on one
+/// while it sent the next would lose and reorder.
+pub(crate) fn producer_config(kafka: &config::Kafka, client: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", client)
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        .set("batch.num.messages", "10000")
+        .set("batch.size", "1000000")
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "10000")
+        .set("queue.buffering.max.kbytes", "8192")
+        .set("reconnect.backoff.max.ms", "2000");
+    config
+}
+
+/// What stands in the way of a start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Topics {
+    /// All are there, with their declared number of partitions.
+    Ready,
+    /// Something is not there yet; it is waited for.
+    Waiting(String),
+    /// A topic was made in another shape than declared; nothing mends that while we run.
+    Refused(String),
+}
+
+/// Compares the topics that a service hears and states with their declaration. Blocks: call it off the async threads.
+pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topics {
+    let client: BaseConsumer = match ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create() {
+        Ok(client) => client,
+        Err(error) => return Topics::Refused(format!("kafka.brokers '{}': {error}", kafka.brokers)),
+    };
+    let mut counts = BTreeMap::new();
+    for record_type in types {
+        if counts.contains_key(record_type.topic) {
+            continue;
+        }
+        let topic = format!("{}{}", kafka.prefix, record_type.topic);
+        let count = match client.fetch_metadata(Some(&topic), Duration::from_secs(5)) {
+            Ok(metadata) => match metadata.topics().first() {
+                Some(found) if found.error().is_none() => found.partitions().len(),
+                Some(found) if found.error() != Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
+                    return Topics::Waiting(format!("the broker says of topic {topic}: {:?}", found.error()));
+                }
+                _ => {
+                    return Topics::Waiting(format!(
+                        "topic {topic} does not exist: `quadrille topics apply` creates it"
+                    ));
+                }
+            },
+            Err(error) => return Topics::Waiting(format!("no broker at {} answers: {error}", kafka.brokers)),
+        };
+        let declared = quadrille_events::TOPICS
+            .iter()
+            .find(|declared| declared.name == record_type.topic);
+        if let Some(declared) = declared
+            && declared.partitions as usize != count
+        {
+            return Topics::Refused(format!(
+                "topic {topic} has {count} partitions, {} are declared: a topic's number of partitions is fixed for its life, as keys would move",
+                declared.partitions
+            ));
+        }
+        counts.insert(record_type.topic, count);
+    }
+    Topics::Ready
+}

@@ -1,0 +1,215 @@
+//! The worker: takes what has arrived as one batch, commits it, and only then lets go of it.
+//!
+//! Batches form by themselves: under load more has arrived by the time a transaction ends, so the next one is larger; nothing lingers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use metrics::{counter, gauge, histogram};
+use quadrille_core::Input;
+use rand::Rng;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{
+    arrival::{Arrival, Rejection},
+    config,
+    consumer::Consumer,
+    effects,
+    failure::Failure,
+    health::Health,
+    relay::Wake,
+    store::Store,
+    timers,
+    transaction::{Committed, Transactions, input_name},
+};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// A unique failure is a race at first, and the input's own fault after this many tries.
+const UNIQUE_TRIES: u32 = 3;
+
+/// A service's one worker. One, as services share rows between partitions: several would wait for each other's locks.
+pub(crate) struct Worker<S: Store> {
+    pub transactions: Transactions<S>,
+    pub arrivals: mpsc::Receiver<Arrival<S::Policy>>,
+    pub consumer: Arc<Consumer>,
+    pub config: config::Batch,
+    pub health: Arc<Health>,
+    pub relay: Wake,
+    pub effects: Arc<Notify>,
+    pub timers: Arc<Notify>,
+}
+
+/// The service stops while a batch could not be committed: nothing of it has happened, and its offsets stay.
+struct Stopped;
+
+impl<S: Store> Worker<S> {
+    /// Runs until `stop`, and finishes the batch in hand.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                first = self.arrivals.recv() => first,
+            };
+            let Some(first) = first else { return };
+            let batch = self.batch(first);
+            if self.handle(batch, &stop).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What has arrived, bounded in count and bytes.
+    fn batch(&mut self, first: Arrival<S::Policy>) -> Vec<Arrival<S::Policy>> {
+        let size = |arrival: &Arrival<S::Policy>| arrival.record().map_or(0, |record| record.bytes());
+        let mut bytes = size(&first);
+        let mut batch = vec![first];
+        while batch.len() < self.config.max_inputs && bytes < self.config.max_bytes {
+            let Ok(arrival) = self.arrivals.try_recv() else { break };
+            bytes += size(&arrival);
+            batch.push(arrival);
+        }
+        batch
+    }
+
+    /// Commits a batch; where one of its inputs cannot be handled, each by itself, so that it stops only itself.
+    async fn handle(&self, batch: Vec<Arrival<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+        match self.commit(&batch, stop).await? {
+            Ok(()) => Ok(()),
+            Err(failure) if batch.len() == 1 => {
+                for arrival in batch {
+                    self.bury(arrival, &failure, stop).await?;
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                warn!("A batch of {} is handled one by one: {failure}", batch.len());
+                for arrival in batch {
+                    let alone = [arrival];
+                    if let Err(failure) = self.commit(&alone, stop).await? {
+                        let [arrival] = alone;
+                        self.bury(arrival, &failure, stop).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Commits arrivals together, and tries as long as only the infrastructure or a race is in the way.
+    async fn commit(
+        &self,
+        arrivals: &[Arrival<S::Policy>],
+        stop: &CancellationToken,
+    ) -> Result<Result<(), String>, Stopped> {
+        let mut backoff = FIRST_BACKOFF;
+        let mut unique_tries = 0;
+        loop {
+            let began = Instant::now();
+            let cause = match self.transactions.handle(arrivals).await {
+                Ok(committed) => {
+                    histogram!("quadrille_transaction_seconds").record(began.elapsed().as_secs_f64());
+                    self.committed(arrivals, committed).await;
+                    return Ok(Ok(()));
+                }
+                Err(Failure::Poisoned(cause)) => return Ok(Err(cause)),
+                Err(Failure::Unique(cause)) => {
+                    unique_tries += 1;
+                    if unique_tries >= UNIQUE_TRIES {
+                        return Ok(Err(cause));
+                    }
+                    cause
+                }
+                Err(Failure::Passing(cause)) => cause,
+            };
+            counter!("quadrille_transaction_retries_total").increment(1);
+            warn!("A batch of {} is tried again in {backoff:?}: {cause}", arrivals.len());
+            if backoff > FIRST_BACKOFF * 4 {
+                self.health.error("database", &cause);
+            }
+            // Jitter keeps instances from trying in step.
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::select! {
+                () = stop.cancelled() => return Err(Stopped),
+                () = tokio::time::sleep(backoff.mul_f64(jitter)) => {}
+            }
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    async fn committed(&self, arrivals: &[Arrival<S::Policy>], committed: Committed) {
+        self.consumer.handled(arrivals.iter().filter_map(Arrival::record));
+        self.health.ok("database");
+        if committed.facts > 0 {
+            self.relay.facts().await;
+        }
+        if committed.effects > 0 {
+            self.effects.notify_one();
+        }
+        if committed.timers > 0 {
+            self.timers.notify_one();
+        }
+        counter!("quadrille_inputs_total", "result" => "handled").increment(committed.handled as u64);
+        counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
+        counter!("quadrille_facts_total").increment(committed.facts as u64);
+        histogram!("quadrille_batch_inputs").record(arrivals.len() as f64);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        gauge!("quadrille_last_commit_timestamp_seconds").set(now.as_secs_f64());
+    }
+
+    /// Puts an input aside that cannot be handled: a record becomes a dead letter, a timer or an outcome waits and is shown.
+    async fn bury(&self, arrival: Arrival<S::Policy>, failure: &str, stop: &CancellationToken) -> Result<(), Stopped> {
+        let Ok(envelope) = &arrival.content else {
+            // Its dead letter itself cannot be written: there is no safer place, so the offset stays.
+            error!("A dead letter cannot be written and is tried again: {failure}");
+            tokio::select! {
+                () = stop.cancelled() => return Err(Stopped),
+                () = tokio::time::sleep(LAST_BACKOFF) => {}
+            }
+            return Box::pin(self.handle(vec![arrival], stop)).await;
+        };
+        let name = input_name::<S::Policy>(&envelope.input);
+        error!(input.id = %envelope.id, key = envelope.key, "{name} cannot be handled: {failure}");
+        let pool = &self.transactions.pool;
+        let put_aside = match &envelope.input {
+            Input::Record(_) => {
+                let rejection = self.rejection(&arrival, failure);
+                return Box::pin(self.handle(
+                    vec![Arrival {
+                        origin: arrival.origin,
+                        content: Err(rejection),
+                    }],
+                    stop,
+                ))
+                .await;
+            }
+            Input::Timer(_) => timers::back_off(pool, envelope.id, failure).await,
+            Input::Outcome { effect, .. } => effects::back_off(pool, *effect, failure).await,
+        };
+        if let Err(error) = put_aside {
+            warn!(%error, "{name} was not put aside; its claim runs out and it comes again");
+        }
+        Ok(())
+    }
+
+    fn rejection(&self, arrival: &Arrival<S::Policy>, failure: &str) -> Rejection {
+        use quadrille_core::Records;
+        let mut rejection = Rejection::new("handling_failed", "", failure);
+        if let (Ok(envelope), Some(record)) = (&arrival.content, arrival.record()) {
+            rejection.input = Some(envelope.id);
+            // Only an event's key waits behind it: requests of a key are not ordered among each other.
+            rejection.holds = record.topic.ends_with(".events").then(|| envelope.key.clone());
+            if let Input::Record(heard) = &envelope.input {
+                rejection.record_type = heard.record_type().name.to_owned();
+            }
+        }
+        rejection
+    }
+}
