@@ -1,0 +1,42 @@
+//! Kafka as the command line needs it: topics and their settings, reading to the end and beyond, one record at a time in.
+
+mod admin;
+mod producer;
+mod reader;
+mod record;
+
+pub use admin::{Admin, TopicFound};
+pub use producer::{Placed, Producer};
+pub use reader::{Follow, Partition, Positions, Reader, Start};
+pub use record::Record;
+
+use rdkafka::ClientConfig;
+
+use crate::Settings;
+
+/// How long a broker may take to answer before it counts as away.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What every client of ours is configured with.
+pub(crate) fn client(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.kafka.brokers)
+        .set("client.id", "quadrille-cli")
+        // A broker that was away is tried again at once: nobody waits for a command line's backoff.
+        .set("reconnect.backoff.max.ms", "500")
+        .set("socket.connection.setup.timeout.ms", "5000");
+    config
+}
+
+/// Says what to do when no broker answers; every other error as it is.
+pub(crate) fn explained(settings: &Settings, error: rdkafka::error::KafkaError) -> anyhow::Error {
+    use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    match error.rdkafka_error_code() {
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve) => anyhow::anyhow!(
+            "No Kafka broker answers at {}: `make up` brings one up here; QUADRILLE__KAFKA__BROKERS or --brokers names another",
+            settings.kafka.brokers
+        ),
+        _ => anyhow::Error::new(error),
+    }
+}
