@@ -17,14 +17,12 @@
 
 pub use quadrille_schemas::wire::{
     Bytes, Content, Encoded, FieldInfo, FrameError, Money, MoneyError, Plan, RecordInfo, Secret, Time, Uuid, Writer,
-    digest, digest_hex, frame, from_json, to_json, unframe,
+    check_golden, digest, digest_hex, frame, from_json, to_json, unframe, write_golden,
 };
 
 include!(concat!(env!("OUT_DIR"), "/records.rs"));
 
 /// The entries of [`REGISTRY`] with that name: a full name (`quadrille.order.OrderCreated`) or a short one.
 pub fn records_named(name: &str) -> impl Iterator<Item = &'static RecordInfo> {
-    REGISTRY
-        .iter()
-        .filter(move |info| info.record.name == name || info.short_name() == name)
+    REGISTRY.iter().filter(move |info| info.record.name == name || info.short_name() == name)
 }

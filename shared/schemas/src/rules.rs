@@ -36,6 +36,12 @@ impl Rules<'_> {
         if !self.file.file.ends_with(&format!("/{}.avsc", record.short_name())) {
             self.whole(format!("defines {}", record.name), "name file and record alike");
         }
+        if self.file.text.contains("{}") {
+            self.whole(
+                "contains the text {}",
+                "write { } instead: Apicurio 3.0.9 refuses a schema with {} in it",
+            );
+        }
         if record.namespace().is_empty() {
             self.whole("has no namespace", "add `\"namespace\": \"<system>.<aggregate>\"`");
         }
