@@ -22,10 +22,7 @@ pub struct Fault {
 impl Fault {
     /// The fault of `field`: it `must` (be so and so).
     pub fn new(field: impl Display, must: impl Display) -> Self {
-        Self {
-            field: field.to_string(),
-            detail: format!("{field} must {must}"),
-        }
+        Self { field: field.to_string(), detail: format!("{field} must {must}") }
     }
 }
 
@@ -42,20 +39,20 @@ pub fn text(field: impl Display, text: &str) -> Result<(), Fault> {
 
 /// A [`text`] that says something: more than blanks.
 pub fn filled_text(field: impl Display, filled: &str) -> Result<(), Fault> {
-    if filled.trim().is_empty() {
-        Err(Fault::new(field, "not be empty"))
-    } else {
-        text(field, filled)
-    }
+    if filled.trim().is_empty() { Err(Fault::new(field, "not be empty")) } else { text(field, filled) }
+}
+
+/// A stranger's words made fit to be stated: control characters become blanks, and what is too long is cut.
+///
+/// For what has to be told on whatever it says, such as a provider's reason; what a client asks for is refused instead.
+pub fn fitted(text: &str) -> String {
+    let fit = |letter: char| if letter.is_control() { ' ' } else { letter };
+    text.chars().take(TEXT).map(fit).collect()
 }
 
 /// A quantity within [`QUANTITY`].
 pub fn quantity(field: impl Display, quantity: i32) -> Result<(), Fault> {
-    if QUANTITY.contains(&quantity) {
-        Ok(())
-    } else {
-        Err(Fault::new(field, "be from 1 to 1000000"))
-    }
+    if QUANTITY.contains(&quantity) { Ok(()) } else { Err(Fault::new(field, "be from 1 to 1000000")) }
 }
 
 /// A currency by ISO 4217's form. Which currencies exist is not ours to know.
@@ -74,10 +71,7 @@ mod tests {
     #[test]
     fn a_text_is_bounded_in_characters_not_in_bytes() {
         assert_eq!(text("name", &"é".repeat(500)), Ok(()));
-        assert_eq!(
-            text("name", &"é".repeat(501)),
-            Err(Fault::new("name", "have at most 500 characters"))
-        );
+        assert_eq!(text("name", &"é".repeat(501)), Err(Fault::new("name", "have at most 500 characters")));
     }
 
     #[test]
@@ -91,6 +85,14 @@ mod tests {
     fn blanks_alone_fill_nothing() {
         assert!(filled_text("user_name", " \u{3000}\u{a0}").is_err());
         assert_eq!(filled_text("user_name", " ann "), Ok(()));
+    }
+
+    #[test]
+    fn what_was_fitted_is_within_bounds() {
+        for said in ["", "card\0declined", "a\r\nb", &"é".repeat(501)] {
+            assert_eq!(text("reason", &fitted(said)), Ok(()));
+        }
+        assert_eq!(fitted("no\r\nfunds"), "no  funds");
     }
 
     #[test]

@@ -1,0 +1,139 @@
+//! The payment provider over HTTP.
+//!
+//! A verdict is what the provider says in so many words, whatever the number of its status. All else, a refusal of our request
+//! and a proxy's error page included, is not known, and is asked for again.
+
+use std::time::Duration;
+
+use quadrille_core::bounds::fitted;
+use quadrille_runtime::{Answer, Limit, Outside, Then};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Effect, Outcome, Payment};
+
+/// Where the provider is. The configuration's `outside`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderSettings {
+    /// Its address.
+    pub url: String,
+    /// How long one request may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// An effect without an answer for so long waits for a person. Shorter than the provider remembers idempotency keys.
+    pub park_after_ms: u64,
+}
+
+impl Default for ProviderSettings {
+    fn default() -> Self {
+        Self { url: "http://127.0.0.1:8071".to_owned(), timeout_ms: 5_000, park_after_ms: 20 * 3_600_000 }
+    }
+}
+
+/// The payment provider.
+#[derive(Debug)]
+pub struct Provider {
+    client: Client,
+    url: String,
+    park_after: Duration,
+}
+
+/// What the provider says. Which fields are filled depends on the status.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Verdict {
+    status: String,
+    charge_id: String,
+    refund_id: String,
+    reason: String,
+    detail: String,
+}
+
+impl Provider {
+    /// A provider; nothing is sent yet.
+    pub fn new(settings: &ProviderSettings) -> reqwest::Result<Self> {
+        Ok(Self {
+            client: Client::builder().timeout(Duration::from_millis(settings.timeout_ms)).build()?,
+            url: settings.url.trim_end_matches('/').to_owned(),
+            park_after: Duration::from_millis(settings.park_after_ms),
+        })
+    }
+
+    async fn verdict(&self, request: RequestBuilder, effect: &Effect) -> Answer<Outcome> {
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() => return Answer::Unknown("no answer in time".to_owned()),
+            Err(error) if error.is_connect() => return Answer::Unknown("it cannot be reached".to_owned()),
+            Err(error) => return Answer::Unknown(error.without_url().to_string()),
+        };
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Answer::Nothing;
+        }
+        if status.is_server_error() {
+            return Answer::Unknown(format!("it answered {status}"));
+        }
+        let verdict = response.json().await.ok().and_then(|verdict| known(effect, verdict));
+        match verdict {
+            Some(outcome) => Answer::Known(outcome),
+            None => Answer::Unknown(format!("it answered {status} and no verdict")),
+        }
+    }
+}
+
+/// The verdict, if it is one on this effect.
+fn known(effect: &Effect, verdict: Verdict) -> Option<Outcome> {
+    let (reason, detail) = (fitted(&verdict.reason), fitted(&verdict.detail));
+    match (effect, verdict.status.as_str()) {
+        (Effect::Charge { .. }, "captured") if !verdict.charge_id.is_empty() => {
+            Some(Outcome::Captured { charge_id: fitted(&verdict.charge_id) })
+        }
+        (Effect::Charge { .. }, "declined") => Some(Outcome::Declined { reason, detail }),
+        (Effect::Refund { .. }, "refunded") => Some(Outcome::Refunded { refund_id: fitted(&verdict.refund_id) }),
+        (Effect::Refund { .. }, "refused") => Some(Outcome::Refused { reason, detail }),
+        _ => None,
+    }
+}
+
+/// What each effect's requests are under.
+fn path(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::Charge { .. } => "charges",
+        Effect::Refund { .. } => "refunds",
+    }
+}
+
+fn body(effect: &Effect) -> Value {
+    match effect {
+        Effect::Charge { order_id, amount, currency, token } => {
+            json!({"order_id": order_id, "amount": amount, "currency": currency, "token": token})
+        }
+        Effect::Refund { order_id, charge_id, amount, currency } => {
+            json!({"order_id": order_id, "charge_id": charge_id, "amount": amount, "currency": currency})
+        }
+    }
+}
+
+impl Outside for Provider {
+    type Policy = Payment;
+
+    async fn perform(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
+        let request = self.client.post(format!("{}/{}", self.url, path(effect)));
+        let request = request.header("Idempotency-Key", id.to_string());
+        match self.verdict(request.json(&body(effect)), effect).await {
+            Answer::Nothing => Answer::Unknown("it answered 404 Not Found".to_owned()),
+            answer => answer,
+        }
+    }
+
+    async fn ask(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
+        let request = self.client.get(format!("{}/{}/{id}", self.url, path(effect)));
+        self.verdict(request, effect).await
+    }
+
+    fn limit(&self, _: &Effect) -> Limit<Outcome> {
+        Limit { after: self.park_after, then: Then::Park }
+    }
+}
