@@ -9,11 +9,7 @@ pub fn compatibility(file: &RecordFile) -> Vec<Problem> {
         match Schema::parse(&version.text) {
             Ok(old) => found.extend(between(file, &old, version.number)),
             Err(what) => {
-                found.push(Problem::of_file(
-                    &version.file,
-                    what,
-                    "restore it: a frozen version never changes",
-                ));
+                found.push(Problem::of_file(&version.file, what, "restore it: a frozen version never changes"));
             }
         }
     }
@@ -33,12 +29,7 @@ fn between(file: &RecordFile, old: &Schema, number: u32) -> Vec<Problem> {
         let what = format!("version {number} cannot read this version: it {}", mismatch.what);
         found.push(problem(&mismatch.field, what, mismatch.mend));
     }
-    let keys = [old, new].map(|schema| {
-        schema
-            .record()
-            .and_then(|record| record.key.clone())
-            .unwrap_or_default()
-    });
+    let keys = [old, new].map(|schema| schema.record().and_then(|record| record.key.clone()).unwrap_or_default());
     if keys[0] != keys[1] {
         let what = format!("the key was `{}` in version {number}", keys[0]);
         found.push(problem(&keys[1], what, "keep the key"));
@@ -58,19 +49,11 @@ fn between(file: &RecordFile, old: &Schema, number: u32) -> Vec<Problem> {
             };
             if before.default.is_some() && before.default != field.default {
                 let what = format!("had another default in version {number}");
-                found.push(problem(
-                    &path,
-                    what,
-                    "keep the default: digests and older records rest on it",
-                ));
+                found.push(problem(&path, what, "keep the default: digests and older records rest on it"));
             }
             if before.secret && !field.secret {
                 let what = format!("was secret in version {number}");
-                found.push(problem(
-                    &path,
-                    what,
-                    "keep `\"quadrille.secret\": true`: the topic still holds secrets",
-                ));
+                found.push(problem(&path, what, "keep `\"quadrille.secret\": true`: the topic still holds secrets"));
             }
         }
     }

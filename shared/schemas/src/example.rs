@@ -7,9 +7,7 @@ use crate::{Field, Record, Schema, Type};
 /// An example of a schema's record as indented JSON, in the order of its fields: what must be given, and what the schema
 /// has an example for (`quadrille.example`). The rest has defaults.
 pub fn example(schema: &Schema) -> String {
-    schema
-        .record()
-        .map_or_else(String::new, |record| object(schema, record, ""))
+    schema.record().map_or_else(String::new, |record| object(schema, record, ""))
 }
 
 fn object(schema: &Schema, record: &Record, indent: &str) -> String {
@@ -19,11 +17,7 @@ fn object(schema: &Schema, record: &Record, indent: &str) -> String {
         .iter()
         .filter_map(|field| Some(format!("{inner}\"{}\": {}", field.name, member(schema, field, &inner)?)))
         .collect();
-    if members.is_empty() {
-        "{}".to_owned()
-    } else {
-        format!("{{\n{}\n{indent}}}", members.join(",\n"))
-    }
+    if members.is_empty() { "{}".to_owned() } else { format!("{{\n{}\n{indent}}}", members.join(",\n")) }
 }
 
 /// The field's example, or `None` where its default may stand.
@@ -34,9 +28,9 @@ fn member(schema: &Schema, field: &Field, indent: &str) -> Option<String> {
     match &field.ty {
         Type::Named(name) => schema.record_named(name).map(|record| object(schema, record, indent)),
         Type::Array(items) => match &**items {
-            Type::Named(name) => schema
-                .record_named(name)
-                .map(|record| format!("[{}]", object(schema, record, indent))),
+            Type::Named(name) => {
+                schema.record_named(name).map(|record| format!("[{}]", object(schema, record, indent)))
+            }
             _ => None,
         },
         _ if field.default.is_some() => None,

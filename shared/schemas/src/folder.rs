@@ -65,8 +65,12 @@ impl Folder {
                 }
             }
         }
+        let readable = problems.is_empty();
         let folder = Self { topics, records };
-        problems.extend(rules::problems(&folder, &common));
+        problems.extend(rules::of_records(&folder, &common));
+        if readable {
+            problems.extend(rules::of_folder(&folder, &common));
+        }
         Problems(problems).none_or(folder)
     }
 
@@ -85,26 +89,19 @@ impl RecordFile {
     fn read(root: &Path, folder: &str, name: &str, common: &Common) -> Result<Self, Problems> {
         let file = format!("{folder}/{name}.avsc");
         let text = read(&root.join(&file))?;
+        if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
+            return Err(Problem::of_file(&file, format!("is not JSON: {error}"), "mend that line").into());
+        }
         let text = inlined(text.trim(), common)
             .map_err(|what| Problem::of_file(&file, what, "let shared types form no circle"))?;
         let schema = Schema::parse(&text).map_err(|what| {
-            Problem::of_file(
-                &file,
-                what,
-                "write it as the Avro specification's \"Schema Declaration\" says",
-            )
+            Problem::of_file(&file, what, "write it as the Avro specification's \"Schema Declaration\" says")
         })?;
         if schema.record().is_none() {
             return Err(Problem::of_file(&file, "is no record", "define one record, named like the file").into());
         }
         let versions = read_versions(root, folder, name)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            file,
-            text,
-            schema,
-            versions,
-        })
+        Ok(Self { folder: folder.to_owned(), file, text, schema, versions })
     }
 }
 
@@ -115,11 +112,7 @@ fn read_common(root: &Path, problems: &mut Vec<Problem>) -> Result<Common, Probl
         let file = format!("common/{name}.avsc");
         let text = read(&root.join(&file))?;
         let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-        let declared = |key| {
-            json.as_ref()
-                .and_then(|json| json.get(key))
-                .and_then(serde_json::Value::as_str)
-        };
+        let declared = |key| json.as_ref().and_then(|json| json.get(key)).and_then(serde_json::Value::as_str);
         match (declared("namespace"), declared("name")) {
             (Some(namespace), Some(declared)) if declared == name => {
                 common.insert(format!("{namespace}.{declared}"), text.trim().to_owned());
@@ -142,11 +135,7 @@ fn read_versions(root: &Path, folder: &str, name: &str) -> Result<Vec<Version>, 
         };
         let file = format!("{folder}/versions/{stem}.avsc");
         let number = number.parse().map_err(|_| {
-            Problem::of_file(
-                &file,
-                "has no number",
-                "name frozen versions <Record>.<n>.avsc; `freeze` writes them",
-            )
+            Problem::of_file(&file, "has no number", "name frozen versions <Record>.<n>.avsc; `freeze` writes them")
         })?;
         let text = read(&root.join(&file))?.trim().to_owned();
         versions.push(Version { number, file, text });
@@ -162,11 +151,7 @@ fn read(path: &Path) -> Result<String, Problem> {
 /// The names, without `suffix`, of the files in a folder that end in it; none where there is no such folder.
 fn files(folder: &Path, suffix: &str) -> Result<Vec<String>, Problem> {
     let names = entries(folder, |path| path.is_file())?;
-    Ok(names
-        .iter()
-        .filter_map(|name| name.strip_suffix(suffix))
-        .map(str::to_owned)
-        .collect())
+    Ok(names.iter().filter_map(|name| name.strip_suffix(suffix)).map(str::to_owned).collect())
 }
 
 fn sub_folders(root: &Path) -> Result<Vec<String>, Problem> {

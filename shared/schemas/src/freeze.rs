@@ -37,11 +37,7 @@ pub fn freeze(root: &Path) -> Result<Vec<Frozen>, Problems> {
             .and_then(|()| fs::write(&path, format!("{}\n", file.text)))
             .map_err(|error| Problem::of_io(&path, &error))?;
         let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        frozen.push(Frozen {
-            record: file.record().name.clone(),
-            number,
-            file: name,
-        });
+        frozen.push(Frozen { record: file.record().name.clone(), number, file: name });
     }
     Ok(frozen)
 }
@@ -54,27 +50,14 @@ pub fn is_frozen(file: &RecordFile) -> bool {
 /// Frozen versions of records that are no longer there: topics may still hold them.
 fn orphans(root: &Path, folder: &Folder) -> Result<Vec<Problem>, Problem> {
     let mut found = Vec::new();
-    for topic_folder in folder
-        .records
-        .iter()
-        .map(|file| &file.folder)
-        .collect::<std::collections::BTreeSet<_>>()
-    {
+    for topic_folder in folder.records.iter().map(|file| &file.folder).collect::<std::collections::BTreeSet<_>>() {
         let versions = root.join(topic_folder).join("versions");
         let Ok(entries) = fs::read_dir(&versions) else { continue };
         for entry in entries {
             let path = entry.map_err(|error| Problem::of_io(&versions, &error))?.path();
             let file = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-            if !folder
-                .records
-                .iter()
-                .any(|record| record.versions.iter().any(|version| version.file == file))
-            {
-                found.push(Problem::of_file(
-                    file,
-                    "is the version of no record",
-                    "restore the record's .avsc file",
-                ));
+            if !folder.records.iter().any(|record| record.versions.iter().any(|version| version.file == file)) {
+                found.push(Problem::of_file(file, "is the version of no record", "restore the record's .avsc file"));
             }
         }
     }

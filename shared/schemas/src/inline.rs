@@ -11,11 +11,7 @@ pub type Common = BTreeMap<String, String>;
 /// (or within an array there). The first reference to a type is replaced by that type's file, indented to fit and inlined
 /// likewise; later ones stay, since Avro knows the name from then on. Nothing else of the text is touched.
 pub fn inlined(text: &str, common: &Common) -> Result<String, String> {
-    let mut inliner = Inliner {
-        common,
-        known: BTreeSet::new(),
-        open: Vec::new(),
-    };
+    let mut inliner = Inliner { common, known: BTreeSet::new(), open: Vec::new() };
     inliner.inline(text)
 }
 
@@ -44,10 +40,7 @@ impl Inliner<'_> {
                 Some((name, definition)) if !is_key && matches!(key, "type" | "items" | "values") => {
                     let definition = self.define(name, definition)?;
                     out.push_str(
-                        definition
-                            .as_deref()
-                            .map_or(literal.to_owned(), |text| indented(text, &out))
-                            .as_str(),
+                        definition.as_deref().map_or(literal.to_owned(), |text| indented(text, &out)).as_str(),
                     );
                 }
                 _ => out.push_str(literal),
@@ -98,10 +91,7 @@ mod tests {
     use super::*;
 
     fn common(types: &[(&str, &str)]) -> Common {
-        types
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-            .collect()
+        types.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
     #[test]
@@ -122,9 +112,6 @@ mod tests {
     #[test]
     fn a_type_that_contains_itself_is_refused() {
         let common = common(&[("a.B", r#"{ "type": "a.C" }"#), ("a.C", r#"{ "items": "a.B" }"#)]);
-        assert_eq!(
-            inlined(r#"{ "type": "a.B" }"#, &common),
-            Err("a.B contains itself".into())
-        );
+        assert_eq!(inlined(r#"{ "type": "a.B" }"#, &common), Err("a.B contains itself".into()));
     }
 }

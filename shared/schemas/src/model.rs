@@ -53,13 +53,8 @@ pub enum Type {
 #[allow(missing_docs)]
 pub enum Named {
     Record(Record),
-    Enum {
-        symbols: Vec<String>,
-        default: Option<String>,
-    },
-    Fixed {
-        size: u64,
-    },
+    Enum { symbols: Vec<String>, default: Option<String> },
+    Fixed { size: u64 },
 }
 
 /// A record type.
@@ -185,10 +180,7 @@ impl Type {
             Self::Map(values) => format!("map of {}", values.text()),
             Self::Union(variants) => match self.nullable() {
                 Some(inner) => format!("nullable {}", inner.text()),
-                None => format!(
-                    "union of {}",
-                    variants.iter().map(Self::text).collect::<Vec<_>>().join(", ")
-                ),
+                None => format!("union of {}", variants.iter().map(Self::text).collect::<Vec<_>>().join(", ")),
             },
             Self::Named(name) => name.clone(),
         }
@@ -224,26 +216,12 @@ fn parse_object(
         }
         Some("record" | "error") => parse_record(object, namespace, named)?,
         Some("enum") => {
-            let symbols = object
-                .get("symbols")
-                .and_then(Value::as_array)
-                .ok_or("an enum has no `symbols`")?;
+            let symbols = object.get("symbols").and_then(Value::as_array).ok_or("an enum has no `symbols`")?;
             let symbols = symbols.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            declare(
-                object,
-                namespace,
-                named,
-                Named::Enum {
-                    symbols,
-                    default: text(object, "default"),
-                },
-            )?
+            declare(object, namespace, named, Named::Enum { symbols, default: text(object, "default") })?
         }
         Some("fixed") => {
-            let size = object
-                .get("size")
-                .and_then(Value::as_u64)
-                .ok_or("a fixed type has no `size`")?;
+            let size = object.get("size").and_then(Value::as_u64).ok_or("a fixed type has no `size`")?;
             declare(object, namespace, named, Named::Fixed { size })?
         }
         _ => parse_type(kind, namespace, named)?,
@@ -259,25 +237,14 @@ fn logical(name: &str, base: Type, object: &Map<String, Value>) -> Type {
     match (name, &base) {
         ("uuid", Type::String) => Type::Uuid,
         ("timestamp-micros", Type::Long) => Type::Time,
-        ("decimal", Type::Bytes) => Type::Decimal {
-            precision: number("precision").unwrap_or(0),
-            scale: number("scale").unwrap_or(0),
-        },
-        ("decimal", _) => {
-            let name = format!(
-                "decimal({},{})",
-                number("precision").unwrap_or(0),
-                number("scale").unwrap_or(0)
-            );
-            Type::Logical {
-                name,
-                base: Box::new(base),
-            }
+        ("decimal", Type::Bytes) => {
+            Type::Decimal { precision: number("precision").unwrap_or(0), scale: number("scale").unwrap_or(0) }
         }
-        _ => Type::Logical {
-            name: name.to_owned(),
-            base: Box::new(base),
-        },
+        ("decimal", _) => {
+            let name = format!("decimal({},{})", number("precision").unwrap_or(0), number("scale").unwrap_or(0));
+            Type::Logical { name, base: Box::new(base) }
+        }
+        _ => Type::Logical { name: name.to_owned(), base: Box::new(base) },
     }
 }
 
@@ -287,25 +254,14 @@ fn parse_record(
     named: &mut BTreeMap<String, Named>,
 ) -> Result<Type, String> {
     let name = full_name(object, namespace)?;
-    let placeholder = Record {
-        name: name.clone(),
-        doc: String::new(),
-        key: None,
-        fields: Vec::new(),
-    };
+    let placeholder = Record { name: name.clone(), doc: String::new(), key: None, fields: Vec::new() };
     let root = declare(object, namespace, named, Named::Record(placeholder))?;
     let inner = name.rsplit_once('.').map_or("", |(namespace, _)| namespace);
     let mut fields = Vec::new();
-    for field in object
-        .get("fields")
-        .and_then(Value::as_array)
-        .ok_or(format!("{name} has no `fields`"))?
-    {
+    for field in object.get("fields").and_then(Value::as_array).ok_or(format!("{name} has no `fields`"))? {
         let field = field.as_object().ok_or(format!("a field of {name} is no object"))?;
         let field_name = text(field, "name").ok_or(format!("a field of {name} has no `name`"))?;
-        let ty = field
-            .get("type")
-            .ok_or(format!("field `{field_name}` of {name} has no `type`"))?;
+        let ty = field.get("type").ok_or(format!("field `{field_name}` of {name} has no `type`"))?;
         let ty = parse_type(ty, inner, named).map_err(|cause| format!("field `{field_name}` of {name}: {cause}"))?;
         let flag = |key| field.get(key) == Some(&Value::Bool(true));
         fields.push(Field {
@@ -320,12 +276,7 @@ fn parse_record(
         });
     }
     let doc = text(object, "doc").unwrap_or_default();
-    let record = Record {
-        name: name.clone(),
-        doc,
-        key: text(object, "quadrille.key"),
-        fields,
-    };
+    let record = Record { name: name.clone(), doc, key: text(object, "quadrille.key"), fields };
     named.insert(name, Named::Record(record));
     Ok(root)
 }
@@ -350,11 +301,7 @@ fn full_name(object: &Map<String, Value>, enclosing: &str) -> Result<String, Str
 }
 
 fn qualified(name: &str, namespace: &str) -> String {
-    if name.contains('.') || namespace.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{namespace}.{name}")
-    }
+    if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
 fn named_or_primitive(name: &str, namespace: &str, named: &BTreeMap<String, Named>) -> Result<Type, String> {

@@ -18,12 +18,7 @@ pub struct Problem {
 impl Problem {
     /// A fault of a file as a whole.
     pub fn of_file(file: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self {
-            file: file.into(),
-            field: String::new(),
-            what: what.into(),
-            mend: mend.into(),
-        }
+        Self { file: file.into(), field: String::new(), what: what.into(), mend: mend.into() }
     }
 
     /// A fault of one field.
@@ -33,20 +28,11 @@ impl Problem {
         what: impl Into<String>,
         mend: impl Into<String>,
     ) -> Self {
-        Self {
-            file: file.into(),
-            field: field.into(),
-            what: what.into(),
-            mend: mend.into(),
-        }
+        Self { file: file.into(), field: field.into(), what: what.into(), mend: mend.into() }
     }
 
     pub(crate) fn of_io(path: &Path, error: &std::io::Error) -> Self {
-        Self::of_file(
-            path.display().to_string(),
-            error.to_string(),
-            "make the file readable and writable",
-        )
+        Self::of_file(path.display().to_string(), error.to_string(), "make the file readable and writable")
     }
 }
 

@@ -20,22 +20,13 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            f.write_str(&self.what)
-        } else {
-            write!(f, "field `{}` {}", self.field, self.what)
-        }
+        if self.field.is_empty() { f.write_str(&self.what) } else { write!(f, "field `{}` {}", self.field, self.what) }
     }
 }
 
 /// Everything for which `reader` cannot read what was written with `writer`; none means that it can.
 pub fn mismatches(writer: &Schema, reader: &Schema) -> Vec<Mismatch> {
-    let mut resolution = Resolution {
-        writer,
-        reader,
-        open: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut resolution = Resolution { writer, reader, open: Vec::new(), found: Vec::new() };
     resolution.compare(&writer.root, &reader.root, "");
     resolution.found
 }
@@ -91,10 +82,7 @@ impl<'s> Resolution<'s> {
             (Type::Int, Type::Long) | (Type::Uuid | Type::String, Type::Uuid | Type::String) => {}
             (written, wanted) if written == wanted => {}
             (Type::Null, wanted) => {
-                let what = format!(
-                    "may be null in the writer's schema, where {} is expected",
-                    wanted.text()
-                );
+                let what = format!("may be null in the writer's schema, where {} is expected", wanted.text());
                 self.push(path, what, KEEP_TYPE);
             }
             (written, wanted) => self.different(written, wanted, path),
@@ -135,40 +123,22 @@ impl<'s> Resolution<'s> {
         self.open.push(written.to_owned());
         match (self.writer.named.get(written), self.reader.named.get(wanted)) {
             (Some(Named::Record(written)), Some(Named::Record(wanted))) => self.records(written, wanted, path),
-            (
-                Some(Named::Enum { symbols, .. }),
-                Some(Named::Enum {
-                    symbols: known,
-                    default,
-                }),
-            ) => {
+            (Some(Named::Enum { symbols, .. }), Some(Named::Enum { symbols: known, default })) => {
                 let unknown = symbols.iter().find(|symbol| !known.contains(symbol));
                 if let (Some(unknown), None) = (unknown, default) {
                     let what = format!("may be the symbol {unknown}, which the reader's {wanted} has not");
-                    self.push(
-                        path,
-                        what,
-                        "keep the symbols, and give the enum itself a default before adding one",
-                    );
+                    self.push(path, what, "keep the symbols, and give the enum itself a default before adding one");
                 }
             }
             (Some(written), Some(wanted)) if written == wanted => {}
-            _ => self.push(
-                path,
-                format!("is another kind of type under the name {written}"),
-                KEEP_TYPE,
-            ),
+            _ => self.push(path, format!("is another kind of type under the name {written}"), KEEP_TYPE),
         }
         self.open.pop();
     }
 
     fn records(&mut self, written: &'s Record, wanted: &'s Record, path: &str) {
         for field in &wanted.fields {
-            let path = if path.is_empty() {
-                field.name.clone()
-            } else {
-                format!("{path}.{}", field.name)
-            };
+            let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
             match written.fields.iter().find(|written| written.name == field.name) {
                 Some(written) => self.compare(&written.ty, &field.ty, &path),
                 None if field.default.is_some() => {}
@@ -182,20 +152,12 @@ impl<'s> Resolution<'s> {
     }
 
     fn different(&mut self, written: &Type, wanted: &Type, path: &str) {
-        let what = format!(
-            "is {} in the writer's schema, where {} is expected",
-            written.text(),
-            wanted.text()
-        );
+        let what = format!("is {} in the writer's schema, where {} is expected", written.text(), wanted.text());
         self.push(path, what, KEEP_TYPE);
     }
 
     fn push(&mut self, path: &str, what: String, mend: &'static str) {
-        self.found.push(Mismatch {
-            field: path.to_owned(),
-            what,
-            mend,
-        });
+        self.found.push(Mismatch { field: path.to_owned(), what, mend });
     }
 }
 
@@ -206,10 +168,8 @@ mod tests {
     use super::*;
 
     fn schema(fields: &str) -> Schema {
-        Schema::parse(&format!(
-            r#"{{ "type": "record", "name": "a.R", "fields": [{fields}] }}"#
-        ))
-        .expect("a sound schema")
+        Schema::parse(&format!(r#"{{ "type": "record", "name": "a.R", "fields": [{fields}] }}"#))
+            .expect("a sound schema")
     }
 
     fn field(ty: &str) -> Schema {
@@ -218,11 +178,7 @@ mod tests {
 
     /// What does not fit when `written` is read as `wanted`.
     fn reading(written: &Schema, wanted: &Schema) -> String {
-        mismatches(written, wanted)
-            .iter()
-            .map(Mismatch::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
+        mismatches(written, wanted).iter().map(Mismatch::to_string).collect::<Vec<_>>().join("; ")
     }
 
     const MONEY: &str = r#"{ "type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2 }"#;
@@ -234,26 +190,15 @@ mod tests {
         let required = schema(r#"{ "name": "a", "type": "int" }, { "name": "b", "type": "string" }"#);
         assert_eq!(reading(&small, &defaulted), "");
         assert_eq!(reading(&defaulted, &small), "");
-        assert_eq!(
-            reading(&small, &required),
-            "field `b` is missing in the writer's schema and has no default"
-        );
+        assert_eq!(reading(&small, &required), "field `b` is missing in the writer's schema and has no default");
     }
 
     #[test]
     fn another_type_is_named_with_both() {
         let cases = [
             ("\"int\"", "\"long\"", ""),
-            (
-                "\"long\"",
-                "\"int\"",
-                "field `f` is long in the writer's schema, where int is expected",
-            ),
-            (
-                "\"string\"",
-                "\"bytes\"",
-                "field `f` is string in the writer's schema, where bytes is expected",
-            ),
+            ("\"long\"", "\"int\"", "field `f` is long in the writer's schema, where int is expected"),
+            ("\"string\"", "\"bytes\"", "field `f` is string in the writer's schema, where bytes is expected"),
             ("\"string\"", r#"{ "type": "string", "logicalType": "uuid" }"#, ""),
             ("\"string\"", r#"["null", "string"]"#, ""),
             (
@@ -271,11 +216,7 @@ mod tests {
                 MONEY,
                 "field `f` is decimal(12,4) in the writer's schema, where decimal(12,2) is expected",
             ),
-            (
-                "\"bytes\"",
-                MONEY,
-                "field `f` is bytes in the writer's schema, where decimal(12,2) is expected",
-            ),
+            ("\"bytes\"", MONEY, "field `f` is bytes in the writer's schema, where decimal(12,2) is expected"),
             (
                 r#"{ "type": "long", "logicalType": "timestamp-millis" }"#,
                 r#"{ "type": "long", "logicalType": "timestamp-micros" }"#,
@@ -303,38 +244,25 @@ mod tests {
             ),
         ];
         for (written, wanted, expected) in cases {
-            assert_eq!(
-                reading(&field(written), &field(wanted)),
-                expected,
-                "{written} read as {wanted}"
-            );
+            assert_eq!(reading(&field(written), &field(wanted)), expected, "{written} read as {wanted}");
         }
     }
 
     #[test]
     fn another_full_name_is_another_type() {
         let other = Schema::parse(r#"{ "type": "record", "name": "b.R", "fields": [] }"#).expect("a sound schema");
-        assert_eq!(
-            reading(&other, &schema("")),
-            "is b.R in the writer's schema, where a.R is expected"
-        );
+        assert_eq!(reading(&other, &schema("")), "is b.R in the writer's schema, where a.R is expected");
     }
 
     #[test]
     fn the_shape_is_what_a_datum_shows() {
         let documented = schema(r#"{ "name": "f", "type": "string", "doc": "x", "default": "y" }"#);
         assert!(same_shape(&field("\"string\""), &documented));
-        assert!(same_shape(
-            &field("\"string\""),
-            &field(r#"{ "type": "string", "logicalType": "uuid" }"#)
-        ));
+        assert!(same_shape(&field("\"string\""), &field(r#"{ "type": "string", "logicalType": "uuid" }"#)));
         assert!(!same_shape(&field("\"int\""), &field("\"long\"")));
         assert!(!same_shape(&field(MONEY), &field(&MONEY.replace("2 }", "4 }"))));
         let (ab, ba) = (r#"{ "name": "a", "type": "int" }"#, r#"{ "name": "b", "type": "int" }"#);
-        assert!(!same_shape(
-            &schema(&format!("{ab}, {ba}")),
-            &schema(&format!("{ba}, {ab}"))
-        ));
+        assert!(!same_shape(&schema(&format!("{ab}, {ba}")), &schema(&format!("{ba}, {ab}"))));
     }
 
     #[test]

@@ -6,20 +6,23 @@ use serde_json::Value;
 
 use crate::{Common, Field, Folder, Key, Named, Problem, Record, RecordFile, Schema, Type};
 
-/// Every breach of a rule in a folder.
-pub(crate) fn problems(folder: &Folder, common: &Common) -> Vec<Problem> {
+/// Every breach of a rule within a record.
+pub(crate) fn of_records(folder: &Folder, common: &Common) -> Vec<Problem> {
     let mut found = Vec::new();
     for file in &folder.records {
-        let mut rules = Rules {
-            file,
-            found: &mut found,
-        };
+        let mut rules = Rules { file, found: &mut found };
         rules.names();
         rules.key(folder);
         for record in file.schema.named.values() {
             rules.named(record, common);
         }
     }
+    found
+}
+
+/// Every breach of a rule that spans files.
+pub(crate) fn of_folder(folder: &Folder, common: &Common) -> Vec<Problem> {
+    let mut found = Vec::new();
     unique_names(folder, &mut found);
     used(folder, common, &mut found);
     found
@@ -37,10 +40,7 @@ impl Rules<'_> {
             self.whole(format!("defines {}", record.name), "name file and record alike");
         }
         if self.file.text.contains("{}") {
-            self.whole(
-                "contains the text {}",
-                "write { } instead: Apicurio 3.0.9 refuses a schema with {} in it",
-            );
+            self.whole("contains the text {}", "write { } instead: Apicurio 3.0.9 refuses a schema with {} in it");
         }
         if record.namespace().is_empty() {
             self.whole("has no namespace", "add `\"namespace\": \"<system>.<aggregate>\"`");
@@ -50,30 +50,16 @@ impl Rules<'_> {
     fn key(&mut self, folder: &Folder) {
         let record = self.file.record();
         let Some(key) = &record.key else {
-            return self.whole(
-                "names no key",
-                "add `\"quadrille.key\": \"<field>\"`: the field that is the record key",
-            );
+            return self
+                .whole("names no key", "add `\"quadrille.key\": \"<field>\"`: the field that is the record key");
         };
         let Some(field) = record.fields.iter().find(|field| field.name == *key) else {
-            return self.whole(
-                format!("names the key `{key}`, which is no field"),
-                "name the field that is the key",
-            );
+            return self.whole(format!("names the key `{key}`, which is no field"), "name the field that is the key");
         };
         for topic in folder.topics_of(self.file) {
-            let wanted = if topic.key == Key::Uuid {
-                Type::Uuid
-            } else {
-                Type::String
-            };
+            let wanted = if topic.key == Key::Uuid { Type::Uuid } else { Type::String };
             if field.ty != wanted {
-                let what = format!(
-                    "is {}, but the keys of {} are {:?}",
-                    field.ty.text(),
-                    topic.name,
-                    topic.key
-                );
+                let what = format!("is {}, but the keys of {} are {:?}", field.ty.text(), topic.name, topic.key);
                 self.field(&field.name, what, format!("make it {}", wanted.text()));
                 break;
             }
@@ -84,17 +70,11 @@ impl Rules<'_> {
         let record = match named {
             Named::Record(record) => record,
             Named::Enum { .. } | Named::Fixed { .. } => {
-                return self.whole(
-                    "defines an enum or a fixed type",
-                    "use a string whose doc lists its values",
-                );
+                return self.whole("defines an enum or a fixed type", "use a string whose doc lists its values");
             }
         };
         if record.name != self.file.record().name && !common.contains_key(&record.name) {
-            self.whole(
-                format!("defines {} inside another record", record.name),
-                "give it a file in common/",
-            );
+            self.whole(format!("defines {} inside another record", record.name), "give it a file in common/");
         }
         if record.doc.trim().is_empty() {
             self.whole(format!("{} has no doc", record.name), "say what it means");
@@ -159,45 +139,33 @@ impl Rules<'_> {
 fn allowed(ty: &Type) -> Result<(), (String, &'static str)> {
     match ty {
         Type::Boolean | Type::Int | Type::Long | Type::Bytes | Type::String | Type::Uuid | Type::Time => Ok(()),
-        Type::Decimal {
-            precision: 12,
-            scale: 2,
-        }
-        | Type::Named(_) => Ok(()),
+        Type::Decimal { precision: 12, scale: 2 } | Type::Named(_) => Ok(()),
         Type::Decimal { .. } => Err((format!("is {}", ty.text()), "money is decimal(12,2)")),
-        Type::Float | Type::Double => Err((
-            "is a floating point number".into(),
-            "use a decimal(12,2), an int or a long",
-        )),
+        Type::Float | Type::Double => {
+            Err(("is a floating point number".into(), "use a decimal(12,2), an int or a long"))
+        }
         Type::Array(items) => match &**items {
             Type::Named(_) | Type::String | Type::Int | Type::Long => Ok(()),
-            other => Err((
-                format!("is an array of {}", other.text()),
-                "use an array of records, texts or numbers",
-            )),
+            other => Err((format!("is an array of {}", other.text()), "use an array of records, texts or numbers")),
         },
         Type::Union(_) => match ty.nullable() {
             Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []")),
             Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner),
-            Some(_) => Err((
-                "is nullable with null last".into(),
-                "put \"null\" first, so that the default can be null",
-            )),
+            Some(_) => {
+                Err(("is nullable with null last".into(), "put \"null\" first, so that the default can be null"))
+            }
             None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields")),
         },
         Type::Null | Type::Map(_) | Type::Logical { .. } => Err((
             format!("is of the type {}", ty.text()),
-            "use one of the types that docs/events.md lists",
+            "use boolean, int, long, string, bytes, uuid, decimal(12,2), timestamp-micros, an array or a record of common/",
         )),
     }
 }
 
 /// Ids, amounts, and records made of them.
 fn may_lack_default(ty: &Type) -> bool {
-    matches!(
-        ty,
-        Type::Uuid | Type::Decimal { .. } | Type::Int | Type::Long | Type::Named(_)
-    )
+    matches!(ty, Type::Uuid | Type::Decimal { .. } | Type::Int | Type::Long | Type::Named(_))
 }
 
 /// Whether a default is of its field's type.
@@ -212,27 +180,18 @@ fn fits(schema: &Schema, ty: &Type, default: &Value) -> Result<(), String> {
         (Type::Union(_), Value::Null) => true,
         (Type::Named(name), Value::Object(object)) => {
             let record = schema.record_named(name).ok_or("which is of no record")?;
-            if let Some(unknown) = object
-                .keys()
-                .find(|key| !record.fields.iter().any(|field| field.name == **key))
-            {
+            if let Some(unknown) = object.keys().find(|key| !record.fields.iter().any(|field| field.name == **key)) {
                 return Err(format!("in which `{unknown}` is no field of {name}"));
             }
             for field in &record.fields {
-                let value = object
-                    .get(&field.name)
-                    .ok_or(format!("in which `{}` is missing", field.name))?;
+                let value = object.get(&field.name).ok_or(format!("in which `{}` is missing", field.name))?;
                 fits(schema, &field.ty, value)?;
             }
             true
         }
         _ => false,
     };
-    if sound {
-        Ok(())
-    } else {
-        Err(format!("which is no {}", ty.text()))
-    }
+    if sound { Ok(()) } else { Err(format!("which is no {}", ty.text())) }
 }
 
 /// Records are known by their short names too (flat re-exports, `quadrille example OrderRequested`).
@@ -266,23 +225,11 @@ fn used(folder: &Folder, common: &Common, found: &mut Vec<Problem>) {
     for topic in &folder.topics {
         if !folder.records.iter().any(|file| file.folder == topic.records) {
             let what = format!("{} has no records", topic.name);
-            found.push(Problem::of_file(
-                "topics.toml",
-                what,
-                format!("add {}/<Record>.avsc", topic.records),
-            ));
+            found.push(Problem::of_file("topics.toml", what, format!("add {}/<Record>.avsc", topic.records)));
         }
     }
-    let names: BTreeSet<&String> = folder
-        .records
-        .iter()
-        .flat_map(|file| file.schema.named.keys())
-        .collect();
+    let names: BTreeSet<&String> = folder.records.iter().flat_map(|file| file.schema.named.keys()).collect();
     for name in common.keys().filter(|name| !names.contains(name)) {
-        found.push(Problem::of_file(
-            "common",
-            format!("{name} is used by no record"),
-            "use it or remove it",
-        ));
+        found.push(Problem::of_file("common", format!("{name} is used by no record"), "use it or remove it"));
     }
 }

@@ -62,9 +62,7 @@ pub enum Cleanup {
 impl Topic {
     /// The topic's settings as Kafka names them.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let retention = self
-            .retention
-            .map_or("-1".to_owned(), |time| time.as_millis().to_string());
+        let retention = self.retention.map_or("-1".to_owned(), |time| time.as_millis().to_string());
         match self.cleanup {
             Cleanup::Delete => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", retention)],
             Cleanup::Compact { within } => vec![
@@ -79,11 +77,7 @@ impl Topic {
 /// Reads a `topics.toml`.
 pub fn parse_topics(text: &str) -> Result<Vec<Topic>, Problems> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        Problem::of_file(
-            FILE,
-            format!("is no TOML: {}", error.to_string().trim()),
-            "mend that line",
-        )
+        Problem::of_file(FILE, format!("is no TOML: {}", error.to_string().trim()), "mend that line")
     })?;
     let mut topics = Vec::new();
     let mut problems = Vec::new();
@@ -97,39 +91,20 @@ pub fn parse_topics(text: &str) -> Result<Vec<Topic>, Problems> {
                     }
                 }
             }
-            _ => problems.push(Problem::of_field(
-                FILE,
-                key,
-                "is not known",
-                "declare topics as [[topics]]",
-            )),
+            _ => problems.push(Problem::of_field(FILE, key, "is not known", "declare topics as [[topics]]")),
         }
     }
     let mut names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
-        problems.push(Problem::of_field(
-            FILE,
-            pair[0],
-            "is declared twice",
-            "keep one of the two",
-        ));
+        problems.push(Problem::of_field(FILE, pair[0], "is declared twice", "keep one of the two"));
     }
     Problems(problems).none_or(topics)
 }
 
 const FILE: &str = "topics.toml";
-const KEYS: [&str; 9] = [
-    "name",
-    "records",
-    "partitions",
-    "writer",
-    "key",
-    "cleanup",
-    "retention",
-    "compact_within",
-    "why",
-];
+const KEYS: [&str; 9] =
+    ["name", "records", "partitions", "writer", "key", "cleanup", "retention", "compact_within", "why"];
 
 /// One `[[topics]]` entry while it is read; each fault is named with the topic.
 struct Entry<'a> {
@@ -142,11 +117,7 @@ impl<'a> Entry<'a> {
         let table = value.as_table();
         match table.and_then(|table| Some((table.get("name")?.as_str()?, table))) {
             Some((name, table)) => Ok(Self { name, table }),
-            None => Err(Problem::of_file(
-                FILE,
-                "a topic has no name",
-                "give it `name = \"<aggregate>.events\"`",
-            )),
+            None => Err(Problem::of_file(FILE, "a topic has no name", "give it `name = \"<aggregate>.events\"`")),
         }
     }
 
@@ -158,11 +129,7 @@ impl<'a> Entry<'a> {
         if !self.name.bytes().all(legal) || self.name.is_empty() || self.name.len() > 200 {
             return Err(self.problem("name", "is no topic name", "use up to 200 of a-z, 0-9, `.`, `-`"));
         }
-        let partitions = self
-            .table
-            .get("partitions")
-            .and_then(toml::Value::as_integer)
-            .unwrap_or(0);
+        let partitions = self.table.get("partitions").and_then(toml::Value::as_integer).unwrap_or(0);
         let partitions = u32::try_from(partitions).ok().filter(|count| *count > 0);
         Ok(Topic {
             name: self.name.to_owned().into(),
@@ -181,9 +148,9 @@ impl<'a> Entry<'a> {
             },
             cleanup: match self.text("cleanup")? {
                 "delete" => Cleanup::Delete,
-                "compact" => Cleanup::Compact {
-                    within: self.duration("compact_within", self.text("compact_within")?)?,
-                },
+                "compact" => {
+                    Cleanup::Compact { within: self.duration("compact_within", self.text("compact_within")?)? }
+                }
                 other => return Err(self.problem("cleanup", format!("is `{other}`"), "use delete or compact")),
             },
             retention: match self.text("retention")? {
@@ -199,25 +166,19 @@ impl<'a> Entry<'a> {
     }
 
     fn text(&self, key: &str) -> Result<&'a str, Problem> {
-        self.optional(key)
-            .ok_or_else(|| self.problem(key, "is missing or no text", "set it; topics.toml says how"))
+        self.optional(key).ok_or_else(|| self.problem(key, "is missing or no text", "set it; topics.toml says how"))
     }
 
     fn duration(&self, key: &str, text: &str) -> Result<Duration, Problem> {
-        let parsed = text
-            .split_at_checked(text.len().saturating_sub(1))
-            .and_then(|(number, unit)| {
-                let seconds = match unit {
-                    "d" => 86_400,
-                    "h" => 3_600,
-                    "m" => 60,
-                    _ => return None,
-                };
-                number
-                    .parse::<u32>()
-                    .ok()
-                    .map(|number| Duration::from_secs(u64::from(number) * seconds))
-            });
+        let parsed = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
+            let seconds = match unit {
+                "d" => 86_400,
+                "h" => 3_600,
+                "m" => 60,
+                _ => return None,
+            };
+            number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
+        });
         parsed.ok_or_else(|| self.problem(key, format!("is `{text}`"), "use a number with d, h or m, like 30d"))
     }
 
@@ -249,9 +210,7 @@ why = "because"
             partitions: 6,
             writer: Writer::Service("a".into()),
             key: Key::Uuid,
-            cleanup: Cleanup::Compact {
-                within: Duration::from_secs(3_600),
-            },
+            cleanup: Cleanup::Compact { within: Duration::from_secs(3_600) },
             retention: Some(Duration::from_secs(30 * 86_400)),
             why: "because".into(),
         };
@@ -274,16 +233,8 @@ why = "because"
                 "partitions = 0",
                 "topics.toml: field `a.events.partitions`: is missing or not from 1; set it",
             ),
-            (
-                "\"uuid\"",
-                "\"id\"",
-                "topics.toml: field `a.events.key`: is `id`; use uuid, sku or text",
-            ),
-            (
-                "\"compact\"",
-                "\"keep\"",
-                "topics.toml: field `a.events.cleanup`: is `keep`; use delete or compact",
-            ),
+            ("\"uuid\"", "\"id\"", "topics.toml: field `a.events.key`: is `id`; use uuid, sku or text"),
+            ("\"compact\"", "\"keep\"", "topics.toml: field `a.events.cleanup`: is `keep`; use delete or compact"),
             (
                 "\"30d\"",
                 "\"30 days\"",
@@ -309,31 +260,15 @@ why = "because"
                 "name = \"a/events\"",
                 "topics.toml: field `a/events.name`: is no topic name; use up to 200 of a-z, 0-9, `.`, `-`",
             ),
-            (
-                "name = \"a.events\"",
-                "",
-                "topics.toml: a topic has no name; give it `name = \"<aggregate>.events\"`",
-            ),
-            (
-                "[[topics]]",
-                "[[topic]]",
-                "topics.toml: field `topic`: is not known; declare topics as [[topics]]",
-            ),
+            ("name = \"a.events\"", "", "topics.toml: a topic has no name; give it `name = \"<aggregate>.events\"`"),
+            ("[[topics]]", "[[topic]]", "topics.toml: field `topic`: is not known; declare topics as [[topics]]"),
         ];
         for (sound, broken, expected) in cases {
             let problems = parse_topics(&SOUND.replace(sound, broken)).expect_err(broken);
             assert_eq!(problems.to_string(), expected);
         }
         let twice = parse_topics(&format!("{SOUND}{SOUND}")).expect_err("declared twice");
-        assert_eq!(
-            twice.to_string(),
-            "topics.toml: field `a.events`: is declared twice; keep one of the two"
-        );
-        assert!(
-            parse_topics("[[topics")
-                .expect_err("no TOML")
-                .to_string()
-                .starts_with("topics.toml: is no TOML")
-        );
+        assert_eq!(twice.to_string(), "topics.toml: field `a.events`: is declared twice; keep one of the two");
+        assert!(parse_topics("[[topics").expect_err("no TOML").to_string().starts_with("topics.toml: is no TOML"));
     }
 }

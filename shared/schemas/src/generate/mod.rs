@@ -48,19 +48,21 @@ struct Struct<'a> {
 }
 
 fn code(folder: &Folder) -> Result<String, Problems> {
+    for file in &folder.records {
+        let name = file.record().short_name();
+        if let Some(topic) = folder.topics.iter().find(|topic| registry::pascal(&topic.records) == name) {
+            let what = format!("is named like the enum of the topic {}", topic.name);
+            return Err(Problem::of_file(&file.file, what, "name the record after what happened").into());
+        }
+    }
     let structs = structs(folder);
     let mut modules: BTreeMap<&str, Vec<&Struct>> = BTreeMap::new();
     for item in structs.values() {
         let module = rust::module(&item.record.name);
         let siblings = modules.entry(module).or_default();
-        if let Some(other) = siblings
-            .first()
-            .filter(|other| other.record.namespace() != item.record.namespace())
-        {
-            let what = format!(
-                "has namespaces that both end in {module}: {} and {}",
-                other.record.name, item.record.name
-            );
+        if let Some(other) = siblings.first().filter(|other| other.record.namespace() != item.record.namespace()) {
+            let what =
+                format!("has namespaces that both end in {module}: {} and {}", other.record.name, item.record.name);
             return Err(Problem::of_file("schemas", what, "let the last part of each namespace differ").into());
         }
         siblings.push(item);

@@ -31,9 +31,7 @@ pub(super) fn code(folder: &Folder, item: &Struct<'_>) -> String {
 }
 
 pub(super) fn docs(text: &str, indent: &str) -> String {
-    text.lines()
-        .map(|line| format!("{indent}#[doc = {:?}]\n", format!(" {line}")))
-        .collect()
+    text.lines().map(|line| format!("{indent}#[doc = {:?}]\n", format!(" {line}"))).collect()
 }
 
 fn serde_attribute(schema: &Schema, record: &Record, field: &Field) -> String {
@@ -46,11 +44,7 @@ fn serde_attribute(schema: &Schema, record: &Record, field: &Field) -> String {
         }
     });
     let parts: Vec<String> = with.into_iter().chain(default).collect();
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!("        #[serde({})]\n", parts.join(", "))
-    }
+    if parts.is_empty() { String::new() } else { format!("        #[serde({})]\n", parts.join(", ")) }
 }
 
 /// `Default` where every field has one; `new(..)` with the fields that have none otherwise.
@@ -69,15 +63,9 @@ fn constructor(schema: &Schema, record: &Record) -> String {
             values.join(", ")
         );
     }
-    let parameters: Vec<String> = required
-        .iter()
-        .map(|field| format!("{}: {}", ident(&field.name), field_type(field)))
-        .collect();
-    let rest = if required.len() == record.fields.len() {
-        ""
-    } else {
-        ", everything else at its default"
-    };
+    let parameters: Vec<String> =
+        required.iter().map(|field| format!("{}: {}", ident(&field.name), field_type(field))).collect();
+    let rest = if required.len() == record.fields.len() { "" } else { ", everything else at its default" };
     format!(
         "    #[allow(clippy::too_many_arguments)]\n    impl {name} {{\n        \
          /// A record with what has no default{rest}.\n        pub fn new({}) -> Self {{\n            Self {{ {} }}\n        }}\n    }}\n\n",
@@ -92,19 +80,12 @@ fn defaults(schema: &Schema, record: &Record) -> String {
         .fields
         .iter()
         .filter_map(|field| {
-            let value = field
-                .default
-                .as_ref()
-                .filter(|value| !is_plain(schema, &field.ty, value))?;
+            let value = field.default.as_ref().filter(|value| !is_plain(schema, &field.ty, value))?;
             let (ty, value) = (field_type(field), default(schema, field, value));
             Some(format!("        fn default_{}() -> {ty} {{ {value} }}\n", field.name))
         })
         .collect();
-    if functions.is_empty() {
-        functions
-    } else {
-        format!("    impl {} {{\n{functions}    }}\n\n", record.short_name())
-    }
+    if functions.is_empty() { functions } else { format!("    impl {} {{\n{functions}    }}\n\n", record.short_name()) }
 }
 
 fn record_impl(folder: &Folder, file: &RecordFile) -> String {

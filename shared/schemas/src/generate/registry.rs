@@ -67,9 +67,7 @@ fn topic_code(topic: &Topic) -> String {
         borrowed(&topic.records),
         topic.partitions,
         topic.key,
-        topic
-            .retention
-            .map_or("None".to_owned(), |time| format!("Some({})", duration(time))),
+        topic.retention.map_or("None".to_owned(), |time| format!("Some({})", duration(time))),
         borrowed(&topic.why),
     )
 }

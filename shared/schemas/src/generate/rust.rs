@@ -107,11 +107,7 @@ fn default_of(schema: &Schema, ty: &Type, default: &Value, secret: bool) -> Stri
             let fields = record_of(schema, ty).map_or(&[][..], |record| &record.fields);
             let members = fields.iter().map(|field| {
                 let value = object.get(&field.name).unwrap_or(&Value::Null);
-                format!(
-                    "{}: {}",
-                    ident(&field.name),
-                    default_of(schema, &field.ty, value, field.secret)
-                )
+                format!("{}: {}", ident(&field.name), default_of(schema, &field.ty, value, field.secret))
             });
             format!("{} {{ {} }}", path(name), members.collect::<Vec<_>>().join(", "))
         }
@@ -121,6 +117,5 @@ fn default_of(schema: &Schema, ty: &Type, default: &Value, secret: bool) -> Stri
 
 /// A decimal's default: big-endian two's complement in the text's code points, which the rules keep to ASCII.
 fn cents(text: &str) -> i64 {
-    text.chars()
-        .fold(0, |cents, byte| cents << 8 | i64::from(u32::from(byte) & 0x7f))
+    text.chars().fold(0, |cents, byte| cents << 8 | i64::from(u32::from(byte) & 0x7f))
 }

@@ -52,10 +52,7 @@ impl de::Visitor<'_> for Content {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-        BASE64_STANDARD
-            .decode(text)
-            .map(Bytes)
-            .map_err(|error| E::custom(format!("is not base64: {error}")))
+        BASE64_STANDARD.decode(text).map(Bytes).map_err(|error| E::custom(format!("is not base64: {error}")))
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {

@@ -26,10 +26,7 @@ impl Codec {
         let writer = GenericDatumWriter::builder(schema).human_readable(false).build();
         let reader = GenericDatumReader::builder(schema).human_readable(false).build();
         let sound = "a generated record's schema refers to nothing outside";
-        Self {
-            writer: writer.expect(sound),
-            reader: reader.expect(sound),
-        }
+        Self { writer: writer.expect(sound), reader: reader.expect(sound) }
     }
 
     /// Appends a record's datum.
@@ -37,9 +34,7 @@ impl Codec {
     /// # Panics
     /// Where the type does not fit its schema, which generated ones do.
     pub fn encode<T: Serialize>(&self, record: &T, datum: &mut Vec<u8>) {
-        self.writer
-            .write_ser(datum, record)
-            .expect("a generated record fits its schema");
+        self.writer.write_ser(datum, record).expect("a generated record fits its schema");
     }
 
     /// Reads a datum that was written with this very schema, to its last byte.
@@ -56,9 +51,7 @@ impl Codec {
         let mut rest = datum;
         match self.reader.read_deser::<Located<T>>(&mut rest) {
             Err(error) if rest.is_empty() => {
-                let field = sentence(error)
-                    .split_once(": ")
-                    .map_or(String::new(), |(field, _)| field.to_owned());
+                let field = sentence(error).split_once(": ").map_or(String::new(), |(field, _)| field.to_owned());
                 DecodeError(format!(
                     "the datum ends within field `{field}`; kcat cuts its standard input at each byte 10"
                 ))
@@ -101,11 +94,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
             Err(error) => {
                 const PREFIX: &str = "Failed to deserialize Avro value into value: ";
                 let cause = error.inner().to_string();
-                Err(D::Error::custom(format!(
-                    "{}: {}",
-                    error.path(),
-                    cause.trim_start_matches(PREFIX)
-                )))
+                Err(D::Error::custom(format!("{}: {}", error.path(), cause.trim_start_matches(PREFIX))))
             }
         }
     }

@@ -23,11 +23,7 @@ pub fn write_golden(root: &Path, registry: &[RecordInfo]) -> Result<Vec<String>,
         }
         let sample = sample(&file.schema, file.record()).to_string();
         let encoded = info.from_json(&sample).map_err(|error| {
-            Problem::of_file(
-                &file.file,
-                format!("has no sample: {error}"),
-                "mend `sample` for its types",
-            )
+            Problem::of_file(&file.file, format!("has no sample: {error}"), "mend `sample` for its types")
         })?;
         let said = info.to_json(&encoded.datum).unwrap_or_default();
         let folder = root.join(&file.folder).join("golden");
@@ -69,19 +65,15 @@ fn check_one(root: &Path, file: &RecordFile, version: &Version, info: &RecordInf
     };
     let read = read().map_err(|error| format!("is not read: {error}"))?;
     let [read, expected] = [&read, &expected].map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
-    if has(&read, &expected) {
-        Ok(())
-    } else {
-        Err(format!("says {read}, expected is {expected}"))
-    }
+    if has(&read, &expected) { Ok(()) } else { Err(format!("says {read}, expected is {expected}")) }
 }
 
 /// Whether `read` says what was expected. It may have more fields, and lack none but those that the schema dropped.
 fn has(read: &Value, expected: &Value) -> bool {
     match (read, expected) {
-        (Value::Object(read), Value::Object(expected)) => expected
-            .iter()
-            .all(|(key, expected)| read.get(key).is_none_or(|read| has(read, expected))),
+        (Value::Object(read), Value::Object(expected)) => {
+            expected.iter().all(|(key, expected)| read.get(key).is_none_or(|read| has(read, expected)))
+        }
         (Value::Array(read), Value::Array(expected)) => {
             read.len() == expected.len() && read.iter().zip(expected).all(|(read, expected)| has(read, expected))
         }
@@ -90,26 +82,12 @@ fn has(read: &Value, expected: &Value) -> bool {
 }
 
 fn known(folder: &Folder, registry: &[RecordInfo]) -> Vec<(RecordFile, RecordInfo)> {
-    let info = |file: &RecordFile| {
-        registry
-            .iter()
-            .find(|info| info.record.name == file.record().name)
-            .copied()
-    };
-    folder
-        .records
-        .iter()
-        .filter_map(|file| Some((file.clone(), info(file)?)))
-        .collect()
+    let info = |file: &RecordFile| registry.iter().find(|info| info.record.name == file.record().name).copied();
+    folder.records.iter().filter_map(|file| Some((file.clone(), info(file)?))).collect()
 }
 
 fn paths(file: &RecordFile, version: &Version) -> [String; 2] {
-    let stem = format!(
-        "{}/golden/{}.{}",
-        file.folder,
-        file.record().short_name(),
-        version.number
-    );
+    let stem = format!("{}/golden/{}.{}", file.folder, file.record().short_name(), version.number);
     [format!("{stem}.bin"), format!("{stem}.json")]
 }
 
@@ -132,11 +110,7 @@ fn sample_of(schema: &Schema, ty: &Type) -> Value {
         Type::Time => json!("2026-01-31T12:00:00.000001Z"),
         Type::Decimal { .. } => json!("-19.99"),
         Type::Array(items) => json!([sample_of(schema, items), sample_of(schema, items)]),
-        Type::Named(name) => schema
-            .record_named(name)
-            .map_or(Value::Null, |record| sample(schema, record)),
-        ty => ty
-            .nullable()
-            .map_or_else(|| json!("Grüße, 茶"), |inner| sample_of(schema, inner)),
+        Type::Named(name) => schema.record_named(name).map_or(Value::Null, |record| sample(schema, record)),
+        ty => ty.nullable().map_or_else(|| json!("Grüße, 茶"), |inner| sample_of(schema, inner)),
     }
 }

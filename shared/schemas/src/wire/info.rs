@@ -54,12 +54,7 @@ impl RecordInfo {
     ) -> Self {
         let RecordType { name, key, schema, .. } = T::TYPE;
         Self {
-            record: RecordType {
-                topic,
-                name,
-                key,
-                schema,
-            },
+            record: RecordType { topic, name, key, schema },
             doc,
             fields,
             example,
@@ -88,10 +83,7 @@ fn encode<T: Record + DeserializeOwned>(json: &str) -> Result<Encoded, DecodeErr
     let record: T = from_json(json)?;
     let mut datum = Vec::new();
     record.encode(&mut datum);
-    Ok(Encoded {
-        key: record.key(),
-        datum,
-    })
+    Ok(Encoded { key: record.key(), datum })
 }
 
 fn decode<T: Record + Serialize>(datum: &[u8]) -> Result<String, DecodeError> {

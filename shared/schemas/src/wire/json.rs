@@ -11,17 +11,13 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> Result<T, DecodeError> {
     let mut deserializer = serde_json::Deserializer::from_str(&json);
     let mut track = serde_path_to_error::Track::new();
     let mut unknown = Vec::new();
-    let read: Result<T, _> = serde_ignored::deserialize(
-        serde_path_to_error::Deserializer::new(&mut deserializer, &mut track),
-        |path| unknown.push(field(&path)),
-    );
+    let read: Result<T, _> =
+        serde_ignored::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track), |path| {
+            unknown.push(field(&path))
+        });
     let record = read.map_err(|error| {
         let path = track.path().to_string();
-        DecodeError(if path == "." {
-            error.to_string()
-        } else {
-            format!("field `{path}`: {error}")
-        })
+        DecodeError(if path == "." { error.to_string() } else { format!("field `{path}`: {error}") })
     })?;
     deserializer.end().map_err(|error| DecodeError(error.to_string()))?;
     match unknown.first() {
@@ -40,10 +36,7 @@ fn field(path: &serde_ignored::Path<'_>) -> String {
     match path {
         Path::Root => String::new(),
         Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
-        Path::Map {
-            parent: Path::Root,
-            key,
-        } => key.clone(),
+        Path::Map { parent: Path::Root, key } => key.clone(),
         Path::Map { parent, key } => format!("{}.{key}", field(parent)),
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field(parent),
     }
@@ -98,10 +91,7 @@ mod tests {
     fn only_long_fractions_are_quoted() {
         let json = r#"{ "a": 19.99, "b": "1.00000000000000000001 \" 2", "c": 12345678901234567890 }"#;
         assert_eq!(quote_long_numbers(json), json);
-        assert_eq!(
-            quote_long_numbers("[19.9900000000000000001,1]"),
-            "[\"19.9900000000000000001\",1]"
-        );
+        assert_eq!(quote_long_numbers("[19.9900000000000000001,1]"), "[\"19.9900000000000000001\",1]");
         assert_eq!(quote_long_numbers("\"open \\"), "\"open \\");
     }
 }

@@ -53,11 +53,7 @@ impl Money {
 
     /// An amount in cents, or `None` beyond [`Self::MAX`] either way.
     pub const fn try_cents(cents: i64) -> Option<Self> {
-        if cents.unsigned_abs() <= Self::MAX.0.unsigned_abs() {
-            Some(Self(cents))
-        } else {
-            None
-        }
+        if cents.unsigned_abs() <= Self::MAX.0.unsigned_abs() { Some(Self(cents)) } else { None }
     }
 
     /// The amount in cents.
@@ -132,9 +128,7 @@ impl FromStr for Money {
         if whole.len() > 10 {
             return Err(MoneyError::TooLarge(shown()));
         }
-        let cents = format!("0{whole}{decimals:0<2}")
-            .parse::<i64>()
-            .map_err(|_| MoneyError::NoAmount(shown()))?;
+        let cents = format!("0{whole}{decimals:0<2}").parse::<i64>().map_err(|_| MoneyError::NoAmount(shown()))?;
         Ok(Self(if text.starts_with('-') { -cents } else { cents }))
     }
 }
@@ -255,10 +249,7 @@ mod tests {
     #[test]
     fn padded_bytes_are_read_and_too_large_ones_refused() {
         assert_eq!(Money::from_bytes(&[0; 20]), Ok(Money::ZERO));
-        assert_eq!(
-            Money::from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xcf]),
-            Ok(Money::cents(1999))
-        );
+        assert_eq!(Money::from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xcf]), Ok(Money::cents(1999)));
         assert_eq!(Money::from_bytes(&[0xff; 20]), Ok(Money::cents(-1)));
         let too_large = Err("the decimal has more than twelve digits".to_owned());
         assert_eq!(Money::from_bytes(&[1, 0, 0, 0, 0, 0, 0, 0, 0]), too_large);
@@ -273,10 +264,7 @@ mod tests {
         assert_eq!(Money::MAX.checked_add(Money::cents(1)), None);
         assert_eq!(Money::cents(-999_999_999_999).checked_sub(Money::cents(1)), None);
         assert_eq!(Money::cents(2).checked_mul(i64::MAX), None);
-        assert_eq!(
-            Money::cents(1999).checked_mul(1_000_000),
-            Some(Money::cents(1_999_000_000))
-        );
+        assert_eq!(Money::cents(1999).checked_mul(1_000_000), Some(Money::cents(1_999_000_000)));
         assert_eq!(Money::try_cents(i64::MIN), None);
     }
 

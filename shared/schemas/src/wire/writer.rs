@@ -41,22 +41,13 @@ impl Writer {
         let name = match schema.record() {
             Some(record) => record.name.clone(),
             None => {
-                return Err(DecodeError(format!(
-                    "the writer's schema is no record but {}",
-                    schema.root.text()
-                )));
+                return Err(DecodeError(format!("the writer's schema is no record but {}", schema.root.text())));
             }
         };
         if schema.is_recursive() {
-            return Err(DecodeError(format!(
-                "the writer's schema {name} contains itself, which bounds no depth"
-            )));
+            return Err(DecodeError(format!("the writer's schema {name} contains itself, which bounds no depth")));
         }
-        Ok(Self {
-            name,
-            schema,
-            physical: Arc::new(physical(text)?),
-        })
+        Ok(Self { name, schema, physical: Arc::new(physical(text)?) })
     }
 
     /// The full name of the writer's record: what the record is, whatever its headers say.
@@ -70,18 +61,12 @@ impl Writer {
             Schema::parse(reader.schema).map_err(|cause| DecodeError(format!("the reader's schema {cause}")))?;
         let found = mismatches(&self.schema, &schema);
         if let Some(first) = found.first() {
-            return Err(DecodeError(format!(
-                "written with another schema of {}: it {first}",
-                self.name
-            )));
+            return Err(DecodeError(format!("written with another schema of {}: it {first}", self.name)));
         }
         if same_shape(&self.schema, &schema) {
             return Ok(Plan::Same);
         }
-        let resolution = Resolution {
-            writer: self.physical.clone(),
-            reader: physical(reader.schema)?,
-        };
+        let resolution = Resolution { writer: self.physical.clone(), reader: physical(reader.schema)? };
         Ok(Plan::Resolve(Box::new(resolution)))
     }
 }
@@ -100,15 +85,9 @@ impl Resolution {
     fn apply(&self, datum: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
         let mut rest = datum;
-        let reader = GenericDatumReader::builder(&self.writer)
-            .reader_schema(&self.reader)
-            .build()
-            .map_err(failed)?;
+        let reader = GenericDatumReader::builder(&self.writer).reader_schema(&self.reader).build().map_err(failed)?;
         let value = whole(reader.read_value(&mut rest).map_err(failed)?, rest)?;
-        let writer = GenericDatumWriter::builder(&self.reader)
-            .validate(false)
-            .build()
-            .map_err(failed)?;
+        let writer = GenericDatumWriter::builder(&self.reader).validate(false).build().map_err(failed)?;
         writer.write_value_to_vec(value).map_err(failed)
     }
 }
@@ -122,9 +101,8 @@ fn physical(text: &str) -> Result<apache_avro::Schema, DecodeError> {
                 if object.contains_key("type") {
                     object.remove("logicalType");
                 }
-                for (_, value) in object
-                    .iter_mut()
-                    .filter(|(key, _)| matches!(key.as_str(), "type" | "items" | "values" | "fields"))
+                for (_, value) in
+                    object.iter_mut().filter(|(key, _)| matches!(key.as_str(), "type" | "items" | "values" | "fields"))
                 {
                     strip(value);
                 }
