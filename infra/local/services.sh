@@ -49,9 +49,8 @@ answers() { http_ok "$(health_of "$1")"; }
 # The world's addresses as the platform's configuration knows them: only what differs from the defaults, which are the contract's ports.
 # For a service (service_world NAME), and for the command line and the tests (tools_world).
 world() {
-  differs KAFKA_PORT && echo "QUADRILLE__KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
-  differs REGISTRY_PORT && echo "QUADRILLE__REGISTRY__URL=http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"
-  return 0
+  ! differs KAFKA_PORT || echo "QUADRILLE__KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
+  ! differs REGISTRY_PORT || echo "QUADRILLE__REGISTRY__URL=http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"
 }
 service_world() {
   world
@@ -59,8 +58,11 @@ service_world() {
     echo "QUADRILLE__DATABASE__URL=postgres://quadrille_$1:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
     echo "QUADRILLE__DATABASE__MIGRATE_URL=postgres://quadrille_${1}_migrator:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
   fi
-  differs SERVICES_PORT && echo "QUADRILLE__HTTP__BIND=127.0.0.1:$(port_of "$1")"
-  return 0
+  ! differs SERVICES_PORT || echo "QUADRILLE__HTTP__BIND=127.0.0.1:$(port_of "$1")"
+  case $1 in
+    payment) ! differs PAYMENT_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$PAYMENT_PORT" ;;
+    shipping) ! differs CARRIER_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$CARRIER_PORT" ;;
+  esac
 }
 tools_world() {
   local entry name
@@ -69,7 +71,7 @@ tools_world() {
     echo "QUADRILLE__DATABASE__BASE_URL=postgres://quadrille_audit:$PASSWORD@127.0.0.1:$POSTGRES_PORT"
     echo "QUADRILLE_TEST_DATABASE_URL=postgres://quadrille_test:$PASSWORD@127.0.0.1:$POSTGRES_PORT/postgres"
   fi
-  differs PAYMENT_PORT && echo "QUADRILLE__PROVIDER__URL=http://127.0.0.1:$PAYMENT_PORT"
+  ! differs PAYMENT_PORT || echo "QUADRILLE__PROVIDER__URL=http://127.0.0.1:$PAYMENT_PORT"
   for entry in "${PORTS[@]}"; do
     name=${entry%=*}
     echo "QUADRILLE_$name=${!name}"
