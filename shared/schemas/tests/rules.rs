@@ -175,11 +175,13 @@ fn what_spans_files_is_checked_too() {
     let folder = TestFolder::sound();
     folder.change(TOPICS, "name = \"a.events\"", "name = \"b.events\"");
     let faults = Folder::load(folder.path()).expect_err("no such topic").to_string();
-    assert_eq!(
-        faults,
-        "a.events: is the folder of no topic; declare the topic in topics.toml, or remove the folder\n\
-         topics.toml: b.events has no records; add b.events/<Record>.avsc"
-    );
+    assert_eq!(faults, "a.events: is the folder of no topic; declare the topic in topics.toml, or remove the folder");
+
+    let folder = TestFolder::sound();
+    let topic = folder.read(TOPICS).replace("a.events", "b.events");
+    folder.write(TOPICS, &(folder.read(TOPICS) + &topic));
+    let faults = Folder::load(folder.path()).expect_err("a bare topic").to_string();
+    assert_eq!(faults, "topics.toml: b.events has no records; add b.events/<Record>.avsc");
 
     let folder = TestFolder::sound();
     let copy = folder.read(RECORD).replace("\"namespace\": \"x.a\"", "\"namespace\": \"y.b\"");
