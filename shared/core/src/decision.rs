@@ -39,13 +39,7 @@ pub struct SetTimer<P: Policy> {
 
 impl<P: Policy> Default for Decision<P> {
     fn default() -> Self {
-        Self {
-            facts: vec![],
-            perform: vec![],
-            withdraw: vec![],
-            set: vec![],
-            clear: vec![],
-        }
+        Self { facts: vec![], perform: vec![], withdraw: vec![], set: vec![], clear: vec![] }
     }
 }
 
@@ -70,10 +64,7 @@ impl<P: Policy> Decision<P> {
     /// And wants this effect.
     #[must_use]
     pub fn perform(mut self, key: impl Into<String>, effect: P::Effect) -> Self {
-        self.perform.push(Perform {
-            key: key.into(),
-            effect,
-        });
+        self.perform.push(Perform { key: key.into(), effect });
         self
     }
 
@@ -87,11 +78,7 @@ impl<P: Policy> Decision<P> {
     /// And sets this timer.
     #[must_use]
     pub fn set(mut self, key: impl Into<String>, timer: P::Timer, due: Timestamp) -> Self {
-        self.set.push(SetTimer {
-            key: key.into(),
-            timer,
-            due,
-        });
+        self.set.push(SetTimer { key: key.into(), timer, due });
         self
     }
 

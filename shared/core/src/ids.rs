@@ -28,12 +28,7 @@ pub fn request(topic: &str, key: &str, source: &str, ce_id: &str) -> Uuid {
 
 /// A request without `ce_id`. The timestamp tells a topic that was made anew from the one before.
 pub fn anonymous_request(topic: &str, partition: i32, offset: i64, timestamp_ms: i64) -> Uuid {
-    v5(&[
-        topic,
-        &partition.to_string(),
-        &offset.to_string(),
-        &timestamp_ms.to_string(),
-    ])
+    v5(&[topic, &partition.to_string(), &offset.to_string(), &timestamp_ms.to_string()])
 }
 
 /// The `ordinal`-th fact of one type that `input` made `service` state, counted from 0.
@@ -73,22 +68,10 @@ mod tests {
         let input = Uuid::from_u128(0x67e55044_10b1_426f_9247_bb680e5fe0c8);
         let charge = effect("payment", input, "charge");
         for (id, expected) in [
-            (
-                request("order.requests", &input.to_string(), "/shop", "42"),
-                "e53958dd-b901-5a39-a432-aab5fa239f4a",
-            ),
-            (
-                anonymous_request("order.requests", 3, 1000, 1_700_000_000_000),
-                "e2a3f129-d1a8-58f1-8ef4-881c36a471ac",
-            ),
-            (
-                fact("order", input, "quadrille.order.OrderCreated", 0),
-                "c4e87034-9842-5a7c-9095-168a17140fe2",
-            ),
-            (
-                timer("order", input, "confirm_by", 0),
-                "95659eaf-d76d-5211-bbb8-36618a8ad415",
-            ),
+            (request("order.requests", &input.to_string(), "/shop", "42"), "e53958dd-b901-5a39-a432-aab5fa239f4a"),
+            (anonymous_request("order.requests", 3, 1000, 1_700_000_000_000), "e2a3f129-d1a8-58f1-8ef4-881c36a471ac"),
+            (fact("order", input, "quadrille.order.OrderCreated", 0), "c4e87034-9842-5a7c-9095-168a17140fe2"),
+            (timer("order", input, "confirm_by", 0), "95659eaf-d76d-5211-bbb8-36618a8ad415"),
             (charge, "620fd141-3c4f-5ad7-a6c3-fe509b7a4d8a"),
             (outcome(charge, "captured"), "89ef95fe-5e33-5ac6-9237-9fcd11119535"),
         ] {

@@ -81,18 +81,9 @@ mod tests {
         assert_eq!(KeyKind::Uuid.normalize(None), Err(KeyError::Missing));
         assert_eq!(KeyKind::Sku.normalize(Some(b"")), Err(KeyError::Missing));
         assert_eq!(KeyKind::Text.normalize(Some(&[0xff])), Err(KeyError::NotText));
-        assert_eq!(
-            KeyKind::Uuid.normalize(Some(b"TEA-1")),
-            Err(KeyError::NotUuid("TEA-1".into()))
-        );
-        assert_eq!(
-            KeyKind::Sku.normalize(Some(b"-TEA")),
-            Err(KeyError::NotSku("-TEA".into()))
-        );
-        assert_eq!(
-            KeyKind::Sku.normalize(Some("THÉ".as_bytes())),
-            Err(KeyError::NotSku("TH\\u{c9}".into()))
-        );
+        assert_eq!(KeyKind::Uuid.normalize(Some(b"TEA-1")), Err(KeyError::NotUuid("TEA-1".into())));
+        assert_eq!(KeyKind::Sku.normalize(Some(b"-TEA")), Err(KeyError::NotSku("-TEA".into())));
+        assert_eq!(KeyKind::Sku.normalize(Some("THÉ".as_bytes())), Err(KeyError::NotSku("TH\\u{c9}".into())));
     }
 
     #[test]

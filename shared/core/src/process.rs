@@ -74,13 +74,7 @@ pub struct Processed<P: Policy> {
 
 impl<P: Policy> Default for Processed<P> {
     fn default() -> Self {
-        Self {
-            facts: vec![],
-            effects: vec![],
-            withdrawn: vec![],
-            timers: vec![],
-            cleared: vec![],
-        }
+        Self { facts: vec![], effects: vec![], withdrawn: vec![], timers: vec![], cleared: vec![] }
     }
 }
 
@@ -88,13 +82,11 @@ impl<P: Policy> Processed<P> {
     /// Adds what a later input came to, in the same transaction: what was wanted and withdrawn within it never becomes a row.
     pub fn then(&mut self, later: Self) {
         for (key, name) in later.withdrawn {
-            self.effects
-                .retain(|effect| effect.key != key || effect.effect.name() != name);
+            self.effects.retain(|effect| effect.key != key || effect.effect.name() != name);
             self.withdrawn.push((key, name));
         }
         for (key, name) in later.cleared {
-            self.timers
-                .retain(|timer| timer.key != key || timer.timer.name() != name);
+            self.timers.retain(|timer| timer.key != key || timer.timer.name() != name);
             self.cleared.push((key, name));
         }
         self.facts.extend(later.facts);
@@ -143,12 +135,7 @@ pub fn process<P: Policy>(state: &mut P::State, seen: bool, moment: &Moment, inp
         effect: wanted.effect,
     });
     let timers = decision.set.into_iter().map(|wanted| TimerRow {
-        id: ids::timer(
-            P::SERVICE,
-            input.id,
-            &wanted.timer.name(),
-            ordinal(&wanted.timer.name()),
-        ),
+        id: ids::timer(P::SERVICE, input.id, &wanted.timer.name(), ordinal(&wanted.timer.name())),
         key: wanted.key,
         cause: input.cause,
         trace: input.trace.clone(),

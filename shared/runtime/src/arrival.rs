@@ -39,16 +39,11 @@ impl RawRecord {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
     }
 
-    /// A header's text. The last of several counts; one that is null, empty or not UTF-8 counts as absent.
+    /// A header's text: of several the first that says something. Null, empty and what is not UTF-8 count as absent.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let value = self
-            .headers
-            .iter()
-            .rev()
-            .find(|(header, _)| header == name)?
-            .1
-            .as_deref()?;
-        std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
+        let named = self.headers.iter().filter(|(header, _)| header == name);
+        let mut texts = named.filter_map(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
+        texts.find(|text| !text.is_empty())
     }
 }
 

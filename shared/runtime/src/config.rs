@@ -44,8 +44,10 @@ pub struct NoSettings {}
 pub struct Kafka {
     /// Bootstrap brokers, `host:port` separated by commas.
     pub brokers: String,
-    /// Put before every topic's and group's name: an isolated world on a shared broker.
-    pub prefix: String,
+    /// Put before every topic's name: an isolated world on a shared broker.
+    pub topic_prefix: String,
+    /// Put before the service's name in its consumer group.
+    pub group_prefix: String,
     /// How long the group waits for a silent instance, in milliseconds.
     pub session_timeout_ms: u32,
 }
@@ -141,38 +143,21 @@ impl<S: Default> Config<S> {
             instance: 1,
             kafka: Kafka {
                 brokers: "127.0.0.1:9092".into(),
-                prefix: String::new(),
+                topic_prefix: String::new(),
+                group_prefix: String::new(),
                 session_timeout_ms: 10_000,
             },
-            registry: Registry {
-                url: "http://127.0.0.1:8081/apis/ccompat/v7".into(),
-            },
+            registry: Registry { url: "http://127.0.0.1:8081/apis/ccompat/v7".into() },
             database: Database {
                 url: format!("postgres://{role}:quadrille@{postgres}/{role}"),
                 migrate_url: format!("postgres://{role}_migrator:quadrille@{postgres}/{role}"),
                 connections: 8,
             },
-            http: Http {
-                bind: "127.0.0.1:0".into(),
-            },
-            log: Log {
-                format: LogFormat::Human,
-                filter: "info".into(),
-            },
-            telemetry: Telemetry {
-                otlp_endpoint: String::new(),
-            },
-            batch: Batch {
-                max_inputs: 500,
-                max_bytes: 1 << 20,
-                waiting: 5_000,
-            },
-            effects: Effects {
-                concurrency: 64,
-                first_backoff_ms: 1_000,
-                last_backoff_ms: 300_000,
-                claim_ms: 60_000,
-            },
+            http: Http { bind: "127.0.0.1:0".into() },
+            log: Log { format: LogFormat::Human, filter: "info".into() },
+            telemetry: Telemetry { otlp_endpoint: String::new() },
+            batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000 },
+            effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 60_000 },
             outside: S::default(),
         }
     }
@@ -241,27 +226,19 @@ where
 
     let mut builder = config::Config::builder();
     for (key, (value, _)) in &values {
-        builder = builder
-            .set_override(key, value.as_str())
-            .map_err(|error| Error(error.to_string()))?;
+        builder = builder.set_override(key, value.as_str()).map_err(|error| Error(error.to_string()))?;
     }
     // A section without keys (the outside of a service that has none) leaves no value behind.
-    builder = builder
-        .set_default("outside", config::Map::<String, String>::new())
-        .map_err(|e| Error(e.to_string()))?;
-    let config = builder
-        .build()
-        .and_then(config::Config::try_deserialize)
-        .map_err(|error| {
-            let text = error.to_string();
-            let culprit = values
-                .iter()
-                .find(|(key, (_, source))| *source != Source::Default && text.contains(key.as_str()));
-            match culprit {
-                Some((key, (_, source))) => Error(format!("{key}, {}: {text}", describe(source))),
-                None => Error(text),
-            }
-        })?;
+    builder = builder.set_default("outside", config::Map::<String, String>::new()).map_err(|e| Error(e.to_string()))?;
+    let config = builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
+        let text = error.to_string();
+        let culprit =
+            values.iter().find(|(key, (_, source))| *source != Source::Default && text.contains(key.as_str()));
+        match culprit {
+            Some((key, (_, source))) => Error(format!("{key}, {}: {text}", describe(source))),
+            None => Error(text),
+        }
+    })?;
     Ok(Loaded { config, values })
 }
 
@@ -297,31 +274,20 @@ fn describe(source: &Source) -> String {
 fn unknown<'a>(key: &str, source: &Source, known: impl Iterator<Item = &'a String>) -> String {
     let section = key.split('.').next().unwrap_or_default();
     let all: Vec<&String> = known.collect();
-    let near: Vec<&str> = all
-        .iter()
-        .filter(|known| known.starts_with(section))
-        .map(|known| known.as_str())
-        .collect();
+    let near: Vec<&str> = all.iter().filter(|known| known.starts_with(section)).map(|known| known.as_str()).collect();
     let choices = if near.is_empty() {
         all.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ")
     } else {
         near.join(", ")
     };
-    format!(
-        "there is no key '{key}' ({}): remove it, or use one of {choices}",
-        describe(source)
-    )
+    format!("there is no key '{key}' ({}): remove it, or use one of {choices}", describe(source))
 }
 
 fn flatten(prefix: &str, value: &serde_json::Value, each: &mut dyn FnMut(String, String)) {
     match value {
         serde_json::Value::Object(fields) => {
             for (name, field) in fields {
-                let key = if prefix.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{prefix}.{name}")
-                };
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
                 flatten(&key, field, each);
             }
         }
@@ -335,64 +301,35 @@ mod tests {
     use super::*;
 
     fn load_with(environment: &[(&str, &str)]) -> Result<Loaded<NoSettings>, Error> {
-        load(
-            Config::of("order"),
-            environment
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-        )
+        load(Config::of("order"), environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
     }
 
     #[test]
     fn the_environment_overrides_and_is_named_as_the_source() {
-        let loaded = load_with(&[
-            ("QUADRILLE__KAFKA__BROKERS", "b:1"),
-            ("QUADRILLE__BATCH__MAX_INPUTS", "7"),
-        ])
-        .unwrap();
+        let loaded = load_with(&[("QUADRILLE__KAFKA__BROKERS", "b:1"), ("QUADRILLE__BATCH__MAX_INPUTS", "7")]).unwrap();
         assert_eq!(loaded.config.kafka.brokers, "b:1");
         assert_eq!(loaded.config.batch.max_inputs, 7);
-        assert!(
-            loaded
-                .describe()
-                .contains("kafka.brokers = b:1  # from QUADRILLE__KAFKA__BROKERS\n")
-        );
-        assert!(
-            loaded
-                .describe()
-                .contains("registry.url = http://127.0.0.1:8081/apis/ccompat/v7  # default\n")
-        );
+        assert!(loaded.describe().contains("kafka.brokers = b:1  # from QUADRILLE__KAFKA__BROKERS\n"));
+        assert!(loaded.describe().contains("registry.url = http://127.0.0.1:8081/apis/ccompat/v7  # default\n"));
     }
 
     #[test]
     fn passwords_are_hidden() {
-        let text = load_with(&[("QUADRILLE__DATABASE__URL", "postgres://me:s:e@cret@h:1/db")])
-            .unwrap()
-            .describe();
+        let text = load_with(&[("QUADRILLE__DATABASE__URL", "postgres://me:s:e@cret@h:1/db")]).unwrap().describe();
         assert!(text.contains("database.url = postgres://me:***@h:1/db"), "{text}");
         assert!(!text.contains("cret@"), "{text}");
     }
 
     #[test]
     fn an_unknown_key_is_refused_with_the_known_ones() {
-        let error = load_with(&[("QUADRILLE__KAFKA__BROKER", "b:1")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("no key 'kafka.broker' (from QUADRILLE__KAFKA__BROKER)"),
-            "{error}"
-        );
+        let error = load_with(&[("QUADRILLE__KAFKA__BROKER", "b:1")]).unwrap_err().to_string();
+        assert!(error.contains("no key 'kafka.broker' (from QUADRILLE__KAFKA__BROKER)"), "{error}");
         assert!(error.contains("kafka.brokers"), "{error}");
     }
 
     #[test]
     fn a_bad_value_is_refused_with_its_key_and_source() {
-        let error = load_with(&[("QUADRILLE__BATCH__MAX_INPUTS", "many")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("batch.max_inputs") && error.contains("QUADRILLE__BATCH__MAX_INPUTS"),
-            "{error}"
-        );
+        let error = load_with(&[("QUADRILLE__BATCH__MAX_INPUTS", "many")]).unwrap_err().to_string();
+        assert!(error.contains("batch.max_inputs") && error.contains("QUADRILLE__BATCH__MAX_INPUTS"), "{error}");
     }
 }

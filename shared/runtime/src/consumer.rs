@@ -61,7 +61,7 @@ impl Consumer {
         let mut topics: Vec<&'static str> = P::Heard::TYPES.iter().map(|RecordType { topic, .. }| *topic).collect();
         topics.sort_unstable();
         topics.dedup();
-        let physical: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", kafka.prefix)).collect();
+        let physical: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", kafka.topic_prefix)).collect();
         let group = Group {
             topics: physical.iter().cloned().zip(topics).collect(),
             service: P::SERVICE,
@@ -70,10 +70,7 @@ impl Consumer {
         let client: BaseConsumer<Group> =
             kafka::consumer_config(kafka, P::SERVICE, instance).create_with_context(group)?;
         client.subscribe(&physical.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Self {
-            client: Arc::new(client),
-            prefix: kafka.prefix.clone(),
-        })
+        Ok(Self { client: Arc::new(client), prefix: kafka.topic_prefix.clone() })
     }
 
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
@@ -115,14 +112,7 @@ impl Consumer {
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
     ) {
-        let mut poller = Poller {
-            client: &self.client,
-            decoder,
-            worker,
-            health,
-            tokio,
-            stalled: HashMap::new(),
-        };
+        let mut poller = Poller { client: &self.client, decoder, worker, health, tokio, stalled: HashMap::new() };
         while !stop.load(Ordering::Relaxed) {
             poller.check_new_partitions();
             poller.retry_stalled();
@@ -187,9 +177,7 @@ impl<P: Policy> Poller<'_, P> {
     }
 
     fn pass(&self, record: RawRecord, room_wait: Duration) -> Passed {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_millis() as i64);
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
         let content = match self.decoder.decode::<P>(&record, now_ms) {
             Decoded::NeedsSchema(id) => return Passed::NeedsSchema(record, id),
             Decoded::Input(envelope) => Ok(envelope),
@@ -200,15 +188,10 @@ impl<P: Policy> Poller<'_, P> {
             }
         };
         let reserve = self.worker.reserve();
-        let room = self
-            .tokio
-            .block_on(async { tokio::time::timeout(room_wait, reserve).await });
+        let room = self.tokio.block_on(async { tokio::time::timeout(room_wait, reserve).await });
         match room {
             Ok(Ok(room)) => {
-                room.send(Arrival {
-                    origin: Origin::Record(Box::new(record)),
-                    content,
-                });
+                room.send(Arrival { origin: Origin::Record(Box::new(record)), content });
                 Passed::On
             }
             Err(_elapsed) => Passed::NoRoom(record),
@@ -222,12 +205,8 @@ impl<P: Policy> Poller<'_, P> {
             debug!(%error, "A partition that just went could not be paused");
         }
         let backoff = Duration::from_millis(50);
-        let mut stalled = Stalled {
-            records: VecDeque::from([record]),
-            fetch: None,
-            retry_at: Instant::now() + backoff,
-            backoff,
-        };
+        let mut stalled =
+            Stalled { records: VecDeque::from([record]), fetch: None, retry_at: Instant::now() + backoff, backoff };
         if let Some(id) = schema {
             stalled.fetch = Some(self.fetch(partition.0, id));
         }
@@ -236,8 +215,7 @@ impl<P: Policy> Poller<'_, P> {
 
     fn fetch(&self, topic: &'static str, id: u32) -> tokio::task::JoinHandle<Result<(), String>> {
         let decoder = Arc::clone(&self.decoder);
-        self.tokio
-            .spawn(async move { decoder.fetch(topic, id).await.map_err(|error| error.to_string()) })
+        self.tokio.spawn(async move { decoder.fetch(topic, id).await.map_err(|error| error.to_string()) })
     }
 
     fn retry_stalled(&mut self) {
@@ -278,11 +256,7 @@ impl<P: Policy> Poller<'_, P> {
                         other => format!("{other:?}"),
                     };
                     self.health.error("registry", &cause);
-                    warn!(
-                        topic = partition.0,
-                        partition = partition.1,
-                        "A partition waits for a schema: {cause}"
-                    );
+                    warn!(topic = partition.0, partition = partition.1, "A partition waits for a schema: {cause}");
                     stalled.wait_longer();
                     let Some(Decoded::NeedsSchema(id)) =
                         stalled.records.front().map(|r| self.decoder.decode::<P>(r, 0))
@@ -359,8 +333,7 @@ impl<P: Policy> Poller<'_, P> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => {}
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.health
-                    .error("kafka", &format!("a topic that this service hears is gone: {error}"));
+                self.health.error("kafka", &format!("a topic that this service hears is gone: {error}"));
                 error!(%error, "A topic that this service hears is gone");
             }
             _ => {
@@ -390,10 +363,7 @@ impl Group {
     }
 
     fn physical(&self, topic: &str) -> Option<&str> {
-        self.topics
-            .iter()
-            .find(|(_, logical)| **logical == topic)
-            .map(|(physical, _)| physical.as_str())
+        self.topics.iter().find(|(_, logical)| **logical == topic).map(|(physical, _)| physical.as_str())
     }
 
     fn list(&self, (topic, partition): Partition) -> TopicPartitionList {
@@ -416,19 +386,13 @@ impl Group {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
-            headers: message
-                .headers()
-                .map(|headers| headers.iter().map(header).collect())
-                .unwrap_or_default(),
+            headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
         })
     }
 
     fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
         let known = |topic: &str| self.topics.get(topic).copied();
-        list.elements()
-            .iter()
-            .filter_map(|element| Some((known(element.topic())?, element.partition())))
-            .collect()
+        list.elements().iter().filter_map(|element| Some((known(element.topic())?, element.partition()))).collect()
     }
 }
 
@@ -475,9 +439,7 @@ impl ConsumerContext for Group {
             let mut assigned = self.assigned();
             assigned.generations += 1;
             let generation = assigned.generations;
-            assigned
-                .current
-                .extend(new.iter().map(|partition| (*partition, generation)));
+            assigned.current.extend(new.iter().map(|partition| (*partition, generation)));
             assigned.unchecked.extend(&new);
             if !new.is_empty() {
                 info!(service = self.service, "{} partitions are ours", new.len());

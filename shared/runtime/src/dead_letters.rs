@@ -61,10 +61,7 @@ pub(crate) async fn insert<P: Policy>(
         let headers: Vec<KeptHeader> = record
             .headers
             .iter()
-            .map(|(name, value)| KeptHeader {
-                name: name.clone(),
-                value: value.clone(),
-            })
+            .map(|(name, value)| KeptHeader { name: name.clone(), value: value.clone() })
             .collect();
         error!(
             topic = record.topic,
@@ -109,10 +106,7 @@ pub(crate) async fn insert<P: Policy>(
 fn carries_secrets<P: Policy>(topic: &str) -> bool {
     use quadrille_core::Records;
     let of_topic = |record_type: &&RecordType| record_type.topic == topic;
-    P::Heard::TYPES
-        .iter()
-        .filter(of_topic)
-        .any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
+    P::Heard::TYPES.iter().filter(of_topic).any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -167,8 +161,7 @@ impl Lane {
                 Ok(()) => self.health.ok("dead_letters"),
                 Err(error) => {
                     warn!("Dead letters wait in the database: {error:#}");
-                    self.health
-                        .warn("dead_letters", &format!("they wait in the database: {error:#}"));
+                    self.health.warn("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
             tokio::select! {
@@ -200,12 +193,9 @@ impl Lane {
             let mut datum = vec![];
             row.into_record(self.service).encode(&mut datum);
             let payload = wire::frame(id, &datum);
-            let topic = format!("{}{}.dead-letters", self.kafka.prefix, self.service);
+            let topic = format!("{}{}.dead-letters", self.kafka.topic_prefix, self.service);
             let record = FutureRecord::to(&topic).key(&key).payload(&payload);
-            producer
-                .send(record, Duration::from_secs(5))
-                .await
-                .map_err(|(error, _)| error)?;
+            producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
             sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
                 .bind(&key)
                 .execute(&mut *tx)
@@ -240,10 +230,7 @@ impl Row {
                 .headers
                 .0
                 .into_iter()
-                .map(|h| RecordHeader {
-                    name: h.name,
-                    value: h.value.map(Bytes),
-                })
+                .map(|h| RecordHeader { name: h.name, value: h.value.map(Bytes) })
                 .collect(),
             attempts: self.attempts,
             failed_at: self.failed_at,

@@ -56,12 +56,7 @@ pub(crate) enum Decoded<P: Policy> {
 
 impl Decoder {
     pub fn new<H: Records>(registry: Registry, retention_ms: HashMap<&'static str, i64>) -> Self {
-        Self {
-            types: H::TYPES,
-            retention_ms,
-            registry,
-            known: RwLock::default(),
-        }
+        Self { types: H::TYPES, retention_ms, registry, known: RwLock::default() }
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -73,14 +68,8 @@ impl Decoder {
 
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
         let is_request = raw.topic.ends_with(".requests");
-        let key_kind = self
-            .types
-            .iter()
-            .find(|t| t.topic == raw.topic)
-            .map_or(KeyKind::Text, |t| t.key);
-        let key = key_kind
-            .normalize(raw.key.as_deref())
-            .map_err(|error| Rejection::new("bad_key", "key", error))?;
+        let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);
+        let key = key_kind.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
         let value = raw.value.as_deref().unwrap_or_default();
         if value.is_empty() {
             return Err(Rejection::new(
@@ -95,11 +84,7 @@ impl Decoder {
         }
         let (schema_id, datum) = wire::unframe(value).map_err(|error| Rejection::new("bad_frame", "value", error))?;
 
-        let writer = self
-            .known
-            .read()
-            .ok()
-            .and_then(|known| known.get(&(raw.topic, schema_id)).cloned());
+        let writer = self.known.read().ok().and_then(|known| known.get(&(raw.topic, schema_id)).cloned());
         let (index, plan) = match writer.as_deref() {
             None => return Ok(Decoded::NeedsSchema(schema_id)),
             Some(Writer::Unknown(since)) if since.elapsed() > UNKNOWN_FOR => {
@@ -126,10 +111,8 @@ impl Decoder {
         let record = P::Heard::decode(index, &datum).map_err(|error| undecodable(&error))?;
         let named = self.types[index].key.normalize(Some(record.key().as_bytes()));
         if named.as_deref() != Ok(key.as_str()) {
-            let detail = format!(
-                "the record's key is '{key}', its value names '{}': they must be the same",
-                record.key()
-            );
+            let detail =
+                format!("the record's key is '{key}', its value names '{}': they must be the same", record.key());
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
         if let Some(retention_ms) = self.retention_ms.get(raw.topic)
@@ -152,10 +135,7 @@ impl Decoder {
             id,
             cause: id,
             key,
-            version: raw
-                .header("ce_aggregateversion")
-                .and_then(|version| version.parse().ok())
-                .unwrap_or_default(),
+            version: raw.header("ce_aggregateversion").and_then(|version| version.parse().ok()).unwrap_or_default(),
             trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
             input: Input::Record(record),
         }))
@@ -185,11 +165,7 @@ impl Decoder {
                 return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
             }
         };
-        let heard = self
-            .types
-            .iter()
-            .enumerate()
-            .find(|(_, t)| t.topic == topic && t.name == schema.name());
+        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic == topic && t.name == schema.name());
         match heard {
             None => Writer::Foreign(schema.name().to_owned()),
             Some((index, reader)) => match schema.prepare(reader) {

@@ -41,18 +41,8 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, effects: &[EffectRo
     .bind(effects.iter().map(|effect| effect.effect.name()).collect::<Vec<_>>())
     .bind(effects.iter().map(|effect| Json(&effect.effect)).collect::<Vec<_>>())
     .bind(effects.iter().map(|effect| effect.cause).collect::<Vec<_>>())
-    .bind(
-        effects
-            .iter()
-            .map(|effect| effect.trace.parent.as_str())
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        effects
-            .iter()
-            .map(|effect| effect.trace.state.as_str())
-            .collect::<Vec<_>>(),
-    )
+    .bind(effects.iter().map(|effect| effect.trace.parent.as_str()).collect::<Vec<_>>())
+    .bind(effects.iter().map(|effect| effect.trace.state.as_str()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -74,10 +64,7 @@ pub(crate) async fn withdraw(tx: &mut PgConnection, withdrawn: &[(String, String
 
 pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     if !ids.is_empty() {
-        sqlx::query("delete from effect where id = any($1)")
-            .bind(ids)
-            .execute(tx)
-            .await?;
+        sqlx::query("delete from effect where id = any($1)").bind(ids).execute(tx).await?;
     }
     Ok(())
 }
@@ -98,11 +85,7 @@ pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &
             .fetch_all(tx)
             .await?;
     let ids = rows.iter().map(|(id, ..)| *id).collect();
-    let claimed = rows
-        .into_iter()
-        .filter(|(.., claimed)| *claimed)
-        .map(|(_, key, name, _)| (key, name))
-        .collect();
+    let claimed = rows.into_iter().filter(|(.., claimed)| *claimed).map(|(_, key, name, _)| (key, name)).collect();
     Ok(Open { ids, claimed })
 }
 
@@ -169,11 +152,7 @@ impl<O: Outside> Performer<O> {
                             this.wake.notify_one();
                         });
                     }
-                    if again {
-                        Duration::ZERO
-                    } else {
-                        this.next_due().await.unwrap_or(NET)
-                    }
+                    if again { Duration::ZERO } else { this.next_due().await.unwrap_or(NET) }
                 }
                 Err(error) => {
                     warn!(%error, "Due effects could not be claimed");
@@ -218,20 +197,15 @@ impl<O: Outside> Performer<O> {
         .fetch_optional(&self.pool)
         .await?;
         // An effect behind another of its kind is due and not to be had yet: never spin on it.
-        Ok(next.map_or(NET, |(due, now)| {
-            (due - now)
-                .to_std()
-                .unwrap_or_default()
-                .clamp(Duration::from_millis(20), NET)
-        }))
+        Ok(next
+            .map_or(NET, |(due, now)| (due - now).to_std().unwrap_or_default().clamp(Duration::from_millis(20), NET)))
     }
 
     async fn try_once(&self, claimed: Claimed) {
         let effect: Effect<O> = match serde_json::from_value(claimed.effect.clone()) {
             Ok(effect) => effect,
             Err(error) => {
-                self.postpone(&claimed, &format!("the row cannot be read: {error}"))
-                    .await;
+                self.postpone(&claimed, &format!("the row cannot be read: {error}")).await;
                 return;
             }
         };
@@ -281,23 +255,11 @@ impl<O: Outside> Performer<O> {
             cause: claimed.causation_id,
             key: claimed.key,
             version: 0,
-            trace: Trace {
-                parent: claimed.traceparent,
-                state: claimed.tracestate,
-            },
-            input: Input::Outcome {
-                effect: claimed.id,
-                outcome,
-            },
+            trace: Trace { parent: claimed.traceparent, state: claimed.tracestate },
+            input: Input::Outcome { effect: claimed.id, outcome },
         });
         // A worker that is gone leaves the claim: the next instance asks the outside and hears the same.
-        let _ = self
-            .worker
-            .send(Arrival {
-                origin: Origin::Outcome,
-                content,
-            })
-            .await;
+        let _ = self.worker.send(Arrival { origin: Origin::Outcome, content }).await;
     }
 
     async fn postpone(&self, claimed: &Claimed, answer: &str) {

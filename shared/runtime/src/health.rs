@@ -64,10 +64,7 @@ impl Health {
     }
 
     fn set(&self, part: &'static str, check: Check) {
-        self.checks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(part, check);
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(part, check);
     }
 }
 
@@ -102,15 +99,8 @@ async fn whole(State(health): State<Arc<Health>>) -> impl IntoResponse {
     } else {
         "ok"
     };
-    let code = if status == "ok" {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let checks: BTreeMap<_, _> = checks.iter().map(|(part, check)| (*part, text(check))).collect();
     let timestamp = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    (
-        code,
-        Json(json!({ "status": status, "timestamp": timestamp, "checks": checks })),
-    )
+    (code, Json(json!({ "status": status, "timestamp": timestamp, "checks": checks })))
 }

@@ -35,7 +35,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = format!("{}{}", self.kafka.prefix, InstanceHeartbeat::TYPE.topic);
+        let topic = format!("{}{}", self.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
         let producer: FutureProducer =
             match kafka::producer_config(&self.kafka, &format!("quadrille-{}-heartbeat", self.service))
                 .set("message.timeout.ms", "4000")
@@ -48,12 +48,7 @@ impl Heartbeat {
         while !stop.is_cancelled() {
             if schema_id.is_none() {
                 let subject = InstanceHeartbeat::TYPE.subject();
-                schema_id = self
-                    .registry
-                    .id_of(&subject, InstanceHeartbeat::TYPE.schema)
-                    .await
-                    .ok()
-                    .flatten();
+                schema_id = self.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
             }
             if let Some(id) = schema_id {
                 let mut datum = vec![];

@@ -18,7 +18,7 @@ pub(crate) fn consumer_config(kafka: &config::Kafka, service: &str, instance: &s
     config
         .set("bootstrap.servers", &kafka.brokers)
         .set("client.id", format!("quadrille-{service}-{instance}"))
-        .set("group.id", format!("{}{service}", kafka.prefix))
+        .set("group.id", format!("{}{service}", kafka.group_prefix))
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", (kafka.session_timeout_ms / 3).to_string())
@@ -81,7 +81,7 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
         if counts.contains_key(record_type.topic) {
             continue;
         }
-        let topic = format!("{}{}", kafka.prefix, record_type.topic);
+        let topic = format!("{}{}", kafka.topic_prefix, record_type.topic);
         let count = match client.fetch_metadata(Some(&topic), Duration::from_secs(5)) {
             Ok(metadata) => match metadata.topics().first() {
                 Some(found) if found.error().is_none() => found.partitions().len(),
@@ -96,9 +96,7 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
             },
             Err(error) => return Topics::Waiting(format!("no broker at {} answers: {error}", kafka.brokers)),
         };
-        let declared = quadrille_events::TOPICS
-            .iter()
-            .find(|declared| declared.name == record_type.topic);
+        let declared = quadrille_events::TOPICS.iter().find(|declared| declared.name == record_type.topic);
         if let Some(declared) = declared
             && declared.partitions as usize != count
         {

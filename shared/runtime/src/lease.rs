@@ -29,27 +29,25 @@ impl Lease {
     pub async fn take(options: &PgConnectOptions, owner: &str) -> sqlx::Result<Self> {
         let mut connection = options.connect().await?;
         loop {
-            let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
-                .bind(LOCK)
-                .fetch_one(&mut connection)
-                .await?;
+            let locked: bool =
+                sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await?;
             if locked {
                 break;
             }
+            // Ended in the select list: conditions are evaluated in any order, and a living owner must not be.
             let ended: Option<i32> = sqlx::query_scalar(
-                "select pid from lease where name = 'relay' and beat < clock_timestamp() - interval '1 millisecond' * $1
-                     and pid in (select pid from pg_locks where locktype = 'advisory' and granted and objid::bigint = $2)
-                     and pg_terminate_backend(pid)",
+                "select case when pg_terminate_backend(pid) then pid end from lease
+                 where name = 'relay' and beat < clock_timestamp() - interval '1 millisecond' * $1 and pid in (
+                     select pid from pg_locks where locktype = 'advisory' and granted and objid::bigint = $2
+                     and database = (select oid from pg_database where datname = current_database()))",
             )
             .bind(TTL.as_millis() as i64)
             .bind(LOCK)
             .fetch_optional(&mut connection)
-            .await?;
+            .await?
+            .flatten();
             if let Some(pid) = ended {
-                warn!(
-                    pid,
-                    "The relay's owner has not been heard of for {TTL:?}; its connection was ended"
-                );
+                warn!(pid, "The relay's owner has not been heard of for {TTL:?}; its connection was ended");
             }
             tokio::time::sleep(POLL).await;
         }
@@ -61,10 +59,7 @@ impl Lease {
         .execute(&mut connection)
         .await?;
         info!(owner, "The relay is ours");
-        Ok(Self {
-            connection,
-            owner: owner.to_owned(),
-        })
+        Ok(Self { connection, owner: owner.to_owned() })
     }
 
     /// Says that the owner lives. An error means that the lease is lost.

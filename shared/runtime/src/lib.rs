@@ -36,3 +36,4 @@ pub use config::Config;
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
 pub use service::Service;
 pub use store::{Store, lock, uuids};
+pub use telemetry::init_logs;

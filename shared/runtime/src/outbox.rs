@@ -17,10 +17,7 @@ pub(crate) async fn insert<P: Policy>(
         return Ok(());
     }
     let payload = |fact: &Fact<P>| {
-        let index = P::Stated::TYPES
-            .iter()
-            .position(|known| known == fact.record.record_type())
-            .unwrap_or_default();
+        let index = P::Stated::TYPES.iter().position(|known| known == fact.record.record_type()).unwrap_or_default();
         let mut datum = Vec::with_capacity(512);
         fact.record.encode(&mut datum);
         wire::frame(schema_ids[index], &datum)

@@ -20,10 +20,7 @@ pub trait Outside: Send + Sync + 'static {
 
     /// How long `effect` is tried, and what then.
     fn limit(&self, _effect: &Effect<Self>) -> Limit<Outcome<Self>> {
-        Limit {
-            after: Duration::from_secs(20 * 3600),
-            then: Then::Park,
-        }
+        Limit { after: Duration::from_secs(20 * 3600), then: Then::Park }
     }
 }
 
@@ -74,11 +71,7 @@ impl<P: Policy> Outside for NoOutside<P> {
     type Policy = P;
 
     async fn perform(&self, _: Uuid, effect: &P::Effect) -> Answer<P::Outcome> {
-        Answer::Unknown(format!(
-            "{} has no outside, so '{}' cannot be performed",
-            P::SERVICE,
-            effect.kind()
-        ))
+        Answer::Unknown(format!("{} has no outside, so '{}' cannot be performed", P::SERVICE, effect.kind()))
     }
 
     async fn ask(&self, id: Uuid, effect: &P::Effect) -> Answer<P::Outcome> {

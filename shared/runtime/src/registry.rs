@@ -31,11 +31,7 @@ impl Registry {
         let url = url.trim_end_matches('/');
         let builder = || reqwest::Client::builder().timeout(Duration::from_secs(5));
         let settings = SrSettings::new_builder(url.to_owned()).build_with(builder())?;
-        Ok(Self {
-            url: url.into(),
-            http: builder().build()?,
-            settings,
-        })
+        Ok(Self { url: url.into(), http: builder().build()?, settings })
     }
 
     /// The id under which exactly this type's schema text is registered, or `None` where it is not.
@@ -46,13 +42,7 @@ impl Registry {
         }
         let url = format!("{}/subjects/{subject}", self.url);
         let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" });
-        let response = self
-            .http
-            .post(url)
-            .json(&body)
-            .send()
-            .await
-            .map_err(|error| self.away(&error))?;
+        let response = self.http.post(url).json(&body).send().await.map_err(|error| self.away(&error))?;
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -67,16 +57,10 @@ impl Registry {
             Ok(registered) => Ok(Some(registered.schema)),
             // The converter reports an answer that is an error as not retriable: then ask for the status itself.
             Err(error) if !error.retriable => self.exists(id).await.and_then(|exists| match exists {
-                true => Err(Away {
-                    url: self.url.to_string(),
-                    cause: error.to_string(),
-                }),
+                true => Err(Away { url: self.url.to_string(), cause: error.to_string() }),
                 false => Ok(None),
             }),
-            Err(error) => Err(Away {
-                url: self.url.to_string(),
-                cause: error.to_string(),
-            }),
+            Err(error) => Err(Away { url: self.url.to_string(), cause: error.to_string() }),
         }
     }
 
@@ -86,10 +70,7 @@ impl Registry {
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(false);
         }
-        response
-            .error_for_status()
-            .map(|_| true)
-            .map_err(|error| self.away(&error))
+        response.error_for_status().map(|_| true).map_err(|error| self.away(&error))
     }
 
     /// The ids of all `types`, or the first subject that is missing.
@@ -107,10 +88,7 @@ impl Registry {
     /// The registry answers, but has lost what services stand on.
     pub fn lost(&self, subject: &str) -> Away {
         let cause = format!("it has no subject {subject} with our schema; `quadrille schemas apply` puts it there");
-        Away {
-            url: self.url.to_string(),
-            cause,
-        }
+        Away { url: self.url.to_string(), cause }
     }
 
     fn away(&self, error: &dyn std::error::Error) -> Away {
@@ -120,9 +98,6 @@ impl Registry {
             cause = format!("{cause}: {inner}");
             source = inner.source();
         }
-        Away {
-            url: self.url.to_string(),
-            cause,
-        }
+        Away { url: self.url.to_string(), cause }
     }
 }

@@ -169,11 +169,7 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
          order by id limit $2"
     };
     let query = sqlx::query_as(query).bind(floor).bind(ROUND);
-    let query = if held.is_empty() {
-        query
-    } else {
-        query.bind(topics).bind(keys)
-    };
+    let query = if held.is_empty() { query } else { query.bind(topics).bind(keys) };
     query.fetch_all(&mut lease.connection).await
 }
 
@@ -230,11 +226,7 @@ impl ProducerContext for Acks {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         if let Err((error, _)) = result {
-            self.0
-                .failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((index, error.clone()));
+            self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error.clone()));
         }
         if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.wake.notify_one();
@@ -247,12 +239,7 @@ impl Sender {
         let acks = Arc::new(Round::default());
         let client = format!("quadrille-{service}-relay");
         let producer = kafka::producer_config(kafka, &client).create_with_context(Acks(Arc::clone(&acks)))?;
-        Ok(Self {
-            producer,
-            acks,
-            prefix: kafka.prefix.clone(),
-            service,
-        })
+        Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
     }
 
     /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile.
@@ -269,10 +256,8 @@ impl Sender {
                 continue;
             }
             if row.payload.len() > MAX_RECORD_BYTES {
-                let refusal = format!(
-                    "the record has {} bytes; the broker takes {MAX_RECORD_BYTES}",
-                    row.payload.len()
-                );
+                let refusal =
+                    format!("the record has {} bytes; the broker takes {MAX_RECORD_BYTES}", row.payload.len());
                 hold(held, row, &refusal);
                 skipped.insert(index);
                 too_large = Some(refusal);
@@ -296,11 +281,7 @@ impl Sender {
                         }
                     }
                     Err((error, _)) => {
-                        self.acks
-                            .failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push((index, error));
+                        self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                         self.acks.open.fetch_sub(1, Ordering::AcqRel);
                         break;
                     }
@@ -328,15 +309,8 @@ impl Sender {
             }
             refusal = Some(format!("{}: {error}", rows[*index].topic));
         }
-        let acknowledged = rows
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !skipped.contains(index))
-            .map(|(_, row)| row.id);
-        Ok(Sent {
-            acknowledged: acknowledged.collect(),
-            refusal,
-        })
+        let acknowledged = rows.iter().enumerate().filter(|(index, _)| !skipped.contains(index)).map(|(_, row)| row.id);
+        Ok(Sent { acknowledged: acknowledged.collect(), refusal })
     }
 }
 
@@ -351,8 +325,7 @@ fn hold(held: &mut Held, row: &Row, refusal: &str) {
     error!(topic = row.topic, key = row.key, version = row.version, event.id = %row.event_id,
         "The broker refuses an event; its key waits and is tried again in {REFUSED_FOR:?}: {refusal}");
     counter!("quadrille_refused_total", "topic" => row.topic.clone()).increment(1);
-    held.entry((row.topic.clone(), row.key.clone()))
-        .or_insert((row.id, Instant::now() + REFUSED_FOR));
+    held.entry((row.topic.clone(), row.key.clone())).or_insert((row.id, Instant::now() + REFUSED_FOR));
 }
 
 fn refused_for_good(error: &KafkaError) -> bool {
@@ -398,10 +371,7 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
     ];
     let present = all.into_iter().filter(|(_, value)| !value.is_empty());
     present.fold(OwnedHeaders::new_with_capacity(12), |headers, (key, value)| {
-        headers.insert(Header {
-            key,
-            value: Some(value),
-        })
+        headers.insert(Header { key, value: Some(value) })
     })
 }
 
@@ -420,10 +390,7 @@ impl Wake {
     pub async fn facts(&self) {
         self.local.notify_one();
         if !self.owner.load(Ordering::Relaxed)
-            && let Err(error) = sqlx::query("select pg_notify($1, '')")
-                .bind(CHANNEL)
-                .execute(&self.pool)
-                .await
+            && let Err(error) = sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&self.pool).await
         {
             // The owner's poll is the net.
             tracing::debug!(%error, "The relay's owner was not woken");

@@ -12,8 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use quadrille_core::{Policy, Record, Records};
-use quadrille_events::platform::DeadLetter;
+use quadrille_core::{Policy, Records};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
     PgPool,
@@ -67,13 +66,7 @@ impl<S: Store> Service<S> {
     /// A service without effects.
     pub fn new(store: S) -> Self {
         let outside = Box::new(|_| Ok(NoOutside::default()));
-        Self {
-            store,
-            migrations: vec![],
-            http: "127.0.0.1:0",
-            has_effects: false,
-            outside,
-        }
+        Self { store, migrations: vec![], http: "127.0.0.1:0", has_effects: false, outside }
     }
 }
 
@@ -122,27 +115,25 @@ where
     /// The whole of a `main`: `run` (the default), `migrate` and `config`.
     pub fn main(self) -> ExitCode {
         let arguments = Arguments::parse();
-        let result = config::load(self.defaults(), std::env::vars())
-            .map_err(anyhow::Error::from)
-            .and_then(|loaded| {
-                match arguments.command.unwrap_or(Command::Run) {
-                    Command::Config => {
-                        print!("{}", loaded.describe());
-                        Ok(())
-                    }
-                    command => {
-                        telemetry::init_logs(&loaded.config.log)?;
-                        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                        let result = match command {
-                            Command::Migrate => tokio.block_on(self.migrate(&loaded.config.database.migrate_url)),
-                            _ => tokio.block_on(self.run_until(loaded.config, terminated())),
-                        };
-                        // Threads that wait for an absent broker do not hold up the end.
-                        tokio.shutdown_timeout(Duration::from_millis(500));
-                        result
-                    }
+        let result = config::load(self.defaults(), std::env::vars()).map_err(anyhow::Error::from).and_then(|loaded| {
+            match arguments.command.unwrap_or(Command::Run) {
+                Command::Config => {
+                    print!("{}", loaded.describe());
+                    Ok(())
                 }
-            });
+                command => {
+                    telemetry::init_logs(&loaded.config.log)?;
+                    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+                    let result = match command {
+                        Command::Migrate => tokio.block_on(self.migrate(&loaded.config.database.migrate_url)),
+                        _ => tokio.block_on(self.run_until(loaded.config, terminated())),
+                    };
+                    // Threads that wait for an absent broker do not hold up the end.
+                    tokio.shutdown_timeout(Duration::from_millis(500));
+                    result
+                }
+            }
+        });
         match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -155,16 +146,9 @@ where
     /// Brings the database's tables to this build's version. Needs a role that may create tables.
     pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
         let options: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await
-            .with_context(|| {
-                format!(
-                    "the database at {} (database.migrate_url) does not answer",
-                    config::hide_password(url)
-                )
-            })?;
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.with_context(|| {
+            format!("the database at {} (database.migrate_url) does not answer", config::hide_password(url))
+        })?;
         self.migrator().run(&pool).await?;
         info!(service = S::Policy::SERVICE, "The database is migrated");
         pool.close().await;
@@ -226,19 +210,12 @@ where
             .iter()
             .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
             .collect();
-        let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(
-            registry.clone(),
-            retention,
-        ));
+        let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(registry.clone(), retention));
         let consumer = Arc::new(Consumer::subscribe::<S::Policy>(&config.kafka, &instance)?);
         let (worker, arrivals) = mpsc::channel(config.batch.waiting);
         let (relay_wake, effects_wake, timers_wake) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let owner = Arc::new(AtomicBool::default());
-        let wake = || Wake {
-            pool: pool.clone(),
-            owner: Arc::clone(&owner),
-            local: Arc::clone(&relay_wake),
-        };
+        let wake = || Wake { pool: pool.clone(), owner: Arc::clone(&owner), local: Arc::clone(&relay_wake) };
 
         // In the order in which a stop ends them: what takes, what works, what publishes.
         let polling_stopped = Arc::new(AtomicBool::default());
@@ -410,9 +387,8 @@ async fn terminated() {
 }
 
 async fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
-    let mut address: std::net::SocketAddr = bind
-        .parse()
-        .with_context(|| format!("http.bind '{bind}' is no address like 127.0.0.1:9101"))?;
+    let mut address: std::net::SocketAddr =
+        bind.parse().with_context(|| format!("http.bind '{bind}' is no address like 127.0.0.1:9101"))?;
     if instance == 0 {
         bail!("instance is counted from 1");
     }
@@ -420,9 +396,7 @@ async fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
         let port = u32::from(address.port()) + 100 * u32::from(instance - 1);
         address.set_port(u16::try_from(port).with_context(|| format!("instance {instance} has no port left"))?);
     }
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("http.bind: {address} is not free"))
+    TcpListener::bind(address).await.with_context(|| format!("http.bind: {address} is not free"))
 }
 
 /// The process's metrics: installed by the first service in it.
@@ -432,9 +406,7 @@ fn metrics() -> anyhow::Result<&'static PrometheusHandle> {
         return Ok(handle);
     }
     let recorder = PrometheusBuilder::new()
-        .set_buckets(&[
-            0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0,
-        ])?
+        .set_buckets(&[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0])?
         .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
@@ -446,9 +418,7 @@ fn metrics() -> anyhow::Result<&'static PrometheusHandle> {
 
 fn pool(database: &PgConnectOptions, connections: u32) -> PgPool {
     // Every statement finds its rows by key: a plan made while a table was empty must not scan it once it is full.
-    let options = database
-        .clone()
-        .options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+    let options = database.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
@@ -473,9 +443,7 @@ async fn topics(kafka: &config::Kafka, types: &[quadrille_core::RecordType], hea
 
 async fn tables(pool: &PgPool, health: &Health) {
     while let Err(error) = sqlx::query("select from inbox limit 0").execute(pool).await {
-        let missing = error
-            .as_database_error()
-            .is_some_and(|error| error.code().as_deref() == Some("42P01"));
+        let missing = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"));
         let cause = match missing {
             true => "the database has no tables yet: run this service's `migrate`".to_owned(),
             false => format!("the database (database.url) does not answer: {error}"),
@@ -489,13 +457,8 @@ async fn tables(pool: &PgPool, health: &Health) {
 
 /// The schema ids of what the service states. What it hears must be registered too: else the registry has lost its data.
 async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> anyhow::Result<Vec<u32>> {
-    let dead_letters = dead_letters::subject(P::SERVICE);
     loop {
         let found = async {
-            registry
-                .id_of(&dead_letters, DeadLetter::TYPE.schema)
-                .await?
-                .ok_or_else(|| registry.lost(&dead_letters))?;
             let heard = registry.ids_of(P::Heard::TYPES).await?;
             heard.map_err(|subject| registry.lost(&subject))?;
             let stated = registry.ids_of(P::Stated::TYPES).await?;

@@ -37,11 +37,11 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
-/// Locks rows in the order of their keys and makes those that are missing.
+/// Makes the rows that are missing, and then locks all in the order of their keys.
 ///
-/// `select` reads `.. where key = any($1) order by key for update`, `insert` is
-/// `insert into ..(key) select unnest($1) on conflict do nothing`. Two instances that touch a new key at once both find no row;
-/// one makes it, the other waits on the insert for the first one's commit and then locks the same row.
+/// `insert` is `insert into ..(key) select unnest($1) on conflict do nothing`, `select` reads `.. where key = any($1) order by key for
+/// update`. Two instances that touch a new key at once both find no row; one makes it, the other waits on the insert for the first one's
+/// commit and then locks the same row. In this order, all inserts before any lock, no two batches can wait for each other.
 pub async fn lock<K, R>(
     tx: &mut PgConnection,
     keys: &[K],
@@ -53,10 +53,6 @@ where
     for<'a> &'a [K]: sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres>,
     R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
-    let found: Vec<R> = sqlx::query_as(select).bind(keys).fetch_all(&mut *tx).await?;
-    if found.len() == keys.len() {
-        return Ok(found);
-    }
     sqlx::query(insert).bind(keys).execute(&mut *tx).await?;
     sqlx::query_as(select).bind(keys).fetch_all(&mut *tx).await
 }

@@ -38,27 +38,13 @@ pub(crate) struct InputSpan(Option<opentelemetry_sdk::trace::Span>);
 impl Spans {
     pub fn new(service: &'static str, endpoint: &str) -> anyhow::Result<Self> {
         if endpoint.is_empty() {
-            return Ok(Self {
-                provider: None,
-                service,
-            });
+            return Ok(Self { provider: None, service });
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build()?;
-        let resource = Resource::builder()
-            .with_service_name(format!("quadrille-{service}"))
-            .build();
-        let provider = SdkTracerProvider::builder()
-            .with_resource(resource)
-            .with_batch_exporter(exporter)
-            .build();
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let resource = Resource::builder().with_service_name(format!("quadrille-{service}")).build();
+        let provider = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
         global::set_tracer_provider(provider.clone());
-        Ok(Self {
-            provider: Some(provider),
-            service,
-        })
+        Ok(Self { provider: Some(provider), service })
     }
 
     /// Starts the span of an input, and makes `trace` the one that its facts, effects and timers carry on.
@@ -104,19 +90,13 @@ impl InputSpan {
 /// The trace of a record's headers. A broken `traceparent`, or none, starts a new trace, whose id is that of the input: so a repeat
 /// belongs to the same trace.
 pub(crate) fn extract(input: Uuid, parent: Option<&str>, state: Option<&str>) -> Trace {
-    let given = Trace {
-        parent: parent.unwrap_or_default().into(),
-        state: state.unwrap_or_default().into(),
-    };
+    let given = Trace { parent: parent.unwrap_or_default().into(), state: state.unwrap_or_default().into() };
     let context = TraceContextPropagator::new().extract(&Carrier(&mut given.clone()));
     if context.span().span_context().is_valid() {
         return given;
     }
     let (_, low) = input.as_u64_pair();
-    Trace {
-        parent: format!("00-{:032x}-{:016x}-01", input.as_u128(), low),
-        state: String::new(),
-    }
+    Trace { parent: format!("00-{:032x}-{:016x}-01", input.as_u128(), low), state: String::new() }
 }
 
 /// A [`Trace`] as OpenTelemetry's propagators want to see it.

@@ -58,10 +58,8 @@ pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let removed: Vec<Uuid> = sqlx::query_scalar("delete from timer where id = any($1) returning id")
-        .bind(ids)
-        .fetch_all(tx)
-        .await?;
+    let removed: Vec<Uuid> =
+        sqlx::query_scalar("delete from timer where id = any($1) returning id").bind(ids).fetch_all(tx).await?;
     Ok(removed.into_iter().collect())
 }
 
@@ -136,20 +134,10 @@ async fn hand_on_due<P: Policy>(pool: &PgPool, worker: &mpsc::Sender<Arrival<P>>
             cause: due.causation_id,
             key: due.key,
             version: 0,
-            trace: Trace {
-                parent: due.traceparent,
-                state: due.tracestate,
-            },
+            trace: Trace { parent: due.traceparent, state: due.tracestate },
             input: Input::Timer(timer),
         });
-        if worker
-            .send(Arrival {
-                origin: Origin::Timer,
-                content,
-            })
-            .await
-            .is_err()
-        {
+        if worker.send(Arrival { origin: Origin::Timer, content }).await.is_err() {
             return Ok(NET);
         }
     }

@@ -52,11 +52,8 @@ pub(crate) struct Committed {
 impl<S: Store> Transactions<S> {
     /// Commits what `arrivals` come to. On any failure nothing of it has happened.
     pub async fn handle(&self, arrivals: &[Arrival<S::Policy>]) -> Result<Committed, Failure> {
-        let mut inputs: Vec<Envelope<S::Policy>> = arrivals
-            .iter()
-            .filter_map(|arrival| arrival.content.as_ref().ok())
-            .cloned()
-            .collect();
+        let mut inputs: Vec<Envelope<S::Policy>> =
+            arrivals.iter().filter_map(|arrival| arrival.content.as_ref().ok()).cloned().collect();
         let spans: Vec<_> = inputs
             .iter_mut()
             .map(|input| {
@@ -95,10 +92,7 @@ impl<S: Store> Transactions<S> {
 
         let ids: BTreeSet<Uuid> = inputs.iter().map(|input| input.id).collect();
         let (now, mut fresh) = inbox::enter(tx, &ids).await?;
-        let moment = Moment {
-            now,
-            claims: self.settle(tx, inputs, &mut fresh).await?,
-        };
+        let moment = Moment { now, claims: self.settle(tx, inputs, &mut fresh).await? };
 
         let mut processed = Processed::default();
         for input in inputs {
@@ -121,10 +115,7 @@ impl<S: Store> Transactions<S> {
         let mut state = Default::default();
         for table in S::Policy::TABLES {
             let of_table = |row: &Row| row.table == *table;
-            let rows = inputs
-                .iter()
-                .flat_map(|input| S::Policy::rows(&state, input))
-                .filter(of_table);
+            let rows = inputs.iter().flat_map(|input| S::Policy::rows(&state, input)).filter(of_table);
             let keys: BTreeSet<String> = rows.map(|row| row.key).collect();
             if !keys.is_empty() {
                 let keys: Vec<String> = keys.into_iter().collect();
@@ -143,11 +134,7 @@ impl<S: Store> Transactions<S> {
         inputs: &[Envelope<S::Policy>],
         fresh: &mut BTreeSet<Uuid>,
     ) -> Result<Claims, Failure> {
-        let due: Vec<Uuid> = inputs
-            .iter()
-            .filter(|i| matches!(i.input, Input::Timer(_)))
-            .map(|i| i.id)
-            .collect();
+        let due: Vec<Uuid> = inputs.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
         let fired = timers::remove(tx, &due).await?;
         let open = match self.has_effects {
             true => effects::lock(tx, inputs.iter().map(|input| input.key.as_str())).await?,
@@ -176,9 +163,7 @@ fn decide<P: Policy>(
 ) -> Result<Processed<P>, Failure> {
     catch_unwind(AssertUnwindSafe(|| process(state, seen, moment, input))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        let text = text
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_default();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
         Failure::Poisoned(format!("the policy panicked: {text}"))
     })
 }
@@ -187,13 +172,7 @@ fn decide<P: Policy>(
 pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
     use quadrille_core::Records;
     match input {
-        Input::Record(record) => record
-            .record_type()
-            .name
-            .rsplit('.')
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
         Input::Timer(timer) => timer.name(),
         Input::Outcome { outcome, .. } => outcome.name(),
     }

@@ -158,9 +158,7 @@ impl<S: Store> Worker<S> {
         counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
         counter!("quadrille_facts_total").increment(committed.facts as u64);
         histogram!("quadrille_batch_inputs").record(arrivals.len() as f64);
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         gauge!("quadrille_last_commit_timestamp_seconds").set(now.as_secs_f64());
     }
 
@@ -181,14 +179,8 @@ impl<S: Store> Worker<S> {
         let put_aside = match &envelope.input {
             Input::Record(_) => {
                 let rejection = self.rejection(&arrival, failure);
-                return Box::pin(self.handle(
-                    vec![Arrival {
-                        origin: arrival.origin,
-                        content: Err(rejection),
-                    }],
-                    stop,
-                ))
-                .await;
+                return Box::pin(self.handle(vec![Arrival { origin: arrival.origin, content: Err(rejection) }], stop))
+                    .await;
             }
             Input::Timer(_) => timers::back_off(pool, envelope.id, failure).await,
             Input::Outcome { effect, .. } => effects::back_off(pool, *effect, failure).await,

@@ -41,7 +41,6 @@ pub fn given<P: Policy>() -> Given<P> {
 
 /// A story so far.
 #[derive(Clone, Debug)]
-#[must_use = "a story without an ending tests nothing"]
 pub struct Given<P: Policy> {
     state: P::State,
     now: Timestamp,
@@ -116,10 +115,7 @@ impl<P: Policy> Given<P> {
             key: row.key,
             version: 0,
             trace: row.trace,
-            input: Input::Outcome {
-                effect: row.id,
-                outcome,
-            },
+            input: Input::Outcome { effect: row.id, outcome },
         })
     }
 
@@ -178,12 +174,7 @@ impl<P: Policy> Given<P> {
     /// The last step set these timers, due then, and no other.
     #[track_caller]
     pub fn then_sets(self, timers: impl IntoIterator<Item = (P::Timer, Timestamp)>) -> Self {
-        let set: Vec<_> = self
-            .outcome
-            .timers
-            .iter()
-            .map(|row| (row.timer.clone(), row.due))
-            .collect();
+        let set: Vec<_> = self.outcome.timers.iter().map(|row| (row.timer.clone(), row.due)).collect();
         assert_eq!(set, timers.into_iter().collect::<Vec<_>>());
         self
     }
@@ -233,10 +224,7 @@ impl<P: Policy> Given<P> {
     }
 
     fn step(mut self, input: Envelope<P>) -> Self {
-        let moment = Moment {
-            now: self.now,
-            claims: self.claims.iter().cloned().collect(),
-        };
+        let moment = Moment { now: self.now, claims: self.claims.iter().cloned().collect() };
         self.outcome = process(&mut self.state, false, &moment, &input);
         for (key, name) in &self.outcome.withdrawn {
             self.effects.remove(&(key.clone(), name.clone()));
@@ -249,20 +237,35 @@ impl<P: Policy> Given<P> {
     }
 }
 
-/// The rows of `whole` that a store would load for `inputs`: asked for table by table, as the runtime asks.
+/// Takes `input` into `whole`, after checking that a store's view is enough for it.
 ///
-/// `copy` copies one row from the whole state. What a policy decides on these rows must be what it decides on the whole.
-pub fn touched<P: Policy>(
-    whole: &P::State,
-    inputs: &[Envelope<P>],
-    copy: impl Fn(&P::State, &Row, &mut P::State),
-) -> P::State {
-    let mut loaded = P::State::default();
+/// The policy must decide on the rows that the input names what it decides on the whole state, and change no others: they alone are
+/// loaded and locked. `copy` copies one row, if it is there, from the first state to the second.
+#[track_caller]
+pub fn step_on_touched_rows<P: Policy>(
+    whole: &mut P::State,
+    moment: &Moment,
+    input: &Envelope<P>,
+    copy: impl Fn(&P::State, &mut P::State, &Row),
+) -> Processed<P> {
+    let mut touched = P::State::default();
+    let mut rows = vec![];
+    // Table by table, as the runtime asks: later tables may depend on rows of earlier ones.
     for table in P::TABLES {
-        let asked: Vec<Row> = inputs.iter().flat_map(|input| P::rows(&loaded, input)).collect();
-        for row in asked.iter().filter(|row| row.table == *table) {
-            copy(whole, row, &mut loaded);
+        let asked = P::rows(&touched, input).into_iter().filter(|row| row.table == *table);
+        let asked: Vec<Row> = asked.collect();
+        for row in &asked {
+            copy(whole, &mut touched, row);
         }
+        rows.extend(asked);
     }
-    loaded
+    let on_touched = process(&mut touched, false, moment, input);
+    let on_whole = process(whole, false, moment, input);
+    assert_eq!(on_touched, on_whole, "decided on the touched rows (left), on the whole (right): {input:#?}");
+    let mut expected = P::State::default();
+    for row in &rows {
+        copy(whole, &mut expected, row);
+    }
+    assert_eq!(touched, expected, "rows changed that {input:#?} does not name");
+    on_whole
 }

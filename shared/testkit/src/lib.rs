@@ -2,11 +2,16 @@
 //!
 //! - [`given`]: stories about a policy, in memory; no dependency but the core. On by default.
 //! - `database` (feature): a fresh database per test on the real PostgreSQL.
+//! - `world` (feature): topics of its own on the real broker, for services in this process and in others.
 
 #[cfg(feature = "database")]
 mod database;
 mod given;
+#[cfg(feature = "world")]
+mod world;
 
 #[cfg(feature = "database")]
 pub use database::Database;
-pub use given::{Given, given, start, touched};
+pub use given::{Given, given, start, step_on_touched_rows};
+#[cfg(feature = "world")]
+pub use world::{PATIENCE, World, decoded};

@@ -1,0 +1,66 @@
+//! A whole service: it hears requests for stock, counts the pieces of each SKU, and states what came.
+use std::{collections::BTreeMap, process::ExitCode};
+
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Row, changed, records};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_runtime::{Service, Store, lock};
+use sqlx::PgConnection;
+
+records! { pub enum Heard { StockReplenishmentRequested } }
+records! { pub enum Stated { StockReplenished } }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tally;
+pub type State = BTreeMap<String, (i64, i64)>; // pieces and version by SKU
+
+impl Policy for Tally {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type State = State;
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = Nothing; // what it asks the outside to do
+    type Outcome = Nothing; // what the outside answers
+    type Timer = Nothing;
+    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+    fn react(_: &State, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        let Input::Record(Heard::StockReplenishmentRequested(asked)) = &input.input else { return Decision::nothing() };
+        assert!(asked.quantity > 0, "a shop takes pieces, not {}", asked.quantity);
+        Decision::fact(StockReplenished::new(input.key.clone(), asked.replenishment_id, asked.quantity))
+    }
+    fn evolve(state: &mut State, _: &Envelope<Self>, decision: &Decision<Self>) {
+        for Stated::StockReplenished(came) in &decision.facts {
+            state.entry(came.sku.clone()).or_default().0 += i64::from(came.quantity);
+        }
+    }
+    fn version<'a>(state: &'a mut State, Stated::StockReplenished(came): &Stated) -> &'a mut i64 {
+        &mut state.entry(came.sku.clone()).or_default().1
+    }
+}
+
+pub struct Table;
+impl Store for Table {
+    type Policy = Tally;
+    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
+        let select = "select sku, pieces, version from tally where sku = any($1) order by sku for update";
+        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
+        let rows: Vec<(String, i64, i64)> = lock(tx, skus, select, insert).await?;
+        state.extend(rows.into_iter().map(|(sku, pieces, version)| (sku, (pieces, version))));
+        Ok(())
+    }
+    async fn save(&self, tx: &mut PgConnection, old: &State, new: &State, _: &[Fact<Tally>]) -> sqlx::Result<()> {
+        let changed: Vec<_> = changed(old, new).collect();
+        let skus: Vec<&str> = changed.iter().map(|(sku, _)| sku.as_str()).collect();
+        let pieces: Vec<i64> = changed.iter().map(|(_, row)| row.0).collect();
+        let versions: Vec<i64> = changed.iter().map(|(_, row)| row.1).collect();
+        let update = "update tally set pieces = new.pieces, version = new.version
+            from unnest($1::text[], $2::bigint[], $3::bigint[]) as new(sku, pieces, version) where tally.sku = new.sku";
+        sqlx::query(update).bind(skus).bind(pieces).bind(versions).execute(tx).await.map(drop)
+    }
+}
+
+fn main() -> ExitCode {
+    Service::new(Table).migrations(&sqlx::migrate!("examples/tally")).main()
+}

@@ -1,0 +1,31 @@
+//! Several instances of a service on the real broker and database.
+
+mod support;
+
+use support::{Shop, assert_order, distinct};
+
+/// Cases: both first inputs of one aggregate in two instances at once. There is no row to lock yet; none may be lost or doubled.
+#[tokio::test(flavor = "multi_thread")]
+async fn first_inputs_of_a_new_key_in_two_instances_at_once() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let (one, two) = (shop.start(), shop.start());
+    // Both have work to do before the keys begin.
+    for partition in 0..6 {
+        shop.ask("WARM-UP", partition).await?;
+    }
+    shop.stated(6).await?;
+
+    const KEYS: usize = 1_000;
+    for key in 0..KEYS {
+        let sku = format!("NEW-{key}");
+        // One request through every partition: whoever owns which, both instances meet at this key.
+        let asked = (0..6).map(|partition| shop.ask(&sku, partition));
+        futures::future::try_join_all(asked).await?;
+    }
+    let stated = shop.stated(6 + 6 * KEYS).await?;
+    assert_order(&stated);
+    assert_eq!(distinct(&stated), 6 + 6 * KEYS);
+    assert_eq!(shop.pieces().await?, 6 + 6 * KEYS as i64);
+    one.stop().await?;
+    two.stop().await
+}

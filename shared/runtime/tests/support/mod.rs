@@ -1,0 +1,160 @@
+//! The example service `tally` in a world of its own, as instances in this process or in others.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+#[path = "../../examples/tally/main.rs"]
+pub mod tally;
+
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+
+use quadrille_cli::kafka::Record;
+use quadrille_core::Record as _;
+use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_runtime::{
+    Config, Service,
+    config::{Log, LogFormat, NoSettings},
+};
+use quadrille_testkit::{Database, World, decoded};
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
+use tokio::{
+    process::{Child, Command},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub struct Shop {
+    pub world: World,
+    pub database: Database,
+    producer: FutureProducer,
+    value: Vec<u8>,
+}
+
+/// An instance in this process.
+pub struct Instance {
+    stop: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Instance {
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended.await?
+    }
+}
+
+pub fn service() -> Service<tally::Table> {
+    Service::new(tally::Table).migrations(&sqlx::migrate!("examples/tally"))
+}
+
+impl Shop {
+    pub async fn open() -> anyhow::Result<Self> {
+        if let Ok(filter) = std::env::var("QUADRILLE_TEST_LOG") {
+            let _ = quadrille_runtime::init_logs(&Log { format: LogFormat::Human, filter });
+        }
+        let mut world = World::new().await?;
+        let database = Database::fresh([]).await;
+        service().migrate(&database.url()).await?;
+        let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
+        // Only asks for the schema's id; the value is made anew for each request.
+        let value = world.framed(&StockReplenishmentRequested::new("A".into(), Uuid::nil(), 1)).await?;
+        Ok(Self { world, database, producer, value })
+    }
+
+    pub fn config(&self) -> Config<NoSettings> {
+        self.world.config("tally", &self.database.url())
+    }
+
+    pub fn start(&self) -> Instance {
+        self.start_with(self.config())
+    }
+
+    pub fn start_with(&self, config: Config<NoSettings>) -> Instance {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        Instance { stop, ended: tokio::spawn(service().run_until(config, stopped)) }
+    }
+
+    /// An instance in a process of its own.
+    pub fn spawn(&self) -> anyhow::Result<Child> {
+        let child = Command::new(example("tally"))
+            .envs(self.world.environment(&self.database.url()))
+            .env("QUADRILLE__HTTP__BIND", "127.0.0.1:0")
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(child)
+    }
+
+    /// Asks for one piece of `sku`, through this partition.
+    pub async fn ask(&self, sku: &str, partition: i32) -> anyhow::Result<()> {
+        self.ask_for(sku, 1, Some(partition)).await
+    }
+
+    pub async fn ask_for(&self, sku: &str, quantity: i32, partition: Option<i32>) -> anyhow::Result<()> {
+        let topic = self.world.settings.topic(StockReplenishmentRequested::TYPE.topic);
+        let mut value = self.value[..5].to_vec();
+        StockReplenishmentRequested::new(sku.into(), Uuid::new_v4(), quantity).encode(&mut value);
+        let mut record = FutureRecord::to(&topic).key(sku).payload(&value);
+        record.partition = partition;
+        self.producer.send(record, None).await.map(drop).map_err(|(error, _)| error.into())
+    }
+
+    /// What was stated so far, until there are `count` distinct events.
+    pub async fn stated(&self, count: usize) -> anyhow::Result<Vec<Record>> {
+        self.world.read_until("stock.events", move |records| distinct(records) >= count).await
+    }
+
+    pub async fn pieces(&self) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar("select coalesce(sum(pieces), 0)::bigint from tally")
+            .fetch_one(&self.database.pool)
+            .await?)
+    }
+}
+
+pub fn distinct(records: &[Record]) -> usize {
+    let mut ids: Vec<_> = records.iter().map(|record| record.header("ce_id")).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.len()
+}
+
+/// The sixth invariant: per key the first occurrences carry versions 1, 2, 3 .. in order; repeats are exact. Returns the repeats.
+pub fn assert_order(records: &[Record]) -> usize {
+    let mut versions: BTreeMap<String, i64> = BTreeMap::new();
+    let mut seen: BTreeMap<Uuid, (i64, Vec<u8>)> = BTreeMap::new();
+    let mut repeats = 0;
+    for record in records {
+        let id = record.id_header("ce_id").expect("an event has an id");
+        let version: i64 = record.header("ce_aggregateversion").and_then(|v| v.parse().ok()).expect("and a version");
+        let value = record.value.clone().unwrap_or_default();
+        match seen.get(&id) {
+            Some(first) => {
+                assert_eq!(*first, (version, value), "a repeat is exact");
+                repeats += 1;
+            }
+            None => {
+                let last = versions.entry(record.key_text()).or_default();
+                assert_eq!(version, *last + 1, "versions of {} follow one another", record.key_text());
+                *last = version;
+                seen.insert(id, (version, value));
+            }
+        }
+    }
+    repeats
+}
+
+pub fn quantities(records: &[Record]) -> Vec<i32> {
+    records.iter().map(|record| decoded::<StockReplenished>(record).expect("a StockReplenished").quantity).collect()
+}
+
+fn example(name: &str) -> PathBuf {
+    // Cargo builds a package's examples beside its tests: target/debug/deps/<test> and target/debug/examples/<example>.
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    path.pop();
+    path.join("examples").join(name)
+}

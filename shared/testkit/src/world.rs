@@ -1,0 +1,181 @@
+//! A world of its own on the real broker and registry: topics under a fresh prefix, and what is needed to speak and listen there.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use quadrille_cli::{
+    Settings,
+    kafka::{Admin, Placed, Producer, Reader, Record, Start},
+    registry::Registry,
+    settings::Overrides,
+    topics,
+};
+use quadrille_events::{TOPICS, frame, unframe};
+use uuid::Uuid;
+
+/// How long tests wait for what is promised: generous, as machines are slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Topics under a prefix of their own, deleted with this value.
+pub struct World {
+    /// For the command line's functions: they see this world only.
+    pub settings: Settings,
+    producer: Producer,
+    ids: BTreeMap<String, u32>,
+}
+
+impl World {
+    /// Creates all declared topics under a fresh prefix. Schemas are shared with the main world: `make up` has applied them.
+    pub async fn new() -> anyhow::Result<Self> {
+        let prefix = format!("t{}.", &Uuid::new_v4().simple().to_string()[..10]);
+        let mut settings = Settings::load(Overrides { topic_prefix: Some(prefix.clone()), ..Overrides::default() })?;
+        settings.kafka.group_prefix = prefix;
+        topics::apply(&settings, TOPICS, None).await?;
+        led(&settings).await?;
+        let producer = Producer::connect(&settings)?;
+        Ok(Self { settings, producer, ids: BTreeMap::new() })
+    }
+
+    /// The prefix of this world's topics and groups.
+    pub fn prefix(&self) -> &str {
+        &self.settings.kafka.topic_prefix
+    }
+
+    /// The configuration of a service in this world, over the given database.
+    pub fn config<C: Default>(&self, service: &str, database: &str) -> quadrille_runtime::Config<C> {
+        let mut config = quadrille_runtime::Config::of(service);
+        config.kafka.brokers.clone_from(&self.settings.kafka.brokers);
+        config.kafka.topic_prefix.clone_from(&self.settings.kafka.topic_prefix);
+        config.kafka.group_prefix.clone_from(&self.settings.kafka.group_prefix);
+        config.registry.url.clone_from(&self.settings.registry.url);
+        config.database.url = database.to_owned();
+        config.database.migrate_url = database.to_owned();
+        config
+    }
+
+    /// The same as environment, for a service in a process of its own.
+    pub fn environment(&self, database: &str) -> Vec<(String, String)> {
+        let kafka = &self.settings.kafka;
+        [
+            ("KAFKA__BROKERS", kafka.brokers.as_str()),
+            ("KAFKA__TOPIC_PREFIX", &kafka.topic_prefix),
+            ("KAFKA__GROUP_PREFIX", &kafka.group_prefix),
+            ("REGISTRY__URL", &self.settings.registry.url),
+            ("DATABASE__URL", database),
+            ("DATABASE__MIGRATE_URL", database),
+            ("HTTP__BIND", "127.0.0.1:0"),
+        ]
+        .map(|(key, value)| (format!("QUADRILLE__{key}"), value.to_owned()))
+        .into()
+    }
+
+    /// The record's value as it goes to Kafka.
+    pub async fn framed<R: quadrille_core::Record>(&mut self, record: &R) -> anyhow::Result<Vec<u8>> {
+        let subject = R::TYPE.subject();
+        let id = match self.ids.get(&subject) {
+            Some(id) => *id,
+            None => {
+                let id = Registry::connect(&self.settings)?.id_of(&subject, R::TYPE.schema).await?;
+                let id =
+                    id.ok_or_else(|| anyhow::anyhow!("subject {subject} is missing: `make up` applies the schemas"))?;
+                *self.ids.entry(subject).or_insert(id)
+            }
+        };
+        let mut datum = vec![];
+        record.encode(&mut datum);
+        Ok(frame(id, &datum))
+    }
+
+    /// Sends a record as a client without headers does.
+    pub async fn send<R: quadrille_core::Record>(&mut self, record: &R) -> anyhow::Result<Placed> {
+        let value = self.framed(record).await?;
+        self.send_raw(R::TYPE.topic, Some(record.key().as_bytes()), &value, &[]).await
+    }
+
+    /// Sends anything.
+    pub async fn send_raw(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: &[u8],
+        headers: &[(&str, String)],
+    ) -> anyhow::Result<Placed> {
+        self.producer.send(topic, key, value, headers).await
+    }
+
+    /// All that a topic holds now.
+    pub async fn read(&self, topic: &str) -> anyhow::Result<Vec<Record>> {
+        let (settings, topic) = (self.settings.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let mut records = vec![];
+            Reader::connect(&settings)?.read_to_end(&topic, Start::Beginning, |record| {
+                records.push(record);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(records)
+        })
+        .await?
+    }
+
+    /// Reads a topic from its beginning, and on as it grows, until `enough` says so of what was read.
+    pub async fn read_until(
+        &self,
+        topic: &str,
+        mut enough: impl FnMut(&[Record]) -> bool + Send + 'static,
+    ) -> anyhow::Result<Vec<Record>> {
+        let (settings, topic) = (self.settings.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let reader = Reader::connect(&settings)?;
+            let partitions = reader.partitions(&[&topic])?;
+            let positions = reader.positions(&partitions, Start::Beginning)?;
+            let follow = reader.follow(&positions)?;
+            let mut records = vec![];
+            while !enough(&records) {
+                match follow.next(PATIENCE)? {
+                    Some(record) => records.push(record),
+                    None => anyhow::bail!("{topic}: {} records came, and nothing more in {PATIENCE:?}", records.len()),
+                }
+            }
+            Ok(records)
+        })
+        .await?
+    }
+}
+
+/// Waits until every new partition has its leader: the broker shows a topic a little before.
+async fn led(settings: &Settings) -> anyhow::Result<()> {
+    let settings = settings.clone();
+    tokio::task::spawn_blocking(move || {
+        let reader = Reader::connect(&settings)?;
+        let names: Vec<&str> = TOPICS.iter().map(|topic| topic.name.as_ref()).collect();
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = reader.partitions(&names) {
+            anyhow::ensure!(Instant::now() < deadline, error);
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// Reads a record's value as the type that it is said to be.
+pub fn decoded<R: quadrille_core::Record>(record: &Record) -> anyhow::Result<R> {
+    let (_, datum) = unframe(record.value.as_deref().unwrap_or_default())?;
+    Ok(R::decode(datum)?)
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let settings = self.settings.clone();
+        let deleted = std::thread::spawn(move || -> anyhow::Result<()> {
+            let names: Vec<String> = TOPICS.iter().map(|topic| settings.topic(&topic.name)).collect();
+            let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tokio.block_on(async { Admin::connect(&settings)?.delete(&names).await })
+        });
+        if !matches!(deleted.join(), Ok(Ok(()))) {
+            eprintln!("the topics under {} are left behind", self.prefix());
+        }
+    }
+}
