@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::{Settings, catalogue::Catalogue, output, schemas, settings::Overrides, topics};
+use crate::{
+    Settings, catalogue::Catalogue, decode, encode, example, kafka::Start, kcat, output, produce, schemas,
+    settings::Overrides, topics, watch,
+};
 
 /// Quadrille: event-choreographed services on Kafka.
 #[derive(Debug, Parser)]
@@ -38,6 +41,137 @@ enum Command {
     /// Schemas: registered, checked, frozen.
     #[command(subcommand)]
     Schemas(SchemasCommand),
+    /// Show a valid JSON of a record type to start from; without a type, all types.
+    Example(ExampleArgs),
+    /// Encode JSON as framed Avro, for plain kcat.
+    #[command(after_long_help = ENCODE_HELP)]
+    Encode(EncodeArgs),
+    /// Decode framed Avro: one record, or what kcat consumes.
+    #[command(after_long_help = DECODE_HELP)]
+    Decode(DecodeArgs),
+    /// Send JSON as records with the contract's headers.
+    Produce(ProduceArgs),
+    /// Watch records as they come, decoded and coloured by saga.
+    Watch(WatchArgs),
+    /// Write a completion script for a shell to standard output.
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const ENCODE_HELP: &str = "\
+Examples:
+  quadrille encode OrderRequested order.json | kcat -P -b 127.0.0.1:9092 -t order.requests -k $ID -D :end-of-record:
+  quadrille encode --keys OrderRequested orders.json | kcat -P -b 127.0.0.1:9092 -t order.requests -K ' ' -D :end-of-record:
+
+kcat cuts its standard input at each byte 10, which Avro contains (a quantity of 5 is such a byte): -D names a delimiter that
+does not occur instead, and encode refuses to write a record in which it does occur. A pipe named as a file, as in
+`kcat -P ... /dev/stdin` or `kcat -P ... <(quadrille encode ...)`, is skipped by kcat 1.7 without a word. A record in a real
+file can be sent as it is: kcat -P ... FILE.";
+
+const DECODE_HELP: &str = "\
+Examples:
+  kcat -C -b 127.0.0.1:9092 -t order.events -u -f \"$(quadrille decode --kcat-format)\" | quadrille decode
+  quadrille encode OrderRequested order.json | quadrille decode
+
+The format has lengths, so that records are told apart exactly, whatever bytes they hold. -u makes kcat write each at once.";
+
+#[derive(Args, Debug)]
+struct ExampleArgs {
+    /// A record type, e.g. OrderRequested
+    r#type: Option<String>,
+    /// The fields with their meaning instead
+    #[arg(long)]
+    docs: bool,
+    /// With a new UUID as its key
+    #[arg(long)]
+    fresh: bool,
+    /// Change a field, e.g. lines.0.quantity=5; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct EncodeArgs {
+    /// A record type, e.g. OrderRequested
+    r#type: String,
+    /// JSON, one document or several one after another [standard input]
+    file: Option<PathBuf>,
+    /// What stands between records: the same as kcat's -D
+    #[arg(long, default_value = kcat::DELIMITER)]
+    delimiter: String,
+    /// Write each record's key and a blank before it, for kcat's -K ' '
+    #[arg(long)]
+    keys: bool,
+    /// The schema id instead of the registry's, which then need not be there
+    #[arg(long)]
+    schema_id: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+struct DecodeArgs {
+    /// What to decode [standard input]
+    file: Option<PathBuf>,
+    /// Print the format for kcat's -f, and nothing else
+    #[arg(long)]
+    kcat_format: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Args, Debug)]
+struct ProduceArgs {
+    /// A record type, e.g. OrderRequested
+    r#type: String,
+    /// JSON, one document or several one after another [standard input]
+    file: Option<PathBuf>,
+    /// The record key [the one that the value names]
+    #[arg(long)]
+    key: Option<String>,
+    /// ce_id, which makes a repeat of the request the same request [a new one]
+    #[arg(long)]
+    id: Option<String>,
+    /// ce_source [/quadrille/cli]
+    #[arg(long)]
+    source: Option<String>,
+    /// No headers at all
+    #[arg(long)]
+    no_headers: bool,
+    /// Also to a topic that only a service may write
+    #[arg(long)]
+    anyway: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Args, Debug)]
+struct WatchArgs {
+    /// Topics, e.g. 'order.*' [all but the heartbeats]
+    topics: Vec<String>,
+    /// Only this key (* for any text); may be repeated
+    #[arg(long)]
+    key: Vec<String>,
+    /// Only this record type (* for any text); may be repeated
+    #[arg(long)]
+    r#type: Vec<String>,
+    /// Only this saga, by its correlation id; may be repeated
+    #[arg(long)]
+    correlation: Vec<String>,
+    /// beginning, end, an offset, a time, or how long ago (10m)
+    #[arg(long, default_value = "end", value_parser = watch::start)]
+    from: Start,
+    /// End after so many records
+    #[arg(long, value_name = "COUNT")]
+    until: Option<u64>,
+    /// End after this time, e.g. 30s
+    #[arg(long = "for", value_name = "TIME", value_parser = watch::seconds)]
+    time: Option<std::time::Duration>,
+    /// End when what is there now was shown
+    #[arg(long)]
+    to_end: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,21 +255,10 @@ pub async fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let World {
-        brokers,
-        registry,
-        topic_prefix,
-    } = cli.world;
-    let settings = Settings::load(Overrides {
-        brokers,
-        registry,
-        topic_prefix,
-    })?;
+    let World { brokers, registry, topic_prefix } = cli.world;
+    let settings = Settings::load(Overrides { brokers, registry, topic_prefix })?;
     match cli.command {
-        Command::Topics(TopicsCommand::Apply {
-            replication_factor,
-            from,
-        }) => {
+        Command::Topics(TopicsCommand::Apply { replication_factor, from }) => {
             topics::apply(&settings, &from.catalogue()?.topics, replication_factor).await?;
         }
         Command::Topics(TopicsCommand::List { from, form }) => {
@@ -149,6 +272,43 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schemas(SchemasCommand::List { from, form }) => {
             schemas::list(&settings, &from.catalogue()?, form.json).await?;
         }
+        Command::Example(ExampleArgs { r#type, docs, fresh, set }) => {
+            example::run(r#type.as_deref(), &example::Options { docs, fresh, set })?;
+        }
+        Command::Encode(EncodeArgs { r#type, file, delimiter, keys, schema_id }) => {
+            let options = encode::Options { delimiter, keys, schema_id };
+            encode::run(&settings, &r#type, file.as_deref(), &options).await?;
+        }
+        Command::Decode(DecodeArgs { kcat_format: true, .. }) => output::line(kcat::FORMAT)?,
+        Command::Decode(DecodeArgs { file, form, .. }) => {
+            blocking(|| decode::run(&settings, file.as_deref(), form.json))?;
+        }
+        Command::Produce(ProduceArgs { r#type, file, key, id, source, no_headers, anyway, form }) => {
+            let options = produce::Options { key, id, source, no_headers, anyway, json: form.json };
+            produce::run(&settings, &r#type, file.as_deref(), &options).await?;
+        }
+        Command::Watch(WatchArgs { topics, key, r#type, correlation, from, until, time, to_end, form }) => {
+            let options = watch::Options {
+                topics,
+                keys: key,
+                types: r#type,
+                correlations: correlation,
+                from: if to_end && from == Start::End { Start::Beginning } else { from },
+                until,
+                time,
+                to_end,
+                json: form.json,
+            };
+            blocking(|| watch::run(&settings, &options, output::line))?;
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut std::io::stdout());
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs what blocks where that hinders nobody else.
+fn blocking<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    tokio::task::block_in_place(work)
 }

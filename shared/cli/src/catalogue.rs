@@ -51,22 +51,31 @@ impl Catalogue {
             .map_err(|problems| anyhow!("The schemas in {} are not sound:\n{problems}", root.display()))?;
         let of_topic = |topic: &Topic| {
             let records = folder.records.iter().filter(|record| record.folder == topic.records);
-            let subject = |record: &RecordFile| Subject {
-                topic: topic.name.to_string(),
-                record: record.clone(),
-            };
+            let subject = |record: &RecordFile| Subject { topic: topic.name.to_string(), record: record.clone() };
             records.map(subject).collect::<Vec<_>>()
         };
         let subjects = folder.topics.iter().flat_map(of_topic).collect();
-        Ok(Self {
-            subjects,
-            source: root.display().to_string(),
-            topics: folder.topics,
-        })
+        Ok(Self { subjects, source: root.display().to_string(), topics: folder.topics })
     }
 
     fn built_in() -> anyhow::Result<Self> {
-        anyhow::bail!("No schemas folder is around: go to a checkout, or name the folder by --schemas")
+        let subject = |info: &quadrille_events::RecordInfo| {
+            let schema = quadrille_schemas::Schema::parse(info.record.schema)
+                .map_err(|what| anyhow!("The schema of {} that was built in {what}", info.record.name))?;
+            let record = RecordFile {
+                folder: info.record.topic.to_owned(),
+                file: format!("{} (built in)", info.record.name),
+                text: info.record.schema.to_owned(),
+                schema,
+                versions: vec![],
+            };
+            anyhow::Ok(Subject { topic: info.record.topic.to_owned(), record })
+        };
+        Ok(Self {
+            topics: quadrille_events::TOPICS.to_vec(),
+            subjects: quadrille_events::REGISTRY.iter().map(subject).collect::<anyhow::Result<_>>()?,
+            source: "as built in".into(),
+        })
     }
 }
 
@@ -81,7 +90,5 @@ pub fn folder(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// `schemas/` in this folder or the nearest one above that has it.
 fn surrounding() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
-    here.ancestors()
-        .map(|above| above.join("schemas"))
-        .find(|folder| folder.join("topics.toml").is_file())
+    here.ancestors().map(|above| above.join("schemas")).find(|folder| folder.join("topics.toml").is_file())
 }

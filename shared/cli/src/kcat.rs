@@ -44,11 +44,7 @@ pub struct KcatRecord {
 pub fn next(input: &mut impl BufRead) -> anyhow::Result<Option<KcatRecord>> {
     let mut line = Vec::new();
     // A line of lengths is short: more is another format.
-    input
-        .by_ref()
-        .take(1_000)
-        .read_until(b'\n', &mut line)
-        .context("The input cannot be read")?;
+    input.by_ref().take(1_000).read_until(b'\n', &mut line).context("The input cannot be read")?;
     if line.is_empty() {
         return Ok(None);
     }
@@ -94,11 +90,7 @@ fn bytes(input: &mut impl BufRead, length: i64) -> anyhow::Result<Option<Vec<u8>
         return Ok(None);
     };
     let mut bytes = Vec::new();
-    let read = input
-        .by_ref()
-        .take(length)
-        .read_to_end(&mut bytes)
-        .context("The input cannot be read")?;
+    let read = input.by_ref().take(length).read_to_end(&mut bytes).context("The input cannot be read")?;
     if (read as u64) < length {
         bail!("The input ends within a record");
     }
@@ -107,10 +99,8 @@ fn bytes(input: &mut impl BufRead, length: i64) -> anyhow::Result<Option<Vec<u8>
 
 /// `record` for `kcat -P -D`, or the reason why not.
 pub fn delimited<'a>(record: &'a [u8], delimiter: &str) -> anyhow::Result<&'a [u8]> {
-    let contains = !delimiter.is_empty()
-        && record
-            .windows(delimiter.len())
-            .any(|window| window == delimiter.as_bytes());
+    let contains =
+        !delimiter.is_empty() && record.windows(delimiter.len()).any(|window| window == delimiter.as_bytes());
     // A record that ends with the delimiter's beginning is no danger: kcat looks for the first whole one.
     if contains {
         bail!(
@@ -159,9 +149,6 @@ mod tests {
     #[test]
     fn a_record_with_the_delimiter_in_it_is_refused() {
         assert!(delimited(b"a:end-of-record:b", DELIMITER).is_err());
-        assert_eq!(
-            delimited(b"a:end-of-record", DELIMITER).expect("not whole"),
-            b"a:end-of-record"
-        );
+        assert_eq!(delimited(b"a:end-of-record", DELIMITER).expect("not whole"), b"a:end-of-record");
     }
 }

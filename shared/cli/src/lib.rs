@@ -1,19 +1,32 @@
 //! The `quadrille` command line, as a library: each command is a function, so that shows and tests call the same code.
 //!
 //! - [`topics`] and [`schemas`] prepare a world: topics as declared, every schema registered.
+//! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
+//! - [`kafka`] and [`codec`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
+//!
+//! What reads topics blocks: call it from a thread that may (`tokio::task::block_in_place`), within a runtime.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
 pub mod catalogue;
+pub mod codec;
+pub mod decode;
+pub mod encode;
+pub mod example;
 mod http;
+mod input;
 pub mod kafka;
 pub mod kcat;
 pub mod output;
+pub mod produce;
 pub mod registry;
 pub mod schemas;
 pub mod settings;
+pub mod show;
 pub mod topics;
+pub mod types;
+pub mod watch;
 
 pub use args::run;
 pub use settings::Settings;

@@ -10,11 +10,7 @@ use serde::Serialize;
 /// Prints `value` as JSON, for scripts.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let pretty = io::stdout().is_terminal();
-    line(&if pretty {
-        serde_json::to_string_pretty(value)?
-    } else {
-        serde_json::to_string(value)?
-    })
+    line(&if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? })
 }
 
 /// Prints a line. A reader that has gone (`| head`) ends the program: nobody is left to tell.
@@ -51,9 +47,7 @@ pub struct Table {
 impl Table {
     /// A table with these headings.
     pub fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self {
-            rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()],
-        }
+        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
     }
 
     /// Adds a row.
@@ -68,19 +62,10 @@ impl Table {
 
     fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let widest = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| width(cell))
-                .max()
-        };
+        let widest = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max();
         let widths: Vec<usize> = (0..columns).filter_map(widest).collect();
         let padded = |row: &Vec<String>| {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, widest)| cell.clone() + &" ".repeat(widest - width(cell)));
+            let cells = row.iter().zip(&widths).map(|(cell, widest)| cell.clone() + &" ".repeat(widest - width(cell)));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         self.rows.iter().map(padded).collect()
@@ -104,11 +89,7 @@ fn width(cell: &str) -> usize {
 pub fn printable(text: &str) -> String {
     let shown = |char: char| {
         let plain = if char.is_control() { None } else { Some(char) };
-        let escaped = if char.is_control() {
-            Some(char.escape_default())
-        } else {
-            None
-        };
+        let escaped = if char.is_control() { Some(char.escape_default()) } else { None };
         plain.into_iter().chain(escaped.into_iter().flatten())
     };
     text.chars().flat_map(shown).collect()
@@ -164,9 +145,9 @@ impl Paint {
     /// One colour a saga, the same wherever it is shown.
     pub fn saga(self, correlation: &str, text: &str) -> String {
         // FNV-1a: short ids spread well, and the colour of an id never changes.
-        let hash = correlation.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = correlation
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let colour = SAGA_COLOURS[usize::try_from(hash >> 32).unwrap_or_default() % SAGA_COLOURS.len()];
         self.wrap(&format!("38;5;{colour}"), text)
     }
@@ -187,11 +168,7 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
@@ -205,20 +182,12 @@ pub struct Progress {
 impl Progress {
     /// Nothing is shown before the first [`Progress::at`], and nothing at all where nobody watches.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            shown: None,
-            on: io::stderr().is_terminal(),
-        }
+        Self { what: what.into(), shown: None, on: io::stderr().is_terminal() }
     }
 
     /// Shows how far it is, ten times a second at most.
     pub fn at(&mut self, done: u64, of: u64) {
-        if !self.on
-            || self
-                .shown
-                .is_some_and(|shown| shown.elapsed() < Duration::from_millis(100))
-        {
+        if !self.on || self.shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(100)) {
             return;
         }
         self.shown = Some(Instant::now());
@@ -244,19 +213,13 @@ mod tests {
         let mut table = Table::new(["a", "state"]);
         table.row(["long-one".into(), "x".into()]);
         table.row([Paint::fixed(true).bad("red"), "y".into()]);
-        assert_eq!(
-            table.lines(),
-            ["a         state", "long-one  x", "\u{1b}[1;31mred\u{1b}[0m       y"]
-        );
+        assert_eq!(table.lines(), ["a         state", "long-one  x", "\u{1b}[1;31mred\u{1b}[0m       y"]);
     }
 
     #[test]
     fn durations_are_read_at_a_glance() {
         let shown = |seconds| duration(Duration::from_secs(seconds));
-        assert_eq!(
-            [shown(86_400), shown(3_600), shown(5_400), shown(90)],
-            ["1d", "1h", "90m", "90s"]
-        );
+        assert_eq!([shown(86_400), shown(3_600), shown(5_400), shown(90)], ["1d", "1h", "90m", "90s"]);
         assert_eq!(duration(Duration::ZERO), "0ms");
         assert_eq!(
             [step(3), step(1_240), step(125_000), step(-40), step(7_260_000)],

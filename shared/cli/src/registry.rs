@@ -45,36 +45,22 @@ impl Registry {
             .set_timeout(http::TIMEOUT)
             .build_with(http::builder())
             .map_err(|error| anyhow!("The registry's client cannot be made: {}", error.error))?;
-        Ok(Self {
-            url,
-            http: http::client()?,
-            calls,
-        })
+        Ok(Self { url, http: http::client()?, calls })
     }
 
     /// Every subject.
     pub async fn subjects(&self) -> anyhow::Result<Vec<String>> {
-        get_all_subjects(&self.calls)
-            .await
-            .map_err(|error| self.explained("list its subjects", &error))
+        get_all_subjects(&self.calls).await.map_err(|error| self.explained("list its subjects", &error))
     }
 
     /// Every version of a subject that exists, oldest first.
     pub async fn versions(&self, subject: &str) -> anyhow::Result<Vec<Version>> {
         let explained = |error: SRCError| self.explained(&format!("show the versions of {subject}"), &error);
         let mut versions = Vec::new();
-        for number in get_all_versions(&self.calls, subject.to_owned())
-            .await
-            .map_err(explained)?
-        {
-            let schema = get_schema_by_subject_and_version(&self.calls, subject, Some(number))
-                .await
-                .map_err(explained)?;
-            versions.push(Version {
-                number,
-                id: schema.id,
-                text: schema.schema,
-            });
+        for number in get_all_versions(&self.calls, subject.to_owned()).await.map_err(explained)? {
+            let schema =
+                get_schema_by_subject_and_version(&self.calls, subject, Some(number)).await.map_err(explained)?;
+            versions.push(Version { number, id: schema.id, text: schema.schema });
         }
         Ok(versions)
     }
@@ -83,9 +69,7 @@ impl Registry {
     pub async fn register(&self, subject: &str, text: &str) -> anyhow::Result<u32> {
         let schema = SuppliedSchema::new(None, SchemaType::Avro, text.to_owned());
         let registered = post_schema(&self.calls, subject.to_owned(), schema).await;
-        Ok(registered
-            .map_err(|error| self.explained(&format!("register {subject}"), &error))?
-            .id)
+        Ok(registered.map_err(|error| self.explained(&format!("register {subject}"), &error))?.id)
     }
 
     /// The id under which a subject knows this very text, or `None`.
@@ -93,9 +77,7 @@ impl Registry {
         let body = serde_json::json!({ "schema": text, "schemaType": "AVRO" }).to_string();
         match perform_sr_call(&self.calls, SrCall::PostForVersion(subject, &body)).await {
             // A registry may look texts up by their meaning: only the very text is ours.
-            Ok(found) => Ok(found
-                .id
-                .filter(|_| found.schema.as_deref().is_none_or(|found| found == text))),
+            Ok(found) => Ok(found.id.filter(|_| found.schema.as_deref().is_none_or(|found| found == text))),
             Err(error) if code(&error).is_some_and(|code| matches!(code, 40401 | 40403)) => Ok(None),
             Err(error) => Err(self.explained(&format!("look {subject} up"), &error)),
         }
@@ -117,16 +99,10 @@ impl Registry {
         struct Level {
             compatibility_level: String,
         }
-        let request = self
-            .http
-            .get(format!("{}/config/{subject}?defaultToGlobal=true", self.url));
+        let request = self.http.get(format!("{}/config/{subject}?defaultToGlobal=true", self.url));
         let response = request.send().await.map_err(|error| self.away(&error))?;
-        let level: Level = self
-            .checked(response, subject)
-            .await?
-            .json()
-            .await
-            .context("the registry's answer is no level")?;
+        let level: Level =
+            self.checked(response, subject).await?.json().await.context("the registry's answer is no level")?;
         Ok(level.compatibility_level)
     }
 
@@ -149,19 +125,14 @@ impl Registry {
             return Ok(response);
         }
         let said = response.text().await.unwrap_or_default();
-        Err(anyhow!(
-            "The schema registry refuses the compatibility level of {subject} ({status}): {said}"
-        ))
+        Err(anyhow!("The schema registry refuses the compatibility level of {subject} ({status}): {said}"))
     }
 
     fn explained(&self, what: &str, error: &SRCError) -> anyhow::Error {
         match raw(error) {
-            Some(raw) => anyhow!(
-                "The schema registry at {} does not {what}: {} ({})",
-                self.url,
-                raw.message,
-                raw.error_code
-            ),
+            Some(raw) => {
+                anyhow!("The schema registry at {} does not {what}: {} ({})", self.url, raw.message, raw.error_code)
+            }
             None => self.away(error),
         }
     }

@@ -43,15 +43,9 @@ pub async fn find(registry: &Registry, subjects: &[Subject]) -> anyhow::Result<V
         let known = known.contains(&name);
         async move {
             if !known {
-                return anyhow::Ok(Found {
-                    versions: vec![],
-                    level: String::new(),
-                });
+                return anyhow::Ok(Found { versions: vec![], level: String::new() });
             }
-            Ok(Found {
-                versions: registry.versions(&name).await?,
-                level: registry.level(&name).await?,
-            })
+            Ok(Found { versions: registry.versions(&name).await?, level: registry.level(&name).await? })
         }
     };
     let mut answers = stream::iter(subjects.iter().map(ask).collect::<Vec<_>>()).buffered(AT_ONCE);
@@ -82,10 +76,7 @@ pub async fn apply(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result
         if found.level != LEVEL {
             registry.set_level(&name).await?;
             if !found.level.is_empty() {
-                output::line(&format!(
-                    "corrected {name}: compatibility from {} to {LEVEL}",
-                    found.level
-                ))?;
+                output::line(&format!("corrected {name}: compatibility from {} to {LEVEL}", found.level))?;
                 levelled += 1;
             }
         }
@@ -102,26 +93,16 @@ pub async fn apply(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result
 pub async fn check(settings: &Settings, folder: Option<&Path>, offline: bool) -> anyhow::Result<()> {
     let root = catalogue::folder(folder)?;
     let catalogue = Catalogue::load(Some(&root))?;
-    let frozen: usize = catalogue
-        .subjects
-        .iter()
-        .map(|subject| subject.record.versions.len())
-        .sum();
+    let frozen: usize = catalogue.subjects.iter().map(|subject| subject.record.versions.len()).sum();
     let mut registered = 0;
     if !offline {
-        let found = find(&Registry::connect(settings)?, &catalogue.subjects)
-            .await
-            .map_err(|error| {
-                error.context("What is registered cannot be checked (--offline checks the files alone)")
-            })?;
+        let found = find(&Registry::connect(settings)?, &catalogue.subjects).await.map_err(|error| {
+            error.context("What is registered cannot be checked (--offline checks the files alone)")
+        })?;
         refuse_incompatible(&catalogue, &found)?;
         registered = found.iter().map(|found| found.versions.len()).sum();
     }
-    let changed: Vec<&Subject> = catalogue
-        .subjects
-        .iter()
-        .filter(|subject| !is_frozen(&subject.record))
-        .collect();
+    let changed: Vec<&Subject> = catalogue.subjects.iter().filter(|subject| !is_frozen(&subject.record)).collect();
     for subject in &changed {
         output::line(&format!("not frozen yet: {}", subject.record.file))?;
     }
@@ -129,11 +110,7 @@ pub async fn check(settings: &Settings, folder: Option<&Path>, offline: bool) ->
         "{} subjects are sound and compatible with {frozen} frozen and {registered} registered versions; {} not frozen yet{}.",
         catalogue.subjects.len(),
         changed.len(),
-        if changed.is_empty() {
-            ""
-        } else {
-            " (`quadrille schemas freeze`)"
-        }
+        if changed.is_empty() { "" } else { " (`quadrille schemas freeze`)" }
     ))
 }
 
@@ -141,21 +118,12 @@ pub async fn check(settings: &Settings, folder: Option<&Path>, offline: bool) ->
 pub fn freeze(folder: Option<&Path>) -> anyhow::Result<()> {
     let root = catalogue::folder(folder)?;
     let frozen = quadrille_schemas::freeze(&root).map_err(|problems| {
-        anyhow!(
-            "Nothing was frozen, since the schemas in {} are not sound:\n{problems}",
-            root.display()
-        )
+        anyhow!("Nothing was frozen, since the schemas in {} are not sound:\n{problems}", root.display())
     })?;
     for version in &frozen {
-        output::line(&format!(
-            "froze {} as version {}: {}",
-            version.record, version.number, version.file
-        ))?;
+        output::line(&format!("froze {} as version {}: {}", version.record, version.number, version.file))?;
     }
-    output::line(&format!(
-        "{} versions frozen. Commit them: they never change and never go.",
-        frozen.len()
-    ))
+    output::line(&format!("{} versions frozen. Commit them: they never change and never go.", frozen.len()))
 }
 
 /// A subject for people and scripts.
@@ -196,14 +164,7 @@ pub async fn list(settings: &Settings, catalogue: &Catalogue, json: bool) -> any
     let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for row in listed {
         let (id, version) = (number(row.id), number(row.version));
-        table.row([
-            row.subject,
-            id,
-            version,
-            row.versions.to_string(),
-            row.compatibility,
-            row.state.into(),
-        ]);
+        table.row([row.subject, id, version, row.versions.to_string(), row.compatibility, row.state.into()]);
     }
     table.print()
 }
@@ -220,19 +181,12 @@ async fn verify(registry: &Registry, subject: &str, id: u32, text: &str) -> anyh
 }
 
 fn refuse_incompatible(catalogue: &Catalogue, found: &[Found]) -> anyhow::Result<()> {
-    let problems = catalogue
-        .subjects
-        .iter()
-        .zip(found)
-        .flat_map(|(subject, found)| incompatibilities(subject, found));
+    let problems = catalogue.subjects.iter().zip(found).flat_map(|(subject, found)| incompatibilities(subject, found));
     let problems: Vec<String> = problems.map(|problem| format!("  {problem}")).collect();
     if problems.is_empty() {
         return Ok(());
     }
-    bail!(
-        "Schemas are not compatible with what is registered. Nothing was changed:\n{}",
-        problems.join("\n")
-    )
+    bail!("Schemas are not compatible with what is registered. Nothing was changed:\n{}", problems.join("\n"))
 }
 
 /// Our rule between a record as it is and every registered version of its subject.
@@ -242,16 +196,8 @@ fn incompatibilities(subject: &Subject, found: &Found) -> Vec<Problem> {
         file: format!("version {} of {} in the registry", version.number, subject.name()),
         text: version.text.clone(),
     };
-    let versions = found
-        .versions
-        .iter()
-        .filter(|version| version.text != subject.record.text)
-        .map(version)
-        .collect();
-    compatibility(&RecordFile {
-        versions,
-        ..subject.record.clone()
-    })
+    let versions = found.versions.iter().filter(|version| version.text != subject.record.text).map(version).collect();
+    compatibility(&RecordFile { versions, ..subject.record.clone() })
 }
 
 #[cfg(test)]
@@ -268,10 +214,7 @@ mod tests {
             schema: Schema::parse(text).expect("a schema"),
             versions: vec![],
         };
-        Subject {
-            topic: "a.events".into(),
-            record,
-        }
+        Subject { topic: "a.events".into(), record }
     }
 
     fn schema(fields: &str) -> String {
@@ -284,16 +227,11 @@ mod tests {
     fn a_registered_version_that_we_could_not_read_is_named() {
         let ours = subject(&schema(r#",{"name":"n","type":"int"}"#));
         assert_eq!(ours.name(), "a.events-q.a.A");
-        let registered = |text: String| Found {
-            versions: vec![Version { number: 3, id: 7, text }],
-            level: LEVEL.into(),
-        };
+        let registered =
+            |text: String| Found { versions: vec![Version { number: 3, id: 7, text }], level: LEVEL.into() };
         assert_eq!(incompatibilities(&ours, &registered(ours.record.text.clone())), []);
         let problems = incompatibilities(&ours, &registered(schema("")));
-        assert!(
-            problems.iter().any(|problem| problem.to_string().contains("version 3")),
-            "{problems:?}"
-        );
+        assert!(problems.iter().any(|problem| problem.to_string().contains("version 3")), "{problems:?}");
         let compatible = subject(&schema(r#",{"name":"n","type":"int","default":0}"#));
         assert_eq!(incompatibilities(&compatible, &registered(schema(""))), []);
     }

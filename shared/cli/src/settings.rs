@@ -66,10 +66,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("kafka.topic_prefix", ""),
     ("kafka.group_prefix", ""),
     ("registry.url", "http://127.0.0.1:8081/apis/ccompat/v7"),
-    (
-        "database.base_url",
-        "postgres://quadrille_audit:quadrille@127.0.0.1:5433",
-    ),
+    ("database.base_url", "postgres://quadrille_audit:quadrille@127.0.0.1:5433"),
     ("database.prefix", "quadrille_"),
     ("provider.url", "http://127.0.0.1:8071"),
 ];
@@ -79,9 +76,7 @@ impl Settings {
     ///
     /// Variables that only services know are passed over: a shell may well be set up for both.
     pub fn load(overrides: Overrides) -> anyhow::Result<Self> {
-        let environment = config::Environment::with_prefix("QUADRILLE")
-            .prefix_separator("__")
-            .separator("__");
+        let environment = config::Environment::with_prefix("QUADRILLE").prefix_separator("__").separator("__");
         Self::from_environment(environment, overrides)
     }
 
@@ -107,10 +102,7 @@ impl Settings {
             "No broker is named: set QUADRILLE__KAFKA__BROKERS to host:port, or leave it unset for {}",
             DEFAULTS[0].1
         );
-        for (key, url) in [
-            ("REGISTRY__URL", &mut self.registry.url),
-            ("PROVIDER__URL", &mut self.provider.url),
-        ] {
+        for (key, url) in [("REGISTRY__URL", &mut self.registry.url), ("PROVIDER__URL", &mut self.provider.url)] {
             anyhow::ensure!(
                 url.starts_with("http://") || url.starts_with("https://"),
                 "QUADRILLE__{key} is '{url}', which is no address: it begins with http:// or https://"
@@ -142,11 +134,7 @@ impl Settings {
 
     /// The address of a service's database, password included: not to be shown.
     pub fn database_url(&self, service: &str) -> String {
-        format!(
-            "{}/{}",
-            self.database.base_url.trim_end_matches('/'),
-            self.database(service)
-        )
+        format!("{}/{}", self.database.base_url.trim_end_matches('/'), self.database(service))
     }
 }
 
@@ -155,13 +143,8 @@ mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Settings> {
-        let variables = variables
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let environment = config::Environment::with_prefix("QUADRILLE")
-            .prefix_separator("__")
-            .separator("__");
+        let variables = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let environment = config::Environment::with_prefix("QUADRILLE").prefix_separator("__").separator("__");
         Settings::from_environment(environment.source(Some(variables)), overrides)
     }
 
@@ -173,10 +156,7 @@ mod tests {
             ("QUADRILLE__HTTP__PORT", "9101"),
             ("QUADRILLE_KAFKA_PORT", "1"),
         ];
-        let overrides = Overrides {
-            brokers: Some("two:2".into()),
-            ..Overrides::default()
-        };
+        let overrides = Overrides { brokers: Some("two:2".into()), ..Overrides::default() };
         let settings = load(&variables, overrides).expect("sound settings");
         assert_eq!(settings.kafka.brokers, "two:2");
         assert_eq!(settings.topic("order.events"), "t1.order.events");

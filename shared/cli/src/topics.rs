@@ -80,21 +80,14 @@ pub fn plan(topic: &Topic, found: Option<&TopicFound>) -> Plan {
     let Some(found) = found else { return Plan::Missing };
     let declared = topic.partitions as usize;
     if declared != found.partitions {
-        return Plan::OtherPartitions {
-            declared,
-            found: found.partitions,
-        };
+        return Plan::OtherPartitions { declared, found: found.partitions };
     }
     let differing = settings_of(topic).into_iter().filter_map(|(key, to)| {
         let from = found.settings.get(key).cloned().unwrap_or_default();
         (from != to).then_some(Change { key, from, to })
     });
     let changes: Vec<Change> = differing.collect();
-    if changes.is_empty() {
-        Plan::AsDeclared
-    } else {
-        Plan::Differs { changes }
-    }
+    if changes.is_empty() { Plan::AsDeclared } else { Plan::Differs { changes } }
 }
 
 /// Looks at every declared topic; changes nothing.
@@ -105,11 +98,7 @@ pub async fn statuses(settings: &Settings, topics: &[Topic]) -> anyhow::Result<V
         topic: name,
         partitions: topic.partitions,
         writer: writer(topic),
-        cleanup: if topic.cleanup == Cleanup::Delete {
-            "delete"
-        } else {
-            "compact"
-        },
+        cleanup: if topic.cleanup == Cleanup::Delete { "delete" } else { "compact" },
         retention: topic.retention.map_or_else(|| "forever".to_owned(), output::duration),
     };
     Ok(topics.iter().zip(names).map(status).collect())
@@ -119,18 +108,11 @@ pub async fn statuses(settings: &Settings, topics: &[Topic]) -> anyhow::Result<V
 pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u16>) -> anyhow::Result<()> {
     let admin = Admin::connect(settings)?;
     let (names, found) = find(&admin, settings, topics).await?;
-    let plans: Vec<Plan> = topics
-        .iter()
-        .zip(&names)
-        .map(|(topic, name)| plan(topic, found.get(name)))
-        .collect();
+    let plans: Vec<Plan> = topics.iter().zip(&names).map(|(topic, name)| plan(topic, found.get(name))).collect();
     refuse_other_partitions(&names, &plans)?;
 
     let planned = || topics.iter().zip(&names).zip(&plans);
-    let missing: Vec<_> = planned()
-        .filter(|(_, plan)| **plan == Plan::Missing)
-        .map(|(topic, _)| topic)
-        .collect();
+    let missing: Vec<_> = planned().filter(|(_, plan)| **plan == Plan::Missing).map(|(topic, _)| topic).collect();
     let wanted: Vec<Vec<(&str, String)>> = missing.iter().map(|(topic, _)| settings_of(topic)).collect();
     // -1: as many as the broker's own default.replication.factor says.
     let copies = || TopicReplication::Fixed(replication.map_or(-1, i32::from));
@@ -143,11 +125,7 @@ pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u1
         admin.create(&new).await?;
     }
     for (topic, name) in &missing {
-        output::line(&format!(
-            "made {name}: {} partitions, {}",
-            topic.partitions,
-            kept(topic)
-        ))?;
+        output::line(&format!("made {name}: {} partitions, {}", topic.partitions, kept(topic)))?;
     }
 
     let mut corrected = 0;
@@ -156,18 +134,13 @@ pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u1
         let set: Vec<_> = changes.iter().map(|change| (change.key, change.to.clone())).collect();
         admin.set(name, &found[name], &set).await?;
         for Change { key, from, to } in changes {
-            output::line(&format!(
-                "corrected {name}: {key} from {} to {to}",
-                output::or_nothing(from)
-            ))?;
+            output::line(&format!("corrected {name}: {key} from {} to {to}", output::or_nothing(from)))?;
         }
         corrected += 1;
     }
     let (all, made) = (topics.len(), missing.len());
     let kept = all - made - corrected;
-    output::line(&format!(
-        "{all} topics: {made} made, {corrected} corrected, {kept} as declared before."
-    ))
+    output::line(&format!("{all} topics: {made} made, {corrected} corrected, {kept} as declared before."))
 }
 
 /// Shows every declared topic with its state.
@@ -182,25 +155,14 @@ pub async fn list(settings: &Settings, topics: &[Topic], json: bool) -> anyhow::
             Plan::Missing => "missing: `quadrille topics apply` makes it".to_owned(),
             Plan::AsDeclared => "as declared".to_owned(),
             Plan::Differs { changes } => {
-                let changes = changes
-                    .iter()
-                    .map(|change| format!("{} is {}", change.key, output::or_nothing(&change.from)));
-                format!(
-                    "{}: `quadrille topics apply` corrects it",
-                    changes.collect::<Vec<_>>().join(", ")
-                )
+                let changes =
+                    changes.iter().map(|change| format!("{} is {}", change.key, output::or_nothing(&change.from)));
+                format!("{}: `quadrille topics apply` corrects it", changes.collect::<Vec<_>>().join(", "))
             }
             Plan::OtherPartitions { found, .. } => format!("has {found} partitions: see `quadrille topics apply`"),
         };
         let partitions = status.partitions.to_string();
-        table.row([
-            status.topic,
-            partitions,
-            status.writer,
-            status.cleanup.into(),
-            status.retention,
-            state,
-        ]);
+        table.row([status.topic, partitions, status.writer, status.cleanup.into(), status.retention, state]);
     }
     table.print()
 }
@@ -275,38 +237,18 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_with_both_values() {
-        let declared = [
-            ("cleanup.policy", "delete"),
-            ("retention.ms", "86400000"),
-            ("segment.ms", "10800000"),
-        ];
+        let declared = [("cleanup.policy", "delete"), ("retention.ms", "86400000"), ("segment.ms", "10800000")];
         assert_eq!(plan(&topic(), None), Plan::Missing);
         assert_eq!(plan(&topic(), Some(&found(6, &declared))), Plan::AsDeclared);
-        let week = [
-            ("cleanup.policy", "delete"),
-            ("retention.ms", "604800000"),
-            ("segment.ms", "10800000"),
-        ];
-        let change = Change {
-            key: "retention.ms",
-            from: "604800000".into(),
-            to: "86400000".into(),
-        };
-        assert_eq!(
-            plan(&topic(), Some(&found(6, &week))),
-            Plan::Differs { changes: vec![change] }
-        );
+        let week = [("cleanup.policy", "delete"), ("retention.ms", "604800000"), ("segment.ms", "10800000")];
+        let change = Change { key: "retention.ms", from: "604800000".into(), to: "86400000".into() };
+        assert_eq!(plan(&topic(), Some(&found(6, &week))), Plan::Differs { changes: vec![change] });
     }
 
     #[test]
     fn another_partition_count_is_refused_with_topic_and_both_counts() {
         let plans = [plan(&topic(), Some(&found(12, &[])))];
-        let error = refuse_other_partitions(&["t.user.requests".into()], &plans)
-            .expect_err("differs")
-            .to_string();
-        assert!(
-            error.contains("t.user.requests has 12 partitions, 6 are declared"),
-            "{error}"
-        );
+        let error = refuse_other_partitions(&["t.user.requests".into()], &plans).expect_err("differs").to_string();
+        assert!(error.contains("t.user.requests has 12 partitions, 6 are declared"), "{error}");
     }
 }

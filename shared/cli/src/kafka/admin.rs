@@ -31,15 +31,8 @@ pub struct TopicFound {
 impl TopicFound {
     #[cfg(test)]
     pub(crate) fn new(partitions: usize, settings: &[(&str, &str)]) -> Self {
-        let settings = settings
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        Self {
-            partitions,
-            settings,
-            own: BTreeMap::new(),
-        }
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self { partitions, settings, own: BTreeMap::new() }
     }
 }
 
@@ -47,10 +40,7 @@ impl Admin {
     /// Connects; the first call tells whether a broker is there.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let client = client(settings).create().context("The Kafka client cannot be made")?;
-        Ok(Self {
-            client,
-            settings: settings.clone(),
-        })
+        Ok(Self { client, settings: settings.clone() })
     }
 
     /// The topics of these physical names that exist.
@@ -64,10 +54,7 @@ impl Admin {
             .filter(|topic| topic.error().is_none())
             .map(|topic| (topic.name(), topic.partitions().len()))
             .collect();
-        let present: Vec<&String> = names
-            .iter()
-            .filter(|name| partitions.contains_key(name.as_str()))
-            .collect();
+        let present: Vec<&String> = names.iter().filter(|name| partitions.contains_key(name.as_str())).collect();
         if present.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -80,12 +67,7 @@ impl Admin {
         let mut found = BTreeMap::new();
         for (name, resource) in present.into_iter().zip(described) {
             let resource = resource.map_err(|code| anyhow!("The settings of topic {name} cannot be read: {code}"))?;
-            let valued = || {
-                resource
-                    .entries
-                    .iter()
-                    .filter_map(|entry| Some((entry, entry.value.clone()?)))
-            };
+            let valued = || resource.entries.iter().filter_map(|entry| Some((entry, entry.value.clone()?)));
             let own = valued().filter(|(entry, _)| entry.source == ConfigSource::DynamicTopic);
             let topic = TopicFound {
                 partitions: partitions[name.as_str()],
@@ -101,11 +83,8 @@ impl Admin {
     ///
     /// One that came to be in the meantime is no error: whoever made it reads the same declaration.
     pub async fn create(&self, topics: &[NewTopic<'_>]) -> anyhow::Result<()> {
-        let results = self
-            .client
-            .create_topics(topics, &options())
-            .await
-            .map_err(|error| explained(&self.settings, error))?;
+        let results =
+            self.client.create_topics(topics, &options()).await.map_err(|error| explained(&self.settings, error))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -130,15 +109,9 @@ impl Admin {
         // The client knows only the request that replaces all of a topic's own settings, so they are sent along.
         let mut wanted: BTreeMap<&str, &str> = found.own.iter().map(|(key, value)| (&**key, &**value)).collect();
         wanted.extend(settings.iter().map(|(key, value)| (*key, value.as_str())));
-        let change = AlterConfig {
-            specifier: ResourceSpecifier::Topic(name),
-            entries: wanted.into_iter().collect(),
-        };
-        let results = self
-            .client
-            .alter_configs([&change], &options())
-            .await
-            .map_err(|error| explained(&self.settings, error))?;
+        let change = AlterConfig { specifier: ResourceSpecifier::Topic(name), entries: wanted.into_iter().collect() };
+        let results =
+            self.client.alter_configs([&change], &options()).await.map_err(|error| explained(&self.settings, error))?;
         for result in results {
             result.map_err(|(_, code)| anyhow!("The settings of topic {name} cannot be changed: {code}"))?;
         }
@@ -148,11 +121,8 @@ impl Admin {
     /// Deletes topics by their physical names. Those that are not there are passed over.
     pub async fn delete(&self, names: &[String]) -> anyhow::Result<()> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let results = self
-            .client
-            .delete_topics(&names, &options())
-            .await
-            .map_err(|error| explained(&self.settings, error))?;
+        let results =
+            self.client.delete_topics(&names, &options()).await.map_err(|error| explained(&self.settings, error))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
@@ -164,7 +134,5 @@ impl Admin {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(PATIENCE))
-        .operation_timeout(Some(PATIENCE))
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }

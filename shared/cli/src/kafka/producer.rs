@@ -36,10 +36,7 @@ impl Producer {
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
             .create()
             .context("The Kafka client cannot be made")?;
-        Ok(Self {
-            producer,
-            settings: settings.clone(),
-        })
+        Ok(Self { producer, settings: settings.clone() })
     }
 
     /// Sends one record to a topic (named without prefix) and waits for its acknowledgement.
@@ -51,27 +48,16 @@ impl Producer {
         headers: &[(&str, String)],
     ) -> anyhow::Result<Placed> {
         let physical = self.settings.topic(topic);
-        let headers = headers.iter().fold(
-            OwnedHeaders::new_with_capacity(headers.len()),
-            |headers, (name, value)| {
-                headers.insert(Header {
-                    key: name,
-                    value: Some(value),
-                })
-            },
-        );
-        let mut record = FutureRecord::<[u8], [u8]>::to(&physical)
-            .payload(value)
-            .headers(headers);
+        let headers = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value) })
+        });
+        let mut record = FutureRecord::<[u8], [u8]>::to(&physical).payload(value).headers(headers);
         if let Some(key) = key {
             record = record.key(key);
         }
         let sent = self.producer.send(record, PATIENCE).await;
         match sent {
-            Ok(delivery) => Ok(Placed {
-                partition: delivery.partition,
-                offset: delivery.offset,
-            }),
+            Ok(delivery) => Ok(Placed { partition: delivery.partition, offset: delivery.offset }),
             Err((error, _)) => Err(self.unsent(&physical, error)),
         }
     }

@@ -66,18 +66,13 @@ impl Reader {
             .set("queued.max.messages.kbytes", "32768")
             .create()
             .context("The Kafka client cannot be made")?;
-        Ok(Self {
-            consumer,
-            settings: settings.clone(),
-        })
+        Ok(Self { consumer, settings: settings.clone() })
     }
 
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
     pub fn partitions(&self, topics: &[&str]) -> anyhow::Result<Vec<Partition>> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(None, PATIENCE)
-            .map_err(|error| explained(&self.settings, error))?;
+        let metadata =
+            self.consumer.fetch_metadata(None, PATIENCE).map_err(|error| explained(&self.settings, error))?;
         let mut partitions = Vec::new();
         let mut missing = Vec::new();
         for topic in topics {
@@ -92,19 +87,11 @@ impl Reader {
                     .consumer
                     .fetch_watermarks(&physical, partition.id(), PATIENCE)
                     .map_err(|error| explained(&self.settings, error))?;
-                partitions.push(Partition {
-                    topic: name.clone(),
-                    number: partition.id(),
-                    low,
-                    high,
-                });
+                partitions.push(Partition { topic: name.clone(), number: partition.id(), low, high });
             }
         }
         if !missing.is_empty() {
-            bail!(
-                "There is no topic {}: `quadrille topics apply` makes all that are declared",
-                missing.join(", ")
-            );
+            bail!("There is no topic {}: `quadrille topics apply` makes all that are declared", missing.join(", "));
         }
         Ok(partitions)
     }
@@ -134,10 +121,8 @@ impl Reader {
             match self.consumer.poll(PATIENCE / 20) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
-                    let (number, next) = (
-                        rdkafka::Message::partition(&message),
-                        rdkafka::Message::offset(&message) + 1,
-                    );
+                    let (number, next) =
+                        (rdkafka::Message::partition(&message), rdkafka::Message::offset(&message) + 1);
                     positions.insert((name.clone(), number), next);
                     if visit(Record::of(name.clone(), &message))?.is_break() {
                         break;
@@ -162,9 +147,7 @@ impl Reader {
                 None => {}
             }
         }
-        self.consumer
-            .unassign()
-            .map_err(|error| explained(&self.settings, error))?;
+        self.consumer.unassign().map_err(|error| explained(&self.settings, error))?;
         Ok(positions)
     }
 
@@ -177,23 +160,14 @@ impl Reader {
                 Start::Offset(offset) => offset.clamp(partition.low, partition.high),
                 Start::End | Start::Time(_) => partition.high,
             };
-            return Ok(partitions
-                .iter()
-                .map(|partition| keyed(partition, offset(partition)))
-                .collect());
+            return Ok(partitions.iter().map(|partition| keyed(partition, offset(partition))).collect());
         };
         let mut asked = TopicPartitionList::new();
         for partition in partitions {
-            asked.add_partition_offset(
-                &self.settings.topic(&partition.topic),
-                partition.number,
-                Offset::Offset(ms),
-            )?;
+            asked.add_partition_offset(&self.settings.topic(&partition.topic), partition.number, Offset::Offset(ms))?;
         }
-        let answer = self
-            .consumer
-            .offsets_for_times(asked, PATIENCE)
-            .map_err(|error| explained(&self.settings, error))?;
+        let answer =
+            self.consumer.offsets_for_times(asked, PATIENCE).map_err(|error| explained(&self.settings, error))?;
         let offset = |partition: &Partition| {
             let found = answer.find_partition(&self.settings.topic(&partition.topic), partition.number);
             match found.map(|found| found.offset()) {
@@ -201,19 +175,13 @@ impl Reader {
                 _ => partition.high,
             }
         };
-        Ok(partitions
-            .iter()
-            .map(|partition| keyed(partition, offset(partition)))
-            .collect())
+        Ok(partitions.iter().map(|partition| keyed(partition, offset(partition))).collect())
     }
 
     /// Goes on reading from these positions, without end.
-    pub fn follow(self, positions: &Positions) -> anyhow::Result<Follow> {
+    pub fn follow(&self, positions: &Positions) -> anyhow::Result<Follow<'_>> {
         self.assign(positions.iter())?;
-        let names = positions
-            .keys()
-            .map(|(topic, _)| (self.settings.topic(topic), topic.clone()))
-            .collect();
+        let names = positions.keys().map(|(topic, _)| (self.settings.topic(topic), topic.clone())).collect();
         Ok(Follow { reader: self, names })
     }
 
@@ -222,28 +190,22 @@ impl Reader {
         for ((topic, number), offset) in positions {
             list.add_partition_offset(&self.settings.topic(topic), *number, Offset::Offset(*offset))?;
         }
-        self.consumer
-            .assign(&list)
-            .map_err(|error| explained(&self.settings, error))
+        self.consumer.assign(&list).map_err(|error| explained(&self.settings, error))
     }
 }
 
 /// A reader that has gone live.
-pub struct Follow {
-    reader: Reader,
+pub struct Follow<'a> {
+    reader: &'a Reader,
     names: BTreeMap<String, Arc<str>>,
 }
 
-impl Follow {
+impl Follow<'_> {
     /// The next record, or `None` where none came in time.
     pub fn next(&self, patience: std::time::Duration) -> anyhow::Result<Option<Record>> {
         let deadline = Instant::now() + patience;
         loop {
-            match self
-                .reader
-                .consumer
-                .poll(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.reader.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
                 None => return Ok(None),
                 Some(Ok(message)) => {
                     let Some(name) = self.names.get(rdkafka::Message::topic(&message)) else {
@@ -265,8 +227,5 @@ impl Follow {
 
 fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    matches!(
-        error.rdkafka_error_code(),
-        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
-    )
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }

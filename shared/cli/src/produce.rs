@@ -1,0 +1,107 @@
+//! `quadrille produce`: JSON in, records on their topic, with the contract's headers.
+
+use std::path::Path;
+
+use anyhow::bail;
+use chrono::{SecondsFormat, Utc};
+use quadrille_core::KeyKind;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    Settings,
+    codec::{Encoder, documents},
+    input,
+    kafka::Producer,
+    output, types,
+};
+
+/// What to send beside the value.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The record key; else the one that the value names.
+    pub key: Option<String>,
+    /// `ce_id`; else a new one for each record.
+    pub id: Option<String>,
+    /// `ce_source`.
+    pub source: Option<String>,
+    /// No headers at all, as a client that knows none.
+    pub no_headers: bool,
+    /// Also to topics that only a service may write.
+    pub anyway: bool,
+    /// Results as JSON lines.
+    pub json: bool,
+}
+
+/// A record that was sent.
+#[derive(Debug, Serialize)]
+struct Sent<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(rename = "type")]
+    record_type: &'a str,
+}
+
+/// Sends all documents of a file, one after another.
+pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: &Options) -> anyhow::Result<()> {
+    let info = types::named(name)?;
+    if !types::is_request(info) && !options.anyway {
+        bail!(
+            "{} is written by its service only, and listeners rely on that: send a request instead (--anyway sends it all the same, for tests)",
+            info.record.topic
+        );
+    }
+    let encoder = Encoder::connect(settings, info, None).await?;
+    let text = input::text(file)?;
+    let documents = documents(&text)?;
+    if documents.len() > 1 && (options.key.is_some() || options.id.is_some()) {
+        bail!("--key and --id are for one record, and the input holds {}", documents.len());
+    }
+    // All or none is encoded before the first is sent: a mistake in the last document leaves no half behind.
+    let framed = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
+    let producer = Producer::connect(settings)?;
+    for record in &framed {
+        let key = options.key.as_deref().unwrap_or(&record.key);
+        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
+        let headers = if options.no_headers { vec![] } else { headers(&encoder, key, &id, options.source.as_deref()) };
+        let placed = producer.send(info.record.topic, Some(key.as_bytes()), &record.value, &headers).await?;
+        let sent = Sent {
+            topic: info.record.topic,
+            partition: placed.partition,
+            offset: placed.offset,
+            key,
+            id: (!options.no_headers).then_some(&id),
+            record_type: info.record.name,
+        };
+        if options.json {
+            output::line(&serde_json::to_string(&sent)?)?;
+        } else {
+            let place = format!("{}/{}@{}", sent.topic, sent.partition, sent.offset);
+            output::line(&format!("{} to {place}, key {key}", info.short_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The CloudEvents headers of a client's request.
+fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<(&'static str, String)> {
+    let info = encoder.info();
+    // As services write it; a key that is none stays as it is, and is refused by whoever hears it.
+    let subject = match info.record.key {
+        KeyKind::Text => key.to_owned(),
+        kind => kind.normalize(Some(key.as_bytes())).unwrap_or_else(|_| key.to_owned()),
+    };
+    vec![
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_id", id.to_owned()),
+        ("ce_source", source.unwrap_or("/quadrille/cli").to_owned()),
+        ("ce_type", info.record.name.to_owned()),
+        ("ce_subject", subject),
+        ("ce_time", Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)),
+        ("content-type", "application/avro".to_owned()),
+    ]
+}

@@ -1,0 +1,176 @@
+//! A record as people and scripts see it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use quadrille_events::RecordInfo;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    codec::Decoded,
+    kafka::Record,
+    output::{Paint, printable},
+};
+
+/// A record for scripts: one object.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    timestamp: String,
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    record_type: Option<String>,
+    value: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Shown {
+    /// Puts a record and what it turned out to be together.
+    pub fn of(record: &Record, decoded: &Decoded) -> Self {
+        let header = |name| record.header(name).map(str::to_owned);
+        let (record_type, value, error) = match decoded {
+            Decoded::Record { info, json } => (Some(info.record.name), RawValue::from_string(json.clone()).ok(), None),
+            Decoded::Unknown { name } => {
+                (Some(name.as_str()), None, Some("the type is not known on this topic".into()))
+            }
+            Decoded::Null => (None, None, None),
+            Decoded::Bad(reason) => (None, None, Some(reason.clone())),
+        };
+        Self {
+            topic: record.topic.to_string(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp: rfc3339(record.timestamp_ms),
+            key: record.key.as_ref().map(|_| record.key_text()),
+            id: header("ce_id"),
+            source: header("ce_source"),
+            correlation: header("ce_correlationid"),
+            causation: header("ce_causationid"),
+            version: record.header("ce_aggregateversion").and_then(|version| version.parse().ok()),
+            record_type: record_type.map(str::to_owned),
+            value,
+            error,
+        }
+    }
+}
+
+/// A point in time for scripts.
+pub fn rfc3339(ms: i64) -> String {
+    time(ms).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A point in time for people who watch: the time of day, UTC.
+pub fn clock(ms: i64) -> String {
+    time(ms).format("%H:%M:%S%.3f").to_string()
+}
+
+fn time(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+}
+
+/// A record on one line, in its saga's colour.
+pub fn line(paint: Paint, record: &Record, decoded: &Decoded) -> String {
+    let key = printable(&record.key_text());
+    let saga = saga(record);
+    let place = format!("{:<26}", record.place());
+    let time = clock(record.timestamp_ms);
+    let what = match decoded {
+        Decoded::Record { info, json } => {
+            let name = format!("{:<24}", info.short_name());
+            format!("{}  {}  {}", paint.saga(&saga, &name), paint.saga(&saga, &key), brief(info, json))
+        }
+        Decoded::Unknown { name } => {
+            format!("{}  {key}  (a type that this topic is not declared to have)", printable(name))
+        }
+        Decoded::Null => format!("{:<24}  {key}", "(no value)"),
+        Decoded::Bad(reason) => paint.bad(&format!("{:<24}  {key}  {}", "(not decodable)", printable(reason))),
+    };
+    format!("{}  {}  {what}", paint.faint(&time), paint.faint(&place))
+}
+
+/// What a record belongs to: its correlation id, else its key.
+pub fn saga(record: &Record) -> String {
+    record.header("ce_correlationid").map_or_else(|| record.key_text(), str::to_owned)
+}
+
+/// The fields that say something, short: no key (it stands beside), nothing at its default, one level of nesting.
+pub fn brief(info: &RecordInfo, json: &str) -> String {
+    let Ok(Value::Object(value)) = serde_json::from_str(json) else { return printable(json) };
+    let mut parts = Vec::new();
+    let fields = info.fields.iter().filter(|field| field.name != key_field(info));
+    for (field, value) in fields.filter_map(|field| Some((field, value.get(field.name)?))) {
+        if field.default.is_some_and(|default| default == value.to_string()) {
+            continue;
+        }
+        match value {
+            Value::Object(inner) => {
+                let inner =
+                    inner.iter().filter_map(|(name, value)| Some(format!("{}.{name}={}", field.name, scalar(value)?)));
+                parts.extend(inner);
+            }
+            value => parts.extend(scalar(value).map(|text| format!("{}={text}", field.name))),
+        }
+    }
+    parts.join(" ")
+}
+
+/// The field that is the record key.
+pub fn key_field(info: &RecordInfo) -> &'static str {
+    // The attribute stands in the schema's text, which the generator has checked.
+    let marker = "\"quadrille.key\": \"";
+    let after = info.record.schema.split_once(marker).map_or("", |(_, after)| after);
+    after.split('"').next().unwrap_or("")
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    const LONGEST: usize = 60;
+    match value {
+        Value::Null => None,
+        // An empty text and the year 1970 stand for what is not stated.
+        Value::String(text) if text.is_empty() || text.starts_with("1970-01-01T00:00:00") => None,
+        // A digest or the like says nothing to people beyond its first digits.
+        Value::String(text) if text.len() >= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Some(format!("{}…", &text[..8]))
+        }
+        Value::String(text) => {
+            let mut short: String = text.chars().take(LONGEST).collect();
+            if short.len() < text.len() {
+                short.push('…');
+            }
+            let short = printable(&short);
+            Some(if short.contains(' ') { format!("'{short}'") } else { short })
+        }
+        Value::Array(items) => Some(format!("[{}]", items.len())),
+        Value::Object(_) => None,
+        value => Some(value.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types;
+
+    #[test]
+    fn a_line_says_what_matters() {
+        let info = types::named("OrderCancelled").expect("known");
+        let json = r#"{"order_id":"3b2a","customer_id":"6f1d","reason":"requested","detail":"","total":"39.98","currency":"EUR"}"#;
+        assert_eq!(key_field(info), "order_id");
+        assert_eq!(brief(info, json), "customer_id=6f1d reason=requested total=39.98 currency=EUR");
+        let info = types::named("OrderRequested").expect("known");
+        let json = r#"{"order_id":"3b2a","lines":[{},{}],"delivery":{"method":"keep","personal":{"name":"Ann"}},"expected_total":null}"#;
+        assert_eq!(brief(info, json), "lines=[2] delivery.method=keep");
+    }
+}
