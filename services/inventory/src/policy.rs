@@ -342,11 +342,14 @@ fn reserve(state: &State, order_id: Uuid, details: &OrderDetails) -> Decision<In
     if missing.is_empty() {
         return Decision::fact(StockReserved { order_id, details: details.clone() });
     }
-    let short: Vec<String> = missing
-        .iter()
-        .map(|line| format!("{} of {} wanted, {} available", line.wanted, line.sku, line.available))
-        .collect();
-    rejected("insufficient_stock", missing, short.join("; "))
+    let short =
+        missing.iter().map(|line| format!("{} of {} wanted, {} available", line.wanted, line.sku, line.available));
+    // `missing` has them all; a sentence of a hundred SKUs is none.
+    let mut detail: Vec<String> = short.take(3).collect();
+    if missing.len() > detail.len() {
+        detail.push(format!("and {} more SKUs", missing.len() - detail.len()));
+    }
+    rejected("insufficient_stock", missing, detail.join("; "))
 }
 
 fn price(field: &str, price: Money) -> Result<(), Fault> {

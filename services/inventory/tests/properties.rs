@@ -1,0 +1,155 @@
+//! What holds whatever the inventory hears, in whatever order and however often.
+
+mod shop;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, prelude::*};
+use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Records, Row, Trace, ids};
+use quadrille_events::Uuid;
+use quadrille_inventory::{
+    Heard, Inventory, State, Stated,
+    policy::{REPLENISHMENT, RESERVATION, STOCK, Stage},
+};
+use quadrille_testkit::{start, step_on_touched_rows};
+use shop::*;
+
+const SKUS: [&str; 3] = ["TEA-1", "MUG-1", "CUP-1"];
+const ORDERS: [Uuid; 2] = [ORDER, OTHER_ORDER];
+
+/// Anything that may be heard, of few SKUs, orders and deliveries, so that inputs meet.
+fn anything() -> impl Strategy<Value = Heard> {
+    let sku = || prop::sample::select(&SKUS[..]);
+    let order = || prop::sample::select(&ORDERS[..]);
+    prop_oneof![
+        1 => (sku(), 0..3i64).prop_map(|(sku, cents)| listing(sku, cents).into()),
+        2 => (0..4u128, sku(), -1..6i32).prop_map(|(id, sku, quantity)| replenishment(id, sku, quantity).into()),
+        // One order's details never change: the baton.
+        3 => order().prop_map(|order| verified(order, lines_of(order)).into()),
+        1 => order().prop_map(|order| cancelled(order).into()),
+        1 => order().prop_map(|order| dispatched(order).into()),
+    ]
+}
+
+fn lines_of(order: Uuid) -> &'static [(&'static str, i32)] {
+    if order == ORDER { &[("TEA-1", 2), ("MUG-1", 1), ("TEA-1", 1)] } else { &[("MUG-1", 2), ("TEA-1", 1)] }
+}
+
+fn envelope(number: usize, heard: Heard) -> Envelope<Inventory> {
+    let id = ids::v5(&["anything", &number.to_string()]);
+    Envelope { id, cause: id, key: heard.key(), version: 0, trace: Trace::default(), input: Input::Record(heard) }
+}
+
+fn copy(from: &State, to: &mut State, row: &Row) {
+    fn copy<V: Clone>(from: &BTreeMap<String, V>, to: &mut BTreeMap<String, V>, key: &str) {
+        to.extend(from.get_key_value(key).map(|(key, row)| (key.clone(), row.clone())));
+    }
+    match row.table {
+        RESERVATION => copy(&from.reservations, &mut to.reservations, &row.key),
+        REPLENISHMENT => copy(&from.replenishments, &mut to.replenishments, &row.key),
+        STOCK => copy(&from.stock, &mut to.stock, &row.key),
+        other => panic!("no table {other}"),
+    }
+}
+
+/// Plays a story on touched rows only, and hands each step's state to `check`.
+fn play(story: Vec<Heard>, check: impl Fn(&State)) -> (State, Vec<Fact<Inventory>>) {
+    let moment = Moment { now: start(), claims: Claims::default() };
+    let (mut state, mut facts) = (State::default(), vec![]);
+    for (number, heard) in story.into_iter().enumerate() {
+        facts.extend(step_on_touched_rows(&mut state, &moment, &envelope(number, heard), copy).facts);
+        check(&state);
+    }
+    (state, facts)
+}
+
+fn stock_adds_up(state: &State) {
+    let mut held = BTreeMap::<&str, (i64, i64)>::new();
+    for reservation in state.reservations.values() {
+        match &reservation.stage {
+            Stage::Reserved(goods) => {
+                goods.iter().for_each(|(sku, quantity)| held.entry(sku).or_default().0 += quantity)
+            }
+            Stage::Committed(goods) => {
+                goods.iter().for_each(|(sku, quantity)| held.entry(sku).or_default().1 += quantity)
+            }
+            Stage::New | Stage::Ended | Stage::Rejected | Stage::Released => {}
+        }
+    }
+    for (sku, stock) in &state.stock {
+        assert!(stock.available >= 0, "{sku}: {stock:?}");
+        assert_eq!(stock.received, stock.available + stock.reserved + stock.committed, "{sku}");
+        let held = held.get(sku.as_str()).copied().unwrap_or_default();
+        assert_eq!((stock.reserved, stock.committed), held, "{sku}: what orders hold");
+    }
+}
+
+fn count(facts: &[Fact<Inventory>], order: Uuid, is: fn(&Stated) -> bool) -> usize {
+    facts.iter().filter(|fact| fact.key == order.to_string() && is(&fact.record)).count()
+}
+
+proptest! {
+    #[test]
+    fn anything_in_any_order_and_however_often(story in vec(anything(), 0..60)) {
+        let keys = |is: fn(&Heard) -> bool| -> BTreeSet<String> {
+            story.iter().filter(|heard| is(heard)).map(Records::key).collect()
+        };
+        let asked = keys(|heard| matches!(heard, Heard::CustomerVerified(_)));
+        let cancelled = keys(|heard| matches!(heard, Heard::OrderCancelled(_)));
+        let (state, facts) = play(story, stock_adds_up);
+
+        // What was received is what was said to be, each delivery once.
+        let mut received = BTreeMap::<String, i64>::new();
+        let mut deliveries = BTreeSet::new();
+        for fact in &facts {
+            if let Stated::StockReplenished(replenished) = &fact.record {
+                *received.entry(fact.key.clone()).or_default() += i64::from(replenished.quantity);
+                prop_assert!(deliveries.insert(replenished.replenishment_id));
+            }
+        }
+        for (sku, stock) in &state.stock {
+            prop_assert_eq!(stock.received, received.get(sku).copied().unwrap_or(0));
+        }
+
+        for order in ORDERS {
+            let key = order.to_string();
+            let reserved = count(&facts, order, |fact| matches!(fact, Stated::StockReserved(_)));
+            let rejected = count(&facts, order, |fact| matches!(fact, Stated::ReservationRejected(_)));
+            let committed = count(&facts, order, |fact| matches!(fact, Stated::ReservationCommitted(_)));
+            let released = count(&facts, order, |fact| matches!(fact, Stated::ReservationReleased(_)));
+            // Every question is answered once.
+            prop_assert_eq!(reserved + rejected, usize::from(asked.contains(&key)));
+            prop_assert!(committed <= reserved && released <= reserved);
+            // Who was cancelled holds nothing.
+            if cancelled.contains(&key) {
+                prop_assert_eq!(reserved, released);
+                let stage = &state.reservations[&key].stage;
+                prop_assert!(matches!(stage, Stage::Ended | Stage::Rejected | Stage::Released), "{:?}", stage);
+            }
+        }
+
+        // Versions have no gaps, per key and topic.
+        let mut versions = BTreeMap::<(&str, &str), i64>::new();
+        for fact in &facts {
+            let version = versions.entry((fact.record.record_type().topic, &fact.key)).or_default();
+            *version += 1;
+            prop_assert_eq!(fact.version, *version);
+        }
+    }
+
+    /// An event that comes again under another id changes nothing: the inbox may have forgotten it.
+    #[test]
+    fn an_event_twice_is_an_event_once(story in vec(anything(), 0..40), twice in any::<prop::sample::Index>()) {
+        let events = story.iter().enumerate().filter(|(_, heard)| heard.record_type().topic.ends_with(".events"));
+        let events: Vec<usize> = events.map(|(at, _)| at).collect();
+        prop_assume!(!events.is_empty());
+        let at = events[twice.index(events.len())];
+        let mut repeated = story.clone();
+        repeated.insert(at, story[at].clone());
+        let (once, stated_once) = play(story, stock_adds_up);
+        let (twice, stated_twice) = play(repeated, stock_adds_up);
+        let records = |facts: Vec<Fact<Inventory>>| facts.into_iter().map(|fact| fact.record).collect::<Vec<_>>();
+        prop_assert_eq!(once, twice);
+        prop_assert_eq!(records(stated_once), records(stated_twice));
+    }
+}
