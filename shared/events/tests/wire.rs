@@ -61,13 +61,13 @@ fn an_error_names_the_field() {
     let id = Uuid::from_u128(7).to_string();
     let bad = String::from_utf8(good).expect("text").replace(&id, &"x".repeat(36));
     let error = StockReplenished::decode(bad.as_bytes()).expect_err("no UUID").to_string();
-    assert_eq!(error, format!("replenishment_id: '{}' is not a UUID", "x".repeat(36)));
+    assert_eq!(error, format!("field `replenishment_id`: '{}' is not a UUID", "x".repeat(36)));
 
     let mut order = datum(&order(&[("A", 1)]));
     let at = order.windows(3).position(|window| window == b"\x02A\x02").expect("the line") + 1;
     order[at] = 0xff;
     let error = OrderRequested::decode(&order).expect_err("no UTF-8").to_string();
-    assert!(error.starts_with("lines[0].sku: "), "{error}");
+    assert!(error.starts_with("field `lines[0].sku`: "), "{error}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_price_of_another_scale_is_refused_never_misread() {
     let error = writer(&text).prepare(&ProductListed::TYPE).expect_err("another scale").to_string();
     assert_eq!(
         error,
-        "written with another schema of quadrille.product.ProductListed: it field `price` is decimal(12,4) in the writer's \
+        "written with another schema of quadrille.product.ProductListed: field `price` is decimal(12,4) in the writer's \
          schema, where decimal(12,2) is expected"
     );
 }

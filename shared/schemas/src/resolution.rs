@@ -20,7 +20,10 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str(&self.what) } else { write!(f, "field `{}` {}", self.field, self.what) }
+        match self.field.as_str() {
+            "" => write!(f, "the record {}", self.what),
+            field => write!(f, "field `{field}` {}", self.what),
+        }
     }
 }
 
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn another_full_name_is_another_type() {
         let other = Schema::parse(r#"{ "type": "record", "name": "b.R", "fields": [] }"#).expect("a sound schema");
-        assert_eq!(reading(&other, &schema("")), "is b.R in the writer's schema, where a.R is expected");
+        assert_eq!(reading(&other, &schema("")), "the record is b.R in the writer's schema, where a.R is expected");
     }
 
     #[test]

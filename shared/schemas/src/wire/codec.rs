@@ -52,9 +52,7 @@ impl Codec {
         match self.reader.read_deser::<Located<T>>(&mut rest) {
             Err(error) if rest.is_empty() => {
                 let field = sentence(error).split_once(": ").map_or(String::new(), |(field, _)| field.to_owned());
-                DecodeError(format!(
-                    "the datum ends within field `{field}`; kcat cuts its standard input at each byte 10"
-                ))
+                DecodeError(format!("the datum ends within {field}; kcat cuts its standard input at each byte 10"))
             }
             Err(error) => DecodeError(sentence(error)),
             Ok(_) => DecodeError("the datum is not one of this schema".to_owned()),
@@ -94,7 +92,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
             Err(error) => {
                 const PREFIX: &str = "Failed to deserialize Avro value into value: ";
                 let cause = error.inner().to_string();
-                Err(D::Error::custom(format!("{}: {}", error.path(), cause.trim_start_matches(PREFIX))))
+                Err(D::Error::custom(format!("field `{}`: {}", error.path(), cause.trim_start_matches(PREFIX))))
             }
         }
     }

@@ -61,7 +61,7 @@ impl Writer {
             Schema::parse(reader.schema).map_err(|cause| DecodeError(format!("the reader's schema {cause}")))?;
         let found = mismatches(&self.schema, &schema);
         if let Some(first) = found.first() {
-            return Err(DecodeError(format!("written with another schema of {}: it {first}", self.name)));
+            return Err(DecodeError(format!("written with another schema of {}: {first}", self.name)));
         }
         if same_shape(&self.schema, &schema) {
             return Ok(Plan::Same);
