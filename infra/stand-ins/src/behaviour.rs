@@ -27,11 +27,7 @@ impl Behaviour {
 
     /// Refuses so many, then accepts.
     pub fn refusing_first(refuses: u32, reason: &str) -> Self {
-        Self {
-            refuses,
-            reason: reason.to_owned(),
-            ..Self::default()
-        }
+        Self { refuses, reason: reason.to_owned(), ..Self::default() }
     }
 
     /// The words that mean the same everywhere.

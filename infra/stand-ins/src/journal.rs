@@ -23,12 +23,7 @@ impl Journal {
             std::fs::create_dir_all(folder)?;
         }
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(named)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(named)?;
         file.try_lock().map_err(|error| named(error.into()))?;
 
         let mut reader = BufReader::new(&file);
@@ -40,10 +35,7 @@ impl Journal {
                 break;
             }
             let entry = serde_json::from_slice(&line).map_err(|error| {
-                let problem = format!(
-                    "{} line {number}: {error}; move the file away to begin anew",
-                    path.display()
-                );
+                let problem = format!("{} line {number}: {error}; move the file away to begin anew", path.display());
                 io::Error::new(io::ErrorKind::InvalidData, problem)
             })?;
             fold(entry);
@@ -115,10 +107,7 @@ mod tests {
         let path = scratch("broken");
         std::fs::write(&path, "1\n{\n3\n")?;
         let problem = read(&path).map_err(|error| error.to_string());
-        assert!(
-            problem.as_ref().is_err_and(|text| text.contains("line 2")),
-            "{problem:?}"
-        );
+        assert!(problem.as_ref().is_err_and(|text| text.contains("line 2")), "{problem:?}");
         std::fs::write(&path, "1\n")?;
         let _first = Journal::open(Some(&path), |_: u32| ())?;
         assert!(read(&path).is_err());

@@ -63,23 +63,15 @@ struct Memory {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let running = match Cli::parse().stand_in {
         StandIn::Payment { bind, memory } => payment::start(bind, memory.state.as_deref()).await?,
-        StandIn::Carrier {
-            bind,
-            delivers_after_ms,
-            memory,
-        } => carrier::start(bind, memory.state.as_deref(), delivers_after_ms).await?,
-        StandIn::Mail {
-            bind,
-            smtp_bind,
-            keep,
-            memory,
-        } => mail::start(bind, smtp_bind, memory.state.as_deref(), keep).await?,
+        StandIn::Carrier { bind, delivers_after_ms, memory } => {
+            carrier::start(bind, memory.state.as_deref(), delivers_after_ms).await?
+        }
+        StandIn::Mail { bind, smtp_bind, keep, memory } => {
+            mail::start(bind, smtp_bind, memory.state.as_deref(), keep).await?
+        }
     };
     match running.smtp {
         Some(smtp) => tracing::info!("Listening on {} and smtp://{smtp}", running.url()),

@@ -12,12 +12,7 @@ pub struct Cents(pub i64);
 impl fmt::Display for Cents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        write!(
-            f,
-            "{sign}{}.{:02}",
-            self.0.unsigned_abs() / 100,
-            self.0.unsigned_abs() % 100
-        )
+        write!(f, "{sign}{}.{:02}", self.0.unsigned_abs() / 100, self.0.unsigned_abs() % 100)
     }
 }
 
@@ -58,27 +53,14 @@ mod tests {
     #[test]
     fn text_and_cents_are_one() {
         for text in ["0.01", "19.99", "9999999999.99"] {
-            assert_eq!(
-                text.parse::<Cents>().map(|cents| cents.to_string()).as_deref(),
-                Ok(text)
-            );
+            assert_eq!(text.parse::<Cents>().map(|cents| cents.to_string()).as_deref(), Ok(text));
         }
         assert_eq!(Cents(-5).to_string(), "-0.05");
     }
 
     #[test]
     fn what_would_have_to_be_rounded_or_guessed_is_refused() {
-        for text in [
-            "",
-            "19",
-            "19.9",
-            "19.999",
-            ".99",
-            "-1.00",
-            "1e3.00",
-            "10000000000.00",
-            "NaN",
-        ] {
+        for text in ["", "19", "19.9", "19.999", ".99", "-1.00", "1e3.00", "10000000000.00", "NaN"] {
             assert!(text.parse::<Cents>().is_err(), "{text}");
         }
     }

@@ -44,10 +44,7 @@ use crate::{
 /// Starts the payment provider; what it does is kept in the file `journal`, if one is given.
 pub async fn start(bind: SocketAddr, journal: Option<&FilePath>) -> io::Result<Running> {
     let stop = CancellationToken::new();
-    let provider = Provider {
-        ledger: Arc::new(Mutex::new(Ledger::open(journal)?)),
-        silence: Silence(stop.clone()),
-    };
+    let provider = Provider { ledger: Arc::new(Mutex::new(Ledger::open(journal)?)), silence: Silence(stop.clone()) };
     let router = Router::new()
         .route("/charges", post(charge))
         .route("/refunds", post(refund))
@@ -134,18 +131,8 @@ async fn charge(
     headers: HeaderMap,
     charge: Result<Json<Charge>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Charge {
-        order_id,
-        amount,
-        currency,
-        token,
-    } = body(charge)?;
-    let wanted = Wanted {
-        order_id,
-        amount,
-        currency,
-        source: token,
-    };
+    let Charge { order_id, amount, currency, token } = body(charge)?;
+    let wanted = Wanted { order_id, amount, currency, source: token };
     provider.perform(Kind::Charge, &headers, wanted).await
 }
 
@@ -154,18 +141,8 @@ async fn refund(
     headers: HeaderMap,
     refund: Result<Json<Refund>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Refund {
-        order_id,
-        charge_id,
-        amount,
-        currency,
-    } = body(refund)?;
-    let wanted = Wanted {
-        order_id,
-        amount,
-        currency,
-        source: charge_id,
-    };
+    let Refund { order_id, charge_id, amount, currency } = body(refund)?;
+    let wanted = Wanted { order_id, amount, currency, source: charge_id };
     provider.perform(Kind::Refund, &headers, wanted).await
 }
 

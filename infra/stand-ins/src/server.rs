@@ -40,12 +40,7 @@ impl Running {
         let mut tasks = JoinSet::new();
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
-        Ok(Self {
-            http,
-            smtp: None,
-            tasks,
-            stop: stop.drop_guard(),
-        })
+        Ok(Self { http, smtp: None, tasks, stop: stop.drop_guard() })
     }
 
     /// Adds a second listener's work.
@@ -116,10 +111,7 @@ impl IntoResponse for Problem {
 
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
-        Self(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the journal cannot be written: {error}"),
-        )
+        Self(StatusCode::INTERNAL_SERVER_ERROR, format!("the journal cannot be written: {error}"))
     }
 }
 
@@ -133,15 +125,12 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let sound = key.filter(|key| (1..=100).contains(&key.len()));
     let needed = "an Idempotency-Key header of 1 to 100 visible characters is needed";
-    sound
-        .map(str::to_owned)
-        .ok_or_else(|| Problem(StatusCode::BAD_REQUEST, needed.to_owned()))
+    sound.map(str::to_owned).ok_or_else(|| Problem(StatusCode::BAD_REQUEST, needed.to_owned()))
 }
 
 /// The request's body.
 pub(crate) fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
-    body.map(|Json(body)| body)
-        .map_err(|rejection| Problem(rejection.status(), rejection.body_text()))
+    body.map(|Json(body)| body).map_err(|rejection| Problem(rejection.status(), rejection.body_text()))
 }
 
 pub(crate) fn now_ms() -> i64 {

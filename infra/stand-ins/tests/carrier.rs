@@ -19,16 +19,11 @@ impl Depot {
     }
 
     fn of(running: Running) -> Self {
-        Self {
-            carrier: Asker::new(running.url()),
-            _running: running,
-        }
+        Self { carrier: Asker::new(running.url()), _running: running }
     }
 
     async fn hand_over(&self, key: &str, method: &str) -> (u16, Value) {
-        self.carrier
-            .post("/parcels", key, json!({"order_id": "o", "method": method}))
-            .await
+        self.carrier.post("/parcels", key, json!({"order_id": "o", "method": method})).await
     }
 
     /// Hands a parcel over and says how it is called from then on.
@@ -43,10 +38,7 @@ impl Depot {
     }
 
     async fn recall(&self, key: &str, tracking_id: &str) -> (u16, Value) {
-        let (status, answer) = self
-            .carrier
-            .post(&format!("/parcels/{tracking_id}/recall"), key, json!({}))
-            .await;
+        let (status, answer) = self.carrier.post(&format!("/parcels/{tracking_id}/recall"), key, json!({})).await;
         (status, answer["status"].clone())
     }
 }
@@ -75,10 +67,7 @@ async fn a_key_hands_over_one_parcel_however_often_it_comes() {
     assert_eq!(depot.carrier.get("/hand-overs/k").await, (200, first));
     assert_eq!(depot.hand_over("k", "refuse").await.0, 409);
     let (_, all) = depot.carrier.get("/parcels?order_id=o").await;
-    assert_eq!(
-        (all["parcels"].as_array().map(Vec::len), &all["parcels"][0]["requests"]),
-        (Some(1), &json!(3))
-    );
+    assert_eq!((all["parcels"].as_array().map(Vec::len), &all["parcels"][0]["requests"]), (Some(1), &json!(3)));
 }
 
 #[tokio::test]
@@ -87,10 +76,7 @@ async fn parcels_are_refused_lost_and_returned() {
     let (status, answer) = depot.hand_over("k", "refuse").await;
     assert_eq!((status, &answer["reason"]), (422, &json!("no_service")));
     assert_eq!(depot.carrier.get("/hand-overs/k").await, (200, answer));
-    assert_eq!(
-        depot.hand_over("p", "pigeon").await.1["reason"],
-        json!("unknown_method")
-    );
+    assert_eq!(depot.hand_over("p", "pigeon").await.1["reason"], json!("unknown_method"));
 
     let lost = depot.accepted("lose").await;
     assert_eq!(depot.carrier.get(&format!("/parcels/{lost}")).await.0, 404);
@@ -124,10 +110,7 @@ async fn a_recall_brings_a_parcel_back_now_later_or_too_late() {
 async fn no_answer_may_mean_accepted_or_not_and_a_question_tells() {
     let depot = Depot::open().await;
     assert_eq!(depot.hand_over("after", "timeout_after_accept").await.0, 0);
-    assert_eq!(
-        depot.carrier.get("/hand-overs/after").await.1["status"],
-        json!("accepted")
-    );
+    assert_eq!(depot.carrier.get("/hand-overs/after").await.1["status"], json!("accepted"));
     assert_eq!(depot.hand_over("before", "timeout_before_accept").await.0, 0);
     assert_eq!(depot.carrier.get("/hand-overs/before").await.0, 404);
     assert_eq!(depot.hand_over("before", "timeout_before_accept").await.0, 200);

@@ -11,9 +11,7 @@ use tokio::{
 };
 
 async fn start() -> (Running, Asker) {
-    let running = mail::start(ANYWHERE, ANYWHERE, None, 100)
-        .await
-        .expect("a mail catcher");
+    let running = mail::start(ANYWHERE, ANYWHERE, None, 100).await.expect("a mail catcher");
     let asker = Asker::new(running.url());
     (running, asker)
 }
@@ -22,9 +20,7 @@ struct Client(BufReader<TcpStream>);
 
 impl Client {
     async fn greet(running: &Running) -> Self {
-        let stream = TcpStream::connect(running.smtp.expect("an SMTP side"))
-            .await
-            .expect("a connection");
+        let stream = TcpStream::connect(running.smtp.expect("an SMTP side")).await.expect("a connection");
         let mut client = Self(BufReader::new(stream));
         assert_eq!(client.code().await, 220);
         assert_eq!(client.say("EHLO test\r\n").await, 250);
@@ -74,20 +70,11 @@ fn text(message_id: &str) -> String {
 async fn a_mail_is_kept_decoded_and_shown() {
     let (running, page) = start().await;
     let mut client = Client::greet(&running).await;
-    assert_eq!(
-        client.mail("ann@example.com", &text("m1@x")).await,
-        [250, 250, 354, 250]
-    );
+    assert_eq!(client.mail("ann@example.com", &text("m1@x")).await, [250, 250, 354, 250]);
     let (_, told) = page.get("/api/mails").await;
     let mail = &told["mails"][0];
-    assert_eq!(
-        (&mail["subject"], &mail["text"]),
-        (&json!("Grüße"), &json!("Hello\r\n"))
-    );
-    assert_eq!(
-        (&mail["message_id"], &mail["to"]),
-        (&json!("<m1@x>"), &json!(["ann@example.com"]))
-    );
+    assert_eq!((&mail["subject"], &mail["text"]), (&json!("Grüße"), &json!("Hello\r\n")));
+    assert_eq!((&mail["message_id"], &mail["to"]), (&json!("<m1@x>"), &json!(["ann@example.com"])));
     assert!(page.text("/").await.contains("Grüße"));
     assert_eq!(client.say("QUIT\r\n").await, 221);
 }
@@ -100,14 +87,8 @@ async fn message_ids_and_copies_are_counted_apart() {
         client.mail("ann@example.com", &text(id)).await;
     }
     let (_, told) = page.get("/api/mails?message_id=%3Cm1%40x%3E").await;
-    assert_eq!(
-        (&told["received"], &told["message_ids"], &told["repeats"]),
-        (&json!(3), &json!(2), &json!(1))
-    );
-    assert_eq!(
-        (told["mails"].as_array().map(Vec::len), &told["mails"][0]["copies"]),
-        (Some(2), &json!(2))
-    );
+    assert_eq!((&told["received"], &told["message_ids"], &told["repeats"]), (&json!(3), &json!(2), &json!(1)));
+    assert_eq!((told["mails"].as_array().map(Vec::len), &told["mails"][0]["copies"]), (Some(2), &json!(2)));
     assert_eq!(page.delete("/api/mails").await.0, 204);
     assert_eq!(page.get("/api/mails").await.1["received"], json!(0));
 }
@@ -123,9 +104,7 @@ async fn commands_may_be_pipelined() {
         codes.push(client.code().await);
     }
     assert_eq!(codes, [250, 250, 550, 250, 354]);
-    client
-        .send(b"Message-ID: <p@x>\r\n\r\nHi\r\n.\r\nRSET\r\nNOOP\r\nQUIT\r\n")
-        .await;
+    client.send(b"Message-ID: <p@x>\r\n\r\nHi\r\n.\r\nRSET\r\nNOOP\r\nQUIT\r\n").await;
     let mut codes = vec![];
     for _ in 0..4 {
         codes.push(client.code().await);
@@ -142,10 +121,7 @@ async fn dots_are_unstuffed_and_a_bare_line_feed_ends_nothing() {
     assert_eq!(client.mail("ann@example.com", smuggled).await, [250, 250, 354, 250]);
     let (_, told) = page.get("/api/mails").await;
     assert_eq!(told["received"], json!(1));
-    assert_eq!(
-        told["mails"][0]["text"],
-        json!(".one dot\r\n.\r\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n")
-    );
+    assert_eq!(told["mails"][0]["text"], json!(".one dot\r\n.\r\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n"));
 }
 
 #[tokio::test]
@@ -154,10 +130,7 @@ async fn addresses_reject_defer_and_cut() {
     let mut client = Client::greet(&running).await;
     assert_eq!(client.mail("reject550.ann@x", &text("a@x")).await, [250, 550]);
     client.say("RSET\r\n").await;
-    assert_eq!(
-        client.mail("reject554-data@x", &text("b@x")).await,
-        [250, 250, 354, 554]
-    );
+    assert_eq!(client.mail("reject554-data@x", &text("b@x")).await, [250, 250, 354, 554]);
     for expected in [vec![250, 451], vec![250, 250, 354, 250], vec![250, 250, 354, 250]] {
         assert_eq!(client.mail("defer451-once@x", &text("c@x")).await, expected);
         client.say("RSET\r\n").await;
@@ -165,26 +138,14 @@ async fn addresses_reject_defer_and_cut() {
     assert_eq!(client.mail("cut-before-data-once@x", &text("d@x")).await, [250, 250, 0]);
 
     let mut client = Client::greet(&running).await;
-    assert_eq!(
-        client.mail("cut-before-data-once@x", &text("d@x")).await,
-        [250, 250, 354, 250]
-    );
-    assert_eq!(
-        client.mail("cut-after-data-once@x", &text("e@x")).await,
-        [250, 250, 354, 0]
-    );
+    assert_eq!(client.mail("cut-before-data-once@x", &text("d@x")).await, [250, 250, 354, 250]);
+    assert_eq!(client.mail("cut-after-data-once@x", &text("e@x")).await, [250, 250, 354, 0]);
     let mut client = Client::greet(&running).await;
-    assert_eq!(
-        client.mail("cut-after-data-once@x", &text("e@x")).await,
-        [250, 250, 354, 250]
-    );
+    assert_eq!(client.mail("cut-after-data-once@x", &text("e@x")).await, [250, 250, 354, 250]);
 
     let (_, told) = page.get("/api/mails?message_id=%3Ce%40x%3E").await;
     assert_eq!(told["mails"][0]["copies"], json!(2));
-    assert_eq!(
-        (&told["rejected"], &told["deferred"], &told["cut"]),
-        (&json!(2), &json!(1), &json!(2))
-    );
+    assert_eq!((&told["rejected"], &told["deferred"], &told["cut"]), (&json!(2), &json!(1), &json!(2)));
 }
 
 #[tokio::test]
@@ -230,10 +191,7 @@ async fn markup_arrives_as_text() {
     client.mail("\"<b>\"@example.com", text).await;
     for path in ["/", "/mails/1"] {
         let html = page.text(path).await;
-        assert!(
-            !html.contains("<script>") && !html.contains("<img") && !html.contains("<b>"),
-            "{html}"
-        );
+        assert!(!html.contains("<script>") && !html.contains("<img") && !html.contains("<b>"), "{html}");
         assert!(html.contains("&lt;script&gt;alert(1)"));
     }
 }
@@ -242,9 +200,7 @@ async fn markup_arrives_as_text() {
 async fn mails_outlive_the_catcher() {
     let journal = scratch("mail");
     for count in 1..=2 {
-        let running = mail::start(ANYWHERE, ANYWHERE, Some(&journal), 100)
-            .await
-            .expect("a mail catcher");
+        let running = mail::start(ANYWHERE, ANYWHERE, Some(&journal), 100).await.expect("a mail catcher");
         let mut client = Client::greet(&running).await;
         client.mail("ann@example.com", &text("m1@x")).await;
         let (_, told) = Asker::new(running.url()).get("/api/mails").await;

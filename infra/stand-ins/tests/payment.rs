@@ -14,10 +14,7 @@ struct Shop {
 impl Shop {
     async fn open() -> Self {
         let running = payment::start(ANYWHERE, None).await.expect("a provider");
-        Self {
-            provider: Asker::new(running.url()),
-            running,
-        }
+        Self { provider: Asker::new(running.url()), running }
     }
 
     async fn charge(&self, key: &str, token: &str) -> (u16, Value) {
@@ -47,10 +44,7 @@ async fn a_key_is_charged_once_however_often_it_comes() {
     assert_eq!(shop.provider.get("/charges/k1").await, (200, first));
     assert_eq!(shop.sums().await, (json!(1), json!(0), json!("19.99")));
     let (_, ledger) = shop.provider.get("/ledger?order_id=o").await;
-    assert_eq!(
-        (&ledger["charges"][0]["requests"], &ledger["charges"][0]["asked"]),
-        (&json!(2), &json!(1))
-    );
+    assert_eq!((&ledger["charges"][0]["requests"], &ledger["charges"][0]["asked"]), (&json!(2), &json!(1)));
 }
 
 #[tokio::test]
@@ -65,10 +59,7 @@ async fn a_key_with_other_content_is_no_verdict_and_changes_nothing() {
 async fn a_forgotten_key_is_charged_again_and_the_ledger_shows_it() {
     let shop = Shop::open().await;
     shop.charge("k1", "tok_approve").await;
-    assert_eq!(
-        shop.provider.post("/forget", "", json!({})).await,
-        (200, json!({"forgotten": 1}))
-    );
+    assert_eq!(shop.provider.post("/forget", "", json!({})).await, (200, json!({"forgotten": 1})));
     assert_eq!(shop.provider.get("/charges/k1").await.0, 404);
     shop.charge("k1", "tok_approve").await;
     assert_eq!(shop.sums().await, (json!(2), json!(0), json!("39.98")));
@@ -83,10 +74,7 @@ async fn what_is_declined_stays_declined() {
         ("tok_nonsense", "unknown_token"),
     ] {
         let (status, verdict) = shop.charge(token, token).await;
-        assert_eq!(
-            (status, &verdict["status"], &verdict["reason"]),
-            (402, &json!("declined"), &json!(reason))
-        );
+        assert_eq!((status, &verdict["status"], &verdict["reason"]), (402, &json!("declined"), &json!(reason)));
         assert_eq!(shop.provider.get(&format!("/charges/{token}")).await, (200, verdict));
     }
     assert_eq!(shop.sums().await, (json!(0), json!(0), json!("0.00")));
@@ -136,20 +124,11 @@ async fn refunds_are_refused_then_accepted_under_a_new_key() {
     let shop = Shop::open().await;
     let (_, charge) = shop.charge("c", "tok_refuse_refund_once").await;
     let (status, verdict) = shop.refund("r1", &charge["charge_id"]).await;
-    assert_eq!(
-        (status, &verdict["status"], &verdict["reason"]),
-        (422, &json!("refused"), &json!("refund_refused"))
-    );
+    assert_eq!((status, &verdict["status"], &verdict["reason"]), (422, &json!("refused"), &json!("refund_refused")));
     assert_eq!(shop.refund("r1", &charge["charge_id"]).await, (422, verdict));
-    assert_eq!(
-        shop.refund("r2", &charge["charge_id"]).await.1["status"],
-        json!("refunded")
-    );
+    assert_eq!(shop.refund("r2", &charge["charge_id"]).await.1["status"], json!("refunded"));
     assert_eq!(shop.sums().await, (json!(1), json!(1), json!("0.00")));
-    assert_eq!(
-        shop.refund("r3", &json!("ch_nobody")).await.1["reason"],
-        json!("unknown_charge")
-    );
+    assert_eq!(shop.refund("r3", &json!("ch_nobody")).await.1["reason"], json!("unknown_charge"));
 }
 
 #[tokio::test]
@@ -198,23 +177,15 @@ async fn bad_requests_are_no_verdicts() {
 async fn the_ledger_and_the_keys_outlive_the_provider() {
     let journal = scratch("payment");
     let running = payment::start(ANYWHERE, Some(&journal)).await.expect("a provider");
-    let shop = Shop {
-        provider: Asker::new(running.url()),
-        running,
-    };
+    let shop = Shop { provider: Asker::new(running.url()), running };
     shop.charge("k1", "tok_fail_twice").await;
     let (_, charge) = shop.charge("k2", "tok_refuse_refund_once").await;
     shop.refund("r1", &charge["charge_id"]).await;
     // Ended as by a kill: nothing is written at the end that was not written before.
     shop.running.stop().await.expect("an end");
 
-    let running = payment::start(ANYWHERE, Some(&journal))
-        .await
-        .expect("the provider again");
-    let shop = Shop {
-        provider: Asker::new(running.url()),
-        running,
-    };
+    let running = payment::start(ANYWHERE, Some(&journal)).await.expect("the provider again");
+    let shop = Shop { provider: Asker::new(running.url()), running };
     assert_eq!(shop.charge("k2", "tok_refuse_refund_once").await, (200, charge.clone()));
     assert_eq!(shop.charge("k1", "tok_fail_twice").await.0, 503);
     assert_eq!(shop.charge("k1", "tok_fail_twice").await.0, 200);

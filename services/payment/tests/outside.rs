@@ -9,7 +9,6 @@ use quadrille_payment::{
 };
 use quadrille_runtime::{Answer, Outside};
 use quadrille_stand_ins::{Running, payment};
-use uuid::Uuid;
 
 async fn provider() -> (Running, Provider) {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -31,61 +30,61 @@ fn is_captured(answer: &Answer<Outcome>) -> bool {
 #[tokio::test]
 async fn a_charge_is_captured_and_a_question_hears_the_same() {
     let (_running, provider) = provider().await;
-    let (id, charge) = (Uuid::new_v4(), charge("tok_approve"));
-    assert_eq!(provider.ask(id, &charge).await, Answer::Nothing);
-    let answer = provider.perform(id, &charge).await;
+    let (key, charge) = (id(1), charge("tok_approve"));
+    assert_eq!(provider.ask(key, &charge).await, Answer::Nothing);
+    let answer = provider.perform(key, &charge).await;
     assert!(is_captured(&answer), "{answer:?}");
-    assert_eq!(provider.ask(id, &charge).await, answer);
-    assert_eq!(provider.perform(id, &charge).await, answer);
+    assert_eq!(provider.ask(key, &charge).await, answer);
+    assert_eq!(provider.perform(key, &charge).await, answer);
 }
 
 #[tokio::test]
 async fn a_decline_is_a_verdict_with_its_reason() {
     let (_running, provider) = provider().await;
-    let (id, charge) = (Uuid::new_v4(), charge("tok_decline_stolen_card"));
-    let answer = provider.perform(id, &charge).await;
+    let (key, charge) = (id(2), charge("tok_decline_stolen_card"));
+    let answer = provider.perform(key, &charge).await;
     assert!(
         matches!(&answer, Answer::Known(Outcome::Declined { reason, .. }) if reason == "stolen_card"),
         "{answer:?}"
     );
-    assert_eq!(provider.ask(id, &charge).await, answer);
+    assert_eq!(provider.ask(key, &charge).await, answer);
 }
 
 #[tokio::test]
 async fn no_answer_is_unknown_and_a_question_finds_the_charge_or_nothing() {
     let (_running, provider) = provider().await;
-    let (id, after) = (Uuid::new_v4(), charge("tok_timeout_after_charge"));
-    assert_eq!(provider.perform(id, &after).await, Answer::Unknown("no answer in time".into()));
-    assert!(is_captured(&provider.ask(id, &after).await));
+    let (key, after) = (id(3), charge("tok_timeout_after_charge"));
+    assert_eq!(provider.perform(key, &after).await, Answer::Unknown("no answer in time".into()));
+    assert!(is_captured(&provider.ask(key, &after).await));
 
-    let (id, before) = (Uuid::new_v4(), charge("tok_timeout_before"));
-    assert_eq!(provider.perform(id, &before).await, Answer::Unknown("no answer in time".into()));
-    assert_eq!(provider.ask(id, &before).await, Answer::Nothing);
-    assert!(is_captured(&provider.perform(id, &before).await));
+    let (key, before) = (id(4), charge("tok_timeout_before"));
+    assert_eq!(provider.perform(key, &before).await, Answer::Unknown("no answer in time".into()));
+    assert_eq!(provider.ask(key, &before).await, Answer::Nothing);
+    assert!(is_captured(&provider.perform(key, &before).await));
 }
 
 #[tokio::test]
 async fn a_provider_out_of_order_is_unknown_whatever_it_is_asked() {
     let (_running, provider) = provider().await;
-    let (id, failing) = (Uuid::new_v4(), charge("tok_fail_twice"));
+    let (key, failing) = (id(5), charge("tok_fail_twice"));
     for _ in 0..2 {
-        assert!(matches!(provider.perform(id, &failing).await, Answer::Unknown(reason) if reason.contains("503")));
+        assert!(matches!(provider.perform(key, &failing).await, Answer::Unknown(reason) if reason.contains("503")));
     }
-    assert!(is_captured(&provider.perform(id, &failing).await));
+    assert!(is_captured(&provider.perform(key, &failing).await));
 
-    let (id, hidden) = (Uuid::new_v4(), charge("tok_unknown"));
-    assert!(matches!(provider.perform(id, &hidden).await, Answer::Unknown(_)));
-    assert!(matches!(provider.ask(id, &hidden).await, Answer::Unknown(_)));
+    let (key, hidden) = (id(6), charge("tok_unknown"));
+    assert!(matches!(provider.perform(key, &hidden).await, Answer::Unknown(_)));
+    assert!(matches!(provider.ask(key, &hidden).await, Answer::Unknown(_)));
 }
 
 #[tokio::test]
 async fn a_refund_has_verdicts_of_its_own() {
     let (_running, provider) = provider().await;
-    let charged = provider.perform(Uuid::new_v4(), &charge("tok_refuse_refund_once")).await;
+    let charged = provider.perform(id(7), &charge("tok_refuse_refund_once")).await;
     let Answer::Known(Outcome::Captured { charge_id }) = charged else {
         panic!("{charged:?}");
     };
-    let (first, second, refund) = (Uuid::new_v4(), Uuid::new_v4(), refund(&charge_id));
+    let (first, second, refund) = (id(8), id(9), refund(&charge_id));
     let answer = provider.perform(first, &refund).await;
     assert!(
         matches!(&answer, Answer::Known(Outcome::Refused { reason, .. }) if reason == "refund_refused"),
@@ -99,9 +98,9 @@ async fn a_refund_has_verdicts_of_its_own() {
 #[tokio::test]
 async fn a_key_that_stands_for_something_else_is_no_verdict() {
     let (_running, provider) = provider().await;
-    let id = Uuid::new_v4();
-    provider.perform(id, &charge("tok_approve")).await;
-    let answer = provider.perform(id, &charge("tok_decline")).await;
+    let key = id(10);
+    provider.perform(key, &charge("tok_approve")).await;
+    let answer = provider.perform(key, &charge("tok_decline")).await;
     assert!(matches!(&answer, Answer::Unknown(reason) if reason.contains("409")), "{answer:?}");
 }
 
@@ -111,13 +110,13 @@ async fn a_provider_that_is_away_or_says_anything_else_is_unknown() {
     let charge = charge("tok_approve");
     // Somebody else's server: every page is 404 there, which says nothing of a charge that was just wanted.
     let elsewhere = at(format!("{}/elsewhere", running.url()));
-    assert!(matches!(elsewhere.perform(Uuid::new_v4(), &charge).await, Answer::Unknown(_)));
+    assert!(matches!(elsewhere.perform(id(11), &charge).await, Answer::Unknown(_)));
     let health = at(format!("{}/health?", running.url()));
-    assert!(matches!(health.ask(Uuid::new_v4(), &charge).await, Answer::Unknown(_)));
+    assert!(matches!(health.ask(id(12), &charge).await, Answer::Unknown(_)));
     running.stop().await.expect("an end");
-    let answer = provider.perform(Uuid::new_v4(), &charge).await;
+    let answer = provider.perform(id(13), &charge).await;
     assert_eq!(answer, Answer::Unknown("it cannot be reached".into()));
-    assert_eq!(provider.ask(Uuid::new_v4(), &charge).await, answer);
+    assert_eq!(provider.ask(id(14), &charge).await, answer);
 }
 
 #[test]

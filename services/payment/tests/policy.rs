@@ -57,7 +57,7 @@ fn payment_refunded() -> PaymentRefunded {
 
 #[test]
 fn reserved_goods_are_charged() {
-    new()
+    let _ = new()
         .heard(reserved())
         .then_states::<PaymentCaptured>([])
         .then_performs([charge("tok_approve")])
@@ -68,7 +68,7 @@ fn reserved_goods_are_charged() {
 
 #[test]
 fn a_cancellation_before_the_question_is_kept_and_answers_it() {
-    new()
+    let _ = new()
         .heard(cancelled())
         .then_nothing()
         .becomes(Status::Ended)
@@ -94,13 +94,13 @@ fn an_unclaimed_charge_is_withdrawn() {
 
 #[test]
 fn a_claimed_charge_is_not_withdrawn_and_the_cancellation_is_remembered() {
-    charging_cancelled().then_nothing().becomes(Status::ChargingCancelled).again().then_nothing();
+    let _ = charging_cancelled().then_nothing().becomes(Status::ChargingCancelled).again().then_nothing();
 }
 
 #[test]
 fn declined_is_declined() {
     for story in [charging(), charging_cancelled()] {
-        story
+        let _ = story
             .answered(ORDER, CHARGE, declined())
             .then_states([PaymentDeclined {
                 reason: "card_declined".into(),
@@ -117,7 +117,7 @@ fn declined_is_declined() {
 
 #[test]
 fn captured_is_captured() {
-    charging()
+    let _ = charging()
         .answered(ORDER, CHARGE, captured())
         .then_states([payment_captured()])
         .then_performs([])
@@ -128,7 +128,7 @@ fn captured_is_captured() {
 
 #[test]
 fn captured_after_the_cancellation_goes_back_at_once() {
-    charging_cancelled()
+    let _ = charging_cancelled()
         .answered(ORDER, CHARGE, captured())
         .then_states([payment_captured()])
         .then_performs([refund("ch_1")])
@@ -139,7 +139,7 @@ fn captured_after_the_cancellation_goes_back_at_once() {
 
 #[test]
 fn a_cancellation_gives_captured_money_back_once() {
-    money()
+    let _ = money()
         .heard(cancelled())
         .then_states::<PaymentRefunded>([])
         .then_performs([refund("ch_1")])
@@ -157,7 +157,7 @@ fn a_cancellation_gives_captured_money_back_once() {
 
 #[test]
 fn a_refused_refund_is_stated_for_a_person() {
-    refunding()
+    let _ = refunding()
         .answered(ORDER, REFUND, refused())
         .then_states([RefundFailed {
             currency: "EUR".into(),
@@ -180,7 +180,7 @@ fn a_failed_refund_is_tried_again_under_a_new_key() {
         .then_performs([refund("ch_1")])
         .becomes(Status::Refunding);
     assert_ne!(story.outcome().effects[0].id, first);
-    story
+    let _ = story
         .answered(ORDER, REFUND, refused())
         .then_states_types(["RefundFailed"])
         .heard(retry())
@@ -198,7 +198,7 @@ fn a_retry_of_anything_else_is_refused() {
             panic!("{:?}", after.stated());
         };
         assert_eq!((refused.request.as_str(), refused.reason.as_str()), ("RefundRetryRequested", reason));
-        after.becomes(before.unwrap_or_default());
+        let _ = after.becomes(before.unwrap_or_default());
     };
     story(new(), "unknown_order");
     for given in [
@@ -228,10 +228,10 @@ fn a_retry_beyond_the_bounds_is_refused() {
 #[test]
 fn an_answer_to_another_question_changes_nothing() {
     for outcome in [refunded(), refused()] {
-        charging().answered(ORDER, CHARGE, outcome).then_nothing().becomes(Status::Charging);
+        let _ = charging().answered(ORDER, CHARGE, outcome).then_nothing().becomes(Status::Charging);
     }
     for outcome in [captured(), declined()] {
-        refunding().answered(ORDER, REFUND, outcome).then_nothing().becomes(Status::Refunding);
+        let _ = refunding().answered(ORDER, REFUND, outcome).then_nothing().becomes(Status::Refunding);
     }
 }
 

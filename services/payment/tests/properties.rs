@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use common::*;
 use proptest::prelude::*;
-use quadrille_core::{Envelope, Input, Moment, Records, Row, Trace, ids, process};
+use quadrille_core::{Envelope, Input, Moment, Records, Trace, ids};
 use quadrille_payment::{CHARGE, Effect, Heard, Outcome, Payment, REFUND, State, Stated, policy::Status};
-use quadrille_testkit::{start, touched};
+use quadrille_testkit::{start, step_on_touched_rows};
 use uuid::Uuid;
 
 /// What may happen next.
@@ -60,28 +60,21 @@ impl World {
         let claimed = self.effects.iter().filter(|(_, (.., claimed))| *claimed);
         let moment =
             Moment { now: start(), claims: claimed.map(|(name, _)| (ORDER.to_string(), name.clone())).collect() };
-        // What is decided on the rows that are loaded is what is decided on all rows.
-        let mut whole = self.state.clone();
-        let other = "00000000-0000-4000-8000-000000000000".to_owned();
-        whole.accounts.insert(other, Default::default());
-        let mut loaded = touched::<Payment>(&whole, &[envelope.clone()], |whole, row: &Row, loaded| {
-            loaded.accounts.insert(row.key.clone(), whole.accounts.get(&row.key).cloned().unwrap_or_default());
+        let decided = step_on_touched_rows(&mut self.state, &moment, &envelope, |from, to, row| {
+            let account = from.accounts.get_key_value(&row.key);
+            to.accounts.extend(account.map(|(key, account)| (key.clone(), account.clone())));
         });
-        let on_loaded = process(&mut loaded, false, &moment, &envelope);
-        let on_whole = process(&mut whole, false, &moment, &envelope);
-        assert_eq!(on_loaded, on_whole);
-        self.state = loaded;
 
-        for (_, name) in &on_loaded.withdrawn {
+        for (_, name) in &decided.withdrawn {
             let withdrawn = self.effects.remove(name);
             assert!(withdrawn.is_some_and(|(.., claimed)| !claimed), "a claimed effect was withdrawn");
         }
-        for row in on_loaded.effects {
+        for row in decided.effects {
             let name = quadrille_core::Named::name(&row.effect);
             let open = self.effects.insert(name, (row.id, row.effect, false));
             assert!(open.is_none(), "an effect is wanted twice");
         }
-        for fact in on_loaded.facts {
+        for fact in decided.facts {
             self.stated.push(fact.record);
             assert_eq!(fact.version, self.stated.len() as i64, "versions have no gaps");
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use quadrille_core::Policy;
-use quadrille_events::{Money, Uuid};
+use quadrille_events::Money;
 use quadrille_payment::{
     Payment, State,
     policy::{Account, Bill, PAYMENT, Status},
@@ -46,8 +46,7 @@ fn account(status: Status) -> Account {
 #[tokio::test]
 async fn a_row_in_every_status_comes_back_as_it_was() {
     let database = database().await;
-    let mut keys: Vec<String> = Status::ALL.iter().map(|_| Uuid::new_v4().to_string()).collect();
-    keys.sort();
+    let keys: Vec<String> = (1..).zip(Status::ALL).map(|(number, _)| id(number).to_string()).collect();
     let empty = load(&database.pool, &keys).await;
     assert_eq!(empty.accounts.len(), keys.len());
     assert!(empty.accounts.values().all(|row| *row == Account::default()));
@@ -63,8 +62,7 @@ async fn a_row_in_every_status_comes_back_as_it_was() {
 #[tokio::test]
 async fn only_what_was_changed_is_written() {
     let database = database().await;
-    let mut keys = vec![Uuid::new_v4().to_string(), Uuid::new_v4().to_string()];
-    keys.sort();
+    let keys = [id(1).to_string(), id(2).to_string()];
     let before = load(&database.pool, &keys).await;
     let mut after = before.clone();
     after.accounts.insert(keys[0].clone(), account(Status::Charging));
@@ -78,7 +76,7 @@ async fn only_what_was_changed_is_written() {
 #[tokio::test]
 async fn the_table_refuses_what_cannot_be() {
     let database = database().await;
-    let key = vec![Uuid::new_v4().to_string()];
+    let key = vec![id(1).to_string()];
     let before = load(&database.pool, &key).await;
     let sound = account(Status::Refunded);
     for (what, bad) in [
@@ -100,7 +98,7 @@ async fn the_table_refuses_what_cannot_be() {
 #[tokio::test]
 async fn two_that_touch_a_new_order_at_once_take_turns() {
     let database = database().await;
-    let key = vec![Uuid::new_v4().to_string()];
+    let key = vec![id(1).to_string()];
     let mut first = database.pool.begin().await.expect("a transaction");
     let mut state = State::default();
     PaymentStore.load(&mut first, PAYMENT, &key, &mut state).await.expect("rows");

@@ -46,12 +46,7 @@ enum Entry {
     /// A parcel that was accepted or refused.
     HandOver(Parcel),
     /// A parcel that was called back.
-    Recall {
-        key: String,
-        tracking_id: String,
-        ends_at_ms: i64,
-        end: End,
-    },
+    Recall { key: String, tracking_id: String, ends_at_ms: i64, end: End },
     /// All keys were forgotten.
     Forgot,
 }
@@ -77,10 +72,7 @@ pub(super) struct Parcels {
 
 impl Parcels {
     pub fn open(path: Option<&Path>, delivers_after_ms: i64) -> io::Result<Self> {
-        let mut parcels = Self {
-            delivers_after_ms,
-            ..Self::default()
-        };
+        let mut parcels = Self { delivers_after_ms, ..Self::default() };
         let journal = Journal::open(path, |entry| parcels.fold(entry))?;
         Ok(Self { journal, ..parcels })
     }
@@ -97,12 +89,7 @@ impl Parcels {
                 }
                 self.parcels.push(parcel);
             }
-            Entry::Recall {
-                key,
-                tracking_id,
-                ends_at_ms,
-                end,
-            } => {
+            Entry::Recall { key, tracking_id, ends_at_ms, end } => {
                 self.traffic.entry(key.clone()).or_default().requests += 1;
                 if let Some(index) = self.by_tracking_id.get(&tracking_id) {
                     self.recalls.insert(key, *index);
@@ -146,11 +133,7 @@ impl Parcels {
             let parcel = &self.parcels[index];
             let same = (&parcel.order_id, &parcel.method) == (&order_id, &name);
             self.record(Entry::Request(key))?;
-            return Ok(if same {
-                self.accepted(index)
-            } else {
-                Reply::OtherContent
-            });
+            return Ok(if same { self.accepted(index) } else { Reply::OtherContent });
         }
         if self.traffic.len() >= PARCELS {
             return Ok(Reply::Unavailable);
@@ -196,10 +179,7 @@ impl Parcels {
             _ if self.hides(&parcel.key, hand_over.hides) => Reply::Unavailable,
             Some(tracking_id) => Reply::Accepted { tracking_id },
             None => Reply::Refused {
-                detail: format!(
-                    "The carrier refused the parcel: {}.",
-                    hand_over.reason.replace('_', " ")
-                ),
+                detail: format!("The carrier refused the parcel: {}.", hand_over.reason.replace('_', " ")),
                 reason: hand_over.reason,
             },
         }
@@ -229,11 +209,7 @@ impl Parcels {
         if let Some(index) = self.recalls.get(&key).copied() {
             let same = self.parcels[index].tracking_id.as_deref() == Some(tracking_id);
             self.record(Entry::Request(key.clone()))?;
-            return Ok(if same {
-                self.recalled(&key, index)
-            } else {
-                Reply::OtherContent
-            });
+            return Ok(if same { self.recalled(&key, index) } else { Reply::OtherContent });
         }
         let Some(index) = self.by_tracking_id.get(tracking_id).copied() else {
             return Ok(Reply::NothingKnown);
@@ -259,12 +235,7 @@ impl Parcels {
             Recalled::TooLate => (now, End::Delivered),
         };
         let tracking_id = tracking_id.to_owned();
-        self.record(Entry::Recall {
-            key: key.clone(),
-            tracking_id,
-            ends_at_ms,
-            end,
-        })?;
+        self.record(Entry::Recall { key: key.clone(), tracking_id, ends_at_ms, end })?;
         Ok(match method.recall.silent_after && earlier == 0 {
             true => Reply::Silence,
             false => self.recalled(&key, index),

@@ -49,17 +49,8 @@ mod tests {
     fn the_first_word_decides() {
         assert_eq!(address("reject550@example.com"), Address::Rejects550);
         assert_eq!(address("defer451-once.ann+1@example.com"), Address::Defers451(1));
-        assert_eq!(
-            address("slow-250@example.com"),
-            Address::Slow(Duration::from_millis(250))
-        );
-        for taken in [
-            "ann@example.com",
-            "ann.reject550@example.com",
-            "slow-@example.com",
-            "@",
-            "",
-        ] {
+        assert_eq!(address("slow-250@example.com"), Address::Slow(Duration::from_millis(250)));
+        for taken in ["ann@example.com", "ann.reject550@example.com", "slow-@example.com", "@", ""] {
             assert_eq!(address(taken), Address::Takes, "{taken}");
         }
     }

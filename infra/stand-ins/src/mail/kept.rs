@@ -78,14 +78,7 @@ pub(super) struct Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            received,
-            message_ids,
-            repeats,
-            rejected,
-            deferred,
-            cut,
-        } = self;
+        let Self { received, message_ids, repeats, rejected, deferred, cut } = self;
         write!(
             f,
             "{received} taken: {message_ids} Message-IDs and {repeats} repeats. {rejected} rejected, {deferred} put off, {cut} cut."
@@ -119,10 +112,7 @@ pub(super) struct Kept {
 
 impl Kept {
     pub fn open(path: Option<&Path>, keep: usize) -> io::Result<Self> {
-        let mut kept = Self {
-            keep: keep.max(1),
-            ..Self::default()
-        };
+        let mut kept = Self { keep: keep.max(1), ..Self::default() };
         let journal = Journal::open(path, |entry| kept.fold(entry))?;
         Ok(Self { journal, ..kept })
     }
@@ -175,8 +165,7 @@ impl Kept {
         let gone = gone.into_iter().filter(|(_, copies)| *copies > 0);
         let gone = gone.map(|(message_id, copies)| Entry::Counted(message_id, copies));
         self.lines = self.copies.len() + self.mails.len();
-        self.journal
-            .rewrite(gone.chain(self.mails.iter().cloned().map(Entry::Taken)))
+        self.journal.rewrite(gone.chain(self.mails.iter().cloned().map(Entry::Taken)))
     }
 
     /// How often `recipient` has been put off before; counts this time too.
@@ -210,11 +199,7 @@ impl Kept {
     pub fn forget(&mut self) -> io::Result<()> {
         self.journal.rewrite(std::iter::empty::<Entry>())?;
         let journal = std::mem::take(&mut self.journal);
-        *self = Self {
-            keep: self.keep,
-            journal,
-            ..Self::default()
-        };
+        *self = Self { keep: self.keep, journal, ..Self::default() };
         Ok(())
     }
 }

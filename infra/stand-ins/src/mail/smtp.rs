@@ -91,14 +91,7 @@ struct Session<'a, R, W> {
 
 impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     fn new(reader: R, writer: W, catcher: &'a Catcher) -> Self {
-        Self {
-            reader,
-            writer,
-            catcher,
-            greeted: false,
-            from: None,
-            to: vec![],
-        }
+        Self { reader, writer, catcher, greeted: false, from: None, to: vec![] }
     }
 
     async fn run(mut self) -> io::Result<()> {
@@ -179,13 +172,8 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
         let Some((from, parameters)) = path(rest, "FROM:") else {
             return reply("501 MAIL FROM:<address> is needed");
         };
-        let sizes = parameters
-            .split(' ')
-            .filter_map(|parameter| parameter.strip_prefix("SIZE="));
-        if sizes
-            .filter_map(|size| size.parse::<u64>().ok())
-            .any(|size| size > MAIL_BYTES as u64)
-        {
+        let sizes = parameters.split(' ').filter_map(|parameter| parameter.strip_prefix("SIZE="));
+        if sizes.filter_map(|size| size.parse::<u64>().ok()).any(|size| size > MAIL_BYTES as u64) {
             return reply("552 Too large");
         }
         self.from = Some(from.to_owned());
@@ -238,11 +226,7 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
             if begins_line && line == b".\r\n" {
                 break;
             }
-            let unstuffed = if begins_line && line.first() == Some(&b'.') {
-                &line[1..]
-            } else {
-                &line[..]
-            };
+            let unstuffed = if begins_line && line.first() == Some(&b'.') { &line[1..] } else { &line[..] };
             if raw.len() + unstuffed.len() > MAIL_BYTES {
                 // The rest is read and dropped; whether a line begins has to be known still.
                 too_large = true;

@@ -216,11 +216,7 @@ impl Ledger {
             return Behaviour::refusing("unknown_charge");
         };
         let mut behaviour = tokens::refund(&self.operations[*charge].source);
-        if self
-            .refusals
-            .get(source)
-            .is_some_and(|refused| *refused >= behaviour.refuses)
-        {
+        if self.refusals.get(source).is_some_and(|refused| *refused >= behaviour.refuses) {
             behaviour.refuses = 0;
         }
         behaviour
@@ -239,17 +235,10 @@ impl Ledger {
             currency: wanted.currency,
             source: wanted.source,
             accepted,
-            reason: if accepted {
-                String::new()
-            } else {
-                behaviour.reason.clone()
-            },
+            reason: if accepted { String::new() } else { behaviour.reason.clone() },
             detail: match accepted {
                 true => String::new(),
-                false => format!(
-                    "The provider refused the {deed}: {}.",
-                    behaviour.reason.replace('_', " ")
-                ),
+                false => format!("The provider refused the {deed}: {}.", behaviour.reason.replace('_', " ")),
             },
             at_ms: now_ms(),
         }

@@ -10,14 +10,8 @@ pub(super) fn charge(token: &str) -> Behaviour {
     match word {
         "approve" => Behaviour::default(),
         "decline" => Behaviour::refusing("card_declined"),
-        "decline_after_two_tries" => Behaviour {
-            fails: 2,
-            ..Behaviour::refusing("card_declined")
-        },
-        "timeout_after_charge" => Behaviour {
-            silent_after: true,
-            ..Behaviour::default()
-        },
+        "decline_after_two_tries" => Behaviour { fails: 2, ..Behaviour::refusing("card_declined") },
+        "timeout_after_charge" => Behaviour { silent_after: true, ..Behaviour::default() },
         _ if refund_word(word).is_some() => Behaviour::default(),
         _ => match word.strip_prefix("decline_") {
             Some(reason) => Behaviour::refusing(reason),
@@ -62,15 +56,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_declined_with_a_reason() {
-        for token in [
-            "",
-            "4242424242424242",
-            "tok_",
-            "tok_what",
-            "tok_slow_",
-            "tok_slow_-1",
-            "tok_refund_what",
-        ] {
+        for token in ["", "4242424242424242", "tok_", "tok_what", "tok_slow_", "tok_slow_-1", "tok_refund_what"] {
             assert_eq!(charge(token), Behaviour::refusing("unknown_token"), "{token}");
         }
         assert_eq!(charge("tok_decline_stolen_card").reason, "stolen_card");

@@ -18,18 +18,12 @@ impl Asker {
     pub fn new(url: String) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(Duration::from_millis(400)).build();
-        Self {
-            client: client.expect("a client"),
-            url,
-        }
+        Self { client: client.expect("a client"), url }
     }
 
     /// Status and body; status 0: no answer.
     pub async fn post(&self, path: &str, key: &str, body: Value) -> (u16, Value) {
-        let request = self
-            .client
-            .post(format!("{}{path}", self.url))
-            .header("Idempotency-Key", key);
+        let request = self.client.post(format!("{}{path}", self.url)).header("Idempotency-Key", key);
         Self::answer(request.json(&body)).await
     }
 
@@ -42,12 +36,7 @@ impl Asker {
     }
 
     pub async fn text(&self, path: &str) -> String {
-        let response = self
-            .client
-            .get(format!("{}{path}", self.url))
-            .send()
-            .await
-            .expect("an answer");
+        let response = self.client.get(format!("{}{path}", self.url)).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
         response.text().await.expect("a text")
     }

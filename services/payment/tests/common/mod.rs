@@ -8,6 +8,11 @@ pub const ORDER: Uuid = Uuid::from_u128(0x3b2a9f5e_7c41_4d8a_8e06_5a1c7d2e9f30);
 pub const CUSTOMER: Uuid = Uuid::from_u128(0x6f1d3c58_1f0e_4c5e_9a37_2b8f0d9e4a11);
 pub const AMOUNT: Money = Money::cents(3998);
 
+/// An id of a test's own.
+pub fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
 pub fn reserved() -> StockReserved {
     let details = OrderDetails {
         currency: "EUR".into(),
