@@ -17,6 +17,7 @@
 //! - **Payloads stay readable.** Each event keeps the schema that it was written with, each schema's text once; [`Recorded`]
 //!   hands it back with the payload. The store itself never looks into a payload.
 //!
+//! It counts on READ COMMITTED, PostgreSQL's default: a writer that waited for another must see what that one committed.
 //! Every call is a fixed number of statements, whatever the number of streams and events: one to append where nothing is amiss.
 
 mod append;

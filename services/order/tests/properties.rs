@@ -1,0 +1,182 @@
+//! What holds whatever the order service hears, in whatever order and however often.
+
+mod shop;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, prelude::*};
+use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Named, Records, Row, Trace, ids};
+use quadrille_events::{order::OrderRequested, product::ProductListed};
+use quadrille_order::{
+    Heard, Orders, State, Stated, Timer,
+    policy::{ORDERS, Order, PRICE, Stage, Status},
+};
+use quadrille_testkit::{start, step_on_touched_rows};
+use shop::*;
+
+/// Anything that may happen to one order and its price list.
+fn anything() -> impl Strategy<Value = Input<Orders>> {
+    let record = prop_oneof![
+        3 => Just(Heard::from(requested())),
+        1 => Just(Heard::from(OrderRequested { payment_token: "tok_other".into(), ..requested() })),
+        2 => Just(Heard::from(cancellation("Changed my mind."))),
+        1 => (0..3i64).prop_map(|cents| Heard::from(price_changed("TEA-1", 1999 + cents))),
+        1 => Just(Heard::from(ProductListed { currency: "USD".into(), ..listed("MUG-1", 500) })),
+        1 => Just(Heard::from(customer_rejected())),
+        1 => Just(Heard::from(reservation_rejected())),
+        4 => Just(Heard::from(captured())),
+        1 => Just(Heard::from(declined())),
+        3 => Just(Heard::from(dispatched())),
+        1 => Just(Heard::from(delivered())),
+        1 => Just(Heard::from(aborted())),
+        1 => Just(Heard::from(recalled())),
+    ];
+    prop_oneof![
+        12 => record.prop_map(Input::Record),
+        1 => prop::sample::select(vec![Timer::ConfirmBy, Timer::EndBy]).prop_map(Input::Timer),
+    ]
+}
+
+fn envelope(number: usize, version: i64, input: Input<Orders>) -> Envelope<Orders> {
+    let id = ids::v5(&["anything", &number.to_string()]);
+    let key = match &input {
+        Input::Record(heard) => heard.key(),
+        _ => ORDER.to_string(),
+    };
+    Envelope { id, cause: id, key, version, trace: Trace::default(), input }
+}
+
+fn copy(from: &State, to: &mut State, row: &Row) {
+    fn copy<V: Clone>(from: &BTreeMap<String, V>, to: &mut BTreeMap<String, V>, key: &str) {
+        to.extend(from.get_key_value(key).map(|(key, row)| (key.clone(), row.clone())));
+    }
+    match row.table {
+        ORDERS => copy(&from.orders, &mut to.orders, &row.key),
+        PRICE => copy(&from.prices, &mut to.prices, &row.key),
+        other => panic!("no table {other}"),
+    }
+}
+
+/// What became of a story.
+struct Played {
+    state: State,
+    facts: Vec<Fact<Orders>>,
+    open_timers: BTreeSet<String>,
+}
+
+/// Plays a story on touched rows only; a timer fires only while it is set, as its row is gone otherwise.
+fn play(story: Vec<Input<Orders>>) -> Played {
+    let moment = Moment { now: start(), claims: Claims::default() };
+    let mut played = Played { state: State::default(), facts: vec![], open_timers: BTreeSet::new() };
+    let products = [listed("TEA-1", 1999), listed("MUG-1", 500)].map(|listed| Input::Record(listed.into()));
+    for (number, input) in products.into_iter().chain(story).enumerate() {
+        if let Input::Timer(timer) = &input
+            && !played.open_timers.remove(&timer.name())
+        {
+            continue;
+        }
+        let asked = matches!(&input, Input::Record(Heard::OrderCancellationRequested(_)));
+        // Product events are of version 1 at first, of any later.
+        let version = i64::try_from(number).unwrap_or_default() / 2 + 1;
+        let input = envelope(number, version, input);
+        let processed = step_on_touched_rows(&mut played.state, &moment, &input, copy);
+        if asked {
+            assert_eq!(processed.facts.len(), 1, "a cancellation has one answer: {:#?}", processed.facts);
+        }
+        for (_, name) in processed.cleared {
+            played.open_timers.remove(&name);
+        }
+        played.open_timers.extend(processed.timers.iter().map(|timer| timer.timer.name()));
+        played.facts.extend(processed.facts);
+    }
+    played
+}
+
+fn is_end(fact: &Stated) -> bool {
+    matches!(fact, Stated::OrderRejected(_) | Stated::OrderDelivered(_) | Stated::OrderCancelled(_))
+}
+
+fn is_refusal(fact: &Stated) -> bool {
+    matches!(fact, Stated::OrderRequestRefused(_) | Stated::OrderCancellationRefused(_))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn anything_in_any_order_and_however_often(story in vec(anything(), 0..40)) {
+        let played = play(story);
+        let stated: Vec<Stated> = played.facts.iter().map(|fact| fact.record.clone()).collect();
+
+        // An order is accepted or rejected, once, and ends once; after its end only refusals are stated.
+        let count = |is: fn(&Stated) -> bool| stated.iter().filter(|fact| is(fact)).count();
+        prop_assert!(count(|fact| matches!(fact, Stated::OrderCreated(_) | Stated::OrderRejected(_))) <= 1);
+        prop_assert!(count(|fact| matches!(fact, Stated::OrderConfirmed(_))) <= 1);
+        prop_assert!(count(|fact| matches!(fact, Stated::OrderShipped(_))) <= 1);
+        prop_assert!(count(|fact| matches!(fact, Stated::OrderRecallRequested(_))) <= 1);
+        prop_assert!(count(is_end) <= 1);
+        if let Some(end) = stated.iter().position(is_end) {
+            prop_assert!(stated[end + 1..].iter().all(is_refusal), "{:#?}", stated);
+        }
+
+        // The row is what its facts come to, and its version their number.
+        let row = played.state.orders.get(&ORDER.to_string()).cloned().unwrap_or_default();
+        prop_assert_eq!(Order::fold(&stated), row.clone());
+        let versions: Vec<i64> = played.facts.iter().map(|fact| fact.version).collect();
+        prop_assert_eq!(versions, (1..=row.version).collect::<Vec<_>>());
+
+        // Every wait ends: a deadline is set while the order waits for one, and none is left behind.
+        let open: Vec<&str> = played.open_timers.iter().map(String::as_str).collect();
+        let expected: &[&str] = match &row.status {
+            Status::Accepted(order) => match order.stage {
+                Stage::Pending => &["confirm_by"],
+                Stage::Confirmed | Stage::Shipped => &["end_by"],
+                Stage::Recalling { .. } | Stage::Delivered | Stage::Cancelled => &[],
+            },
+            Status::Unknown | Status::Rejected { .. } => &[],
+        };
+        prop_assert_eq!(open, expected);
+    }
+
+    /// What others state comes again under another id without effect: the inbox may have forgotten it.
+    #[test]
+    fn an_event_twice_is_an_event_once(story in vec(anything(), 1..40), twice in any::<prop::sample::Index>()) {
+        let is_event = |input: &Input<Orders>| match input {
+            Input::Record(heard) => !matches!(heard, Heard::OrderCancellationRequested(_) | Heard::ProductListed(_) | Heard::PriceChanged(_)),
+            _ => false,
+        };
+        let events: Vec<usize> = (0..story.len()).filter(|at| is_event(&story[*at])).collect();
+        prop_assume!(!events.is_empty());
+        let at = events[twice.index(events.len())];
+        let mut repeated = story.clone();
+        repeated.insert(at, story[at].clone());
+        // Prices are left out of the comparison: their versions are made from places in the story.
+        let only_orders = |story: Vec<Input<Orders>>| -> Vec<Input<Orders>> {
+            story
+                .into_iter()
+                .filter(|input| !matches!(input, Input::Record(Heard::ProductListed(_) | Heard::PriceChanged(_))))
+                .collect()
+        };
+        let refusals_of_other_content = |facts: Vec<Fact<Orders>>| {
+            facts.into_iter().map(|fact| fact.record).filter(|fact| !matches!(fact, Stated::OrderRequestRefused(_))).collect::<Vec<_>>()
+        };
+        let (once, twice) = (play(only_orders(story)), play(only_orders(repeated)));
+        // A request of other content is refused as often as it comes; all else is stated once.
+        let strip = |facts: Vec<Fact<Orders>>| {
+            refusals_of_other_content(facts)
+                .into_iter()
+                .map(|fact| match fact {
+                    Stated::OrderCancellationRefused(refused) => {
+                        Stated::OrderCancellationRefused(quadrille_events::order::OrderCancellationRefused {
+                            request_id: None,
+                            ..refused
+                        })
+                    }
+                    other => other,
+                })
+                .collect::<Vec<_>>()
+        };
+        prop_assert_eq!(strip(once.facts), strip(twice.facts));
+        prop_assert_eq!(once.open_timers, twice.open_timers);
+    }
+}
