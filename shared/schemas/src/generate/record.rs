@@ -30,8 +30,18 @@ pub(super) fn code(folder: &Folder, item: &Struct<'_>) -> String {
     code
 }
 
+/// A schema's doc as doc attributes: plain text, so that rustdoc takes nothing but `code` for markup.
 pub(super) fn docs(text: &str, indent: &str) -> String {
-    text.lines().map(|line| format!("{indent}#[doc = {:?}]\n", format!(" {line}"))).collect()
+    let mut code = false;
+    let plain: String = text
+        .chars()
+        .flat_map(|letter| {
+            code ^= letter == '`';
+            let escape = !code && matches!(letter, '[' | ']' | '<' | '>' | '*' | '_');
+            escape.then_some('\\').into_iter().chain([letter])
+        })
+        .collect();
+    plain.lines().map(|line| format!("{indent}#[doc = {:?}]\n", format!(" {line}"))).collect()
 }
 
 fn serde_attribute(schema: &Schema, record: &Record, field: &Field) -> String {

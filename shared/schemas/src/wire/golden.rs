@@ -42,9 +42,13 @@ pub fn check_golden(root: &Path, registry: &[RecordInfo]) -> Result<usize, Probl
     for (file, info) in known(&Folder::load(root)?, registry) {
         for version in &file.versions {
             count += 1;
-            if let Err(what) = check_one(root, &file, version, &info) {
+            let [bin, _] = paths(&file, version);
+            if !root.join(&bin).exists() {
+                let mend = "write it with the build that froze the version: `write_golden` does";
+                problems.push(Problem::of_file(&version.file, "has no golden record", mend));
+            } else if let Err(what) = check_one(root, &file, version, &info) {
                 let mend = "make the schema or the coding read it again: topics hold such records";
-                problems.push(Problem::of_file(&paths(&file, version)[0], what, mend));
+                problems.push(Problem::of_file(bin, what, mend));
             }
         }
     }
