@@ -104,9 +104,7 @@ impl Decoder {
         };
 
         let name = self.types[index].name;
-        let undecodable = |error: &dyn std::fmt::Display| {
-            Rejection::new("undecodable", "value", format!("{error}; {CUT}")).of_type(name)
-        };
+        let undecodable = |error: &dyn std::fmt::Display| Rejection::new("undecodable", "value", error).of_type(name);
         let datum = plan.apply(datum).map_err(|error| undecodable(&error))?;
         let record = P::Heard::decode(index, &datum).map_err(|error| undecodable(&error))?;
         let named = self.types[index].key.normalize(Some(record.key().as_bytes()));

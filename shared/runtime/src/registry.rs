@@ -19,7 +19,7 @@ pub struct Registry {
 
 /// The registry could not be asked, or answered with an error that may pass. Never cached.
 #[derive(Debug, thiserror::Error)]
-#[error("the schema registry at {url} does not answer: {cause}")]
+#[error("the schema registry at {url} {cause}")]
 pub struct Away {
     url: String,
     cause: String,
@@ -57,10 +57,10 @@ impl Registry {
             Ok(registered) => Ok(Some(registered.schema)),
             // The converter reports an answer that is an error as not retriable: then ask for the status itself.
             Err(error) if !error.retriable => self.exists(id).await.and_then(|exists| match exists {
-                true => Err(Away { url: self.url.to_string(), cause: error.to_string() }),
+                true => Err(self.away(&error)),
                 false => Ok(None),
             }),
-            Err(error) => Err(Away { url: self.url.to_string(), cause: error.to_string() }),
+            Err(error) => Err(self.away(&error)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Registry {
 
     /// The registry answers, but has lost what services stand on.
     pub fn lost(&self, subject: &str) -> Away {
-        let cause = format!("it has no subject {subject} with our schema; `quadrille schemas apply` puts it there");
+        let cause = format!("has no subject {subject} with our schema; `quadrille schemas apply` puts it there");
         Away { url: self.url.to_string(), cause }
     }
 
@@ -98,6 +98,6 @@ impl Registry {
             cause = format!("{cause}: {inner}");
             source = inner.source();
         }
-        Away { url: self.url.to_string(), cause }
+        Away { url: self.url.to_string(), cause: format!("does not answer: {cause}") }
     }
 }

@@ -19,7 +19,19 @@ impl Database {
     /// # Panics
     /// Where the server cannot be reached or refuses: a test without its database has nothing to say.
     pub async fn fresh(migrations: impl IntoIterator<Item = Migrator>) -> Self {
-        let name = format!("quadrille_test_{}", Uuid::new_v4().simple());
+        let database = Self::named(format!("quadrille_test_{}", Uuid::new_v4().simple())).await;
+        for mut migrator in migrations {
+            // Several migrators share a database (a service's own and the runtime's), each blind to the others' steps.
+            migrator.set_ignore_missing(true).run(&database.pool).await.expect("migrations apply");
+        }
+        database
+    }
+
+    /// Creates an empty database of this name, which nobody else uses: where several belong together by their names.
+    ///
+    /// # Panics
+    /// As [`Self::fresh`].
+    pub async fn named(name: String) -> Self {
         let mut server =
             PgConnection::connect(&server()).await.expect("the tests' PostgreSQL answers (make up starts it)");
         sqlx::query(AssertSqlSafe(format!("create database {name}")))
@@ -28,12 +40,7 @@ impl Database {
             .expect("the tests' role may create databases");
         let pool =
             PgPoolOptions::new().max_connections(16).connect(&at(&name)).await.expect("the new database answers");
-        let database = Self { pool, name };
-        for mut migrator in migrations {
-            // Several migrators share a database (a service's own and the runtime's), each blind to the others' steps.
-            migrator.set_ignore_missing(true).run(&database.pool).await.expect("migrations apply");
-        }
-        database
+        Self { pool, name }
     }
 
     /// Its URL.

@@ -19,6 +19,9 @@ use uuid::Uuid;
 /// How long tests wait for what is promised: generous, as machines are slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The shortest that brokers allow by default: tests that kill instances wait for it.
+const SESSION_TIMEOUT_MS: u32 = 6_000;
+
 /// Topics under a prefix of their own, deleted with this value.
 pub struct World {
     /// For the command line's functions: they see this world only.
@@ -53,16 +56,19 @@ impl World {
         config.registry.url.clone_from(&self.settings.registry.url);
         config.database.url = database.to_owned();
         config.database.migrate_url = database.to_owned();
+        config.kafka.session_timeout_ms = SESSION_TIMEOUT_MS;
         config
     }
 
     /// The same as environment, for a service in a process of its own.
     pub fn environment(&self, database: &str) -> Vec<(String, String)> {
+        let session_timeout_ms = SESSION_TIMEOUT_MS.to_string();
         let kafka = &self.settings.kafka;
         [
             ("KAFKA__BROKERS", kafka.brokers.as_str()),
             ("KAFKA__TOPIC_PREFIX", &kafka.topic_prefix),
             ("KAFKA__GROUP_PREFIX", &kafka.group_prefix),
+            ("KAFKA__SESSION_TIMEOUT_MS", &session_timeout_ms),
             ("REGISTRY__URL", &self.settings.registry.url),
             ("DATABASE__URL", database),
             ("DATABASE__MIGRATE_URL", database),

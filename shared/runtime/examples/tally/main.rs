@@ -10,8 +10,8 @@ records! { pub enum Heard { StockReplenishmentRequested } }
 records! { pub enum Stated { StockReplenished } }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tally;
-pub type State = BTreeMap<String, (i64, i64)>; // pieces and version by SKU
+pub(crate) struct Tally;
+pub(crate) type State = BTreeMap<String, (i64, i64)>; // pieces and version by SKU
 
 impl Policy for Tally {
     const SERVICE: &'static str = "tally";
@@ -40,7 +40,7 @@ impl Policy for Tally {
     }
 }
 
-pub struct Table;
+pub(crate) struct Table;
 impl Store for Table {
     type Policy = Tally;
     async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {

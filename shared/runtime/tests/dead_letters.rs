@@ -1,0 +1,142 @@
+//! What cannot be handled stops only itself.
+
+mod support;
+
+use quadrille_cli::{kafka::Admin, registry::Registry};
+use quadrille_core::Record as _;
+use quadrille_events::{StockReplenishmentRequested, platform::DeadLetter};
+use quadrille_testkit::decoded;
+use rdkafka::admin::{NewTopic, TopicReplication};
+use support::{Shop, assert_order, distinct, quantities};
+
+/// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_record_does_not_fail_its_neighbours() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    // All of it lies there before the instance starts: it arrives as one batch.
+    for n in 1..=100 {
+        shop.ask_for("GOOD", n, Some(0)).await?;
+    }
+    shop.ask_for("BAD", -1, Some(0)).await?; // the policy panics
+    shop.ask_for("HUGE", 1_000_000_000, Some(0)).await?; // a check constraint fails
+    for n in 101..=200 {
+        shop.ask_for("GOOD", n, Some(0)).await?;
+    }
+    let instance = shop.start();
+    let stated = shop.stated(200).await?;
+    assert_order(&stated);
+    assert_eq!(quantities(&stated), (1..=200).collect::<Vec<i32>>());
+
+    let letters: Vec<(String, i64, String)> = sqlx::query_as(
+        "select convert_from(key, 'UTF8'), \"offset\", detail from dead_letter where reason = 'handling_failed' order by \"offset\"",
+    )
+    .fetch_all(&shop.database.pool)
+    .await?;
+    assert_eq!(
+        letters.iter().map(|(key, offset, _)| (key.as_str(), *offset)).collect::<Vec<_>>(),
+        [("BAD", 100), ("HUGE", 101)]
+    );
+    assert!(letters[0].2.contains("a shop takes pieces, not -1"), "{}", letters[0].2);
+    assert!(letters[1].2.contains("tally_pieces_check"), "{}", letters[1].2);
+    instance.stop().await
+}
+
+/// Cases, "Records and schemas": each is parked once, nothing is half done, and the partition goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let sound = StockReplenishmentRequested::new("TEA".into(), uuid::Uuid::from_u128(1), 5);
+    let value = shop.world.framed(&sound).await?;
+    let topic = StockReplenishmentRequested::TYPE.topic;
+    let mut foreign_id = value.clone();
+    foreign_id[1..5].copy_from_slice(&999_999_u32.to_be_bytes());
+    let mut magic = value.clone();
+    magic[0] = 7;
+    let mut trailing = value.clone();
+    trailing.push(0);
+    let newline = value.iter().position(|byte| *byte == b'\n').expect("Avro writes 5 as byte 10");
+
+    let malformed: [(Option<&[u8]>, &[u8], &str); 13] = [
+        (None, &value, "bad_key"),
+        (Some(b""), &value, "bad_key"),
+        (Some(b"NO SKU"), &value, "bad_key"),
+        (Some(b"\xff\xfe"), &value, "bad_key"),
+        (Some(b"TEA"), b"", "no_value"),
+        (Some(b"TEA"), &value[..1], "bad_frame"),
+        (Some(b"TEA"), &value[..4], "bad_frame"),
+        (Some(b"TEA"), &value[..5], "bad_frame"),
+        (Some(b"TEA"), &magic, "bad_frame"),
+        (Some(b"TEA"), &foreign_id, "unknown_schema"),
+        (Some(b"TEA"), &value[..newline], "undecodable"),
+        (Some(b"TEA"), &trailing, "undecodable"),
+        (Some(b"COFFEE"), &value, "key_differs"),
+    ];
+    for (key, value, _) in &malformed {
+        shop.world.send_raw(topic, *key, value, &[]).await?;
+    }
+    // Of another type, but sound: not on a request topic.
+    let listing =
+        shop.world.framed(&quadrille_events::StockReplenished::new("TEA".into(), uuid::Uuid::nil(), 1)).await?;
+    shop.world.send_raw(topic, Some(b"TEA"), &listing, &[]).await?;
+    // One good record behind them in every partition, and one spelled in lower case.
+    let instance = shop.start();
+    for partition in 0..6 {
+        shop.ask(&format!("AFTER-{partition}"), partition).await?;
+    }
+    shop.world.send_raw(topic, Some(b"tea"), &value, &[]).await?;
+    let stated = shop.stated(7).await?;
+    assert_eq!(distinct(&stated), 7);
+
+    let mut expected: Vec<&str> = malformed.iter().map(|(.., reason)| *reason).chain(["unknown_type"]).collect();
+    expected.sort_unstable();
+    let reasons: Vec<String> = sqlx::query_scalar("select reason from dead_letter order by reason collate \"C\"")
+        .fetch_all(&shop.database.pool)
+        .await?;
+    assert_eq!(reasons, expected);
+    assert_eq!(shop.pieces().await?, 6 + 5, "nothing was half done");
+    instance.stop().await?;
+
+    // The group starts over: all of it is known.
+    let mut again = shop.config();
+    again.kafka.group_prefix = format!("again.{}", again.kafka.group_prefix);
+    let instance = shop.start_with(again);
+    shop.ask("LAST", 0).await?;
+    for partition in 1..6 {
+        shop.ask("LAST", partition).await?;
+    }
+    shop.stated(7 + 6).await?;
+    let count: i64 = sqlx::query_scalar("select count(*) from dead_letter").fetch_one(&shop.database.pool).await?;
+    assert_eq!(count as usize, expected.len(), "parked once, however often they come");
+    instance.stop().await
+}
+
+/// The dead-letter topic may be missing or forbidden: rows wait, and nothing else does. Once it can be written they are published.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let instance = shop.start();
+    shop.world.send_raw("stock.requests", Some(b"TEA"), b"{}", &[]).await?;
+    for partition in 0..6 {
+        shop.ask("TEA", partition).await?;
+    }
+    shop.stated(6).await?;
+    let waiting: (String, bool) =
+        sqlx::query_as("select detail, published_at is null from dead_letter").fetch_one(&shop.database.pool).await?;
+    assert!(waiting.0.contains("quadrille encode"), "the mend is named: {}", waiting.0);
+    assert!(waiting.1, "it waits in the database");
+
+    // The topic comes to be, and its subject.
+    let topic = "tally.dead-letters";
+    let physical = shop.world.settings.topic(topic);
+    let admin = Admin::connect(&shop.world.settings)?;
+    admin.create(&[NewTopic::new(&physical, 1, TopicReplication::Fixed(1))]).await?;
+    let subject = format!("{topic}-{}", DeadLetter::TYPE.name);
+    Registry::connect(&shop.world.settings)?.register(&subject, DeadLetter::TYPE.schema).await?;
+    let published = shop.world.read_until(topic, |records| !records.is_empty()).await?;
+    let letter: DeadLetter = decoded(&published[0])?;
+    assert_eq!((letter.topic.as_str(), letter.reason.as_str()), ("stock.requests", "bad_frame"));
+    assert_eq!(letter.value.map(|value| value.0).as_deref(), Some(&b"{}"[..]));
+    assert_eq!((letter.value_size, letter.service.as_str()), (2, "tally"));
+    instance.stop().await?;
+    admin.delete(&[physical]).await
+}

@@ -1,0 +1,311 @@
+//! Effects and timers: workers over tables, several instances, an outside that may answer or not.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
+use quadrille_runtime::{Answer, Config, Limit, Outside, Service, Store, Then, config::NoSettings, lock};
+use quadrille_testkit::decoded;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use support::{Shop, assert_order, distinct};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+records! { pub enum Heard { StockReplenishmentRequested } }
+records! { pub enum Stated { StockReplenished, StockRequestRefused } }
+
+/// The warehouse is asked to take in what comes: the request's quantity says how it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct TakeIn {
+    asked: Uuid,
+    quantity: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Outcome {
+    TakenIn { asked: Uuid, quantity: i32 },
+    GivenUp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Reminder {
+    asked: Uuid,
+}
+
+impl Named for TakeIn {
+    fn kind(&self) -> &'static str {
+        "take_in"
+    }
+    fn name(&self) -> String {
+        format!("take_in/{}", self.asked)
+    }
+}
+impl Named for Outcome {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::TakenIn { .. } => "taken_in",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+impl Named for Reminder {
+    fn kind(&self) -> &'static str {
+        "reminder"
+    }
+    fn name(&self) -> String {
+        format!("reminder/{}", self.asked)
+    }
+}
+
+/// Above this a request sets a timer of as many milliseconds more, instead of wanting an effect.
+const TIMER: i32 = 100_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Warehouse;
+type State = BTreeMap<String, (i64, i64)>;
+
+impl Policy for Warehouse {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = TakeIn;
+    type Outcome = Outcome;
+    type Timer = Reminder;
+    type State = State;
+
+    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+
+    fn react(_: &State, moment: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        let refused = |why: &str, asked| {
+            Decision::fact(StockRequestRefused {
+                sku: input.key.clone(),
+                request: String::new(),
+                replenishment_id: Some(asked),
+                reason: why.into(),
+                field: String::new(),
+                detail: moment.now.to_rfc3339(),
+            })
+        };
+        match &input.input {
+            Input::Record(Heard::StockReplenishmentRequested(asked)) => {
+                let StockReplenishmentRequested { replenishment_id, quantity, .. } = *asked;
+                if quantity > TIMER {
+                    let due = moment.now + TimeDelta::milliseconds((quantity - TIMER).into());
+                    return refused(&format!("due {}", due.timestamp_micros()), replenishment_id).set(
+                        &input.key,
+                        Reminder { asked: replenishment_id },
+                        due,
+                    );
+                }
+                Decision::nothing().perform(&input.key, TakeIn { asked: replenishment_id, quantity })
+            }
+            Input::Timer(Reminder { asked }) => refused(&format!("now {}", moment.now.timestamp_micros()), *asked),
+            Input::Outcome { outcome: Outcome::TakenIn { asked, quantity }, .. } => {
+                Decision::fact(StockReplenished::new(input.key.clone(), *asked, *quantity))
+            }
+            Input::Outcome { outcome: Outcome::GivenUp, .. } => refused("given_up", Uuid::nil()),
+        }
+    }
+
+    fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+
+    fn version<'a>(state: &'a mut State, fact: &Stated) -> &'a mut i64 {
+        let (Stated::StockReplenished(StockReplenished { sku, .. })
+        | Stated::StockRequestRefused(StockRequestRefused { sku, .. })) = fact;
+        &mut state.entry(sku.clone()).or_default().1
+    }
+}
+
+struct Table;
+
+impl Store for Table {
+    type Policy = Warehouse;
+
+    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
+        let select = "select sku, pieces, version from tally where sku = any($1) order by sku for update";
+        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
+        let rows: Vec<(String, i64, i64)> = lock(tx, skus, select, insert).await?;
+        state.extend(rows.into_iter().map(|(sku, pieces, version)| (sku, (pieces, version))));
+        Ok(())
+    }
+
+    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Warehouse>]) -> sqlx::Result<()> {
+        for (sku, (_, version)) in new {
+            let update = sqlx::query("update tally set version = $2 where sku = $1");
+            update.bind(sku).bind(version).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the outside did, by idempotency key: how often it was told to act, and how often it was asked.
+#[derive(Default)]
+struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>);
+
+impl Ledger {
+    fn count(&self, id: Uuid, acts: u32, asks: u32) -> (u32, u32) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = keys.entry(id).or_default();
+        counts.0 += acts;
+        counts.1 += asks;
+        *counts
+    }
+
+    fn all(&self) -> Vec<(u32, u32)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    }
+}
+
+/// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer.
+struct Gate(Arc<Ledger>);
+
+impl Outside for Gate {
+    type Policy = Warehouse;
+
+    async fn perform(&self, id: Uuid, effect: &TakeIn) -> Answer<Outcome> {
+        let (acts, _) = self.0.count(id, 1, 0);
+        match effect.quantity {
+            2 | 4 => Answer::Unknown("the answer was lost".into()),
+            3 if acts == 1 => Answer::Unknown("the request was lost".into()),
+            _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
+        }
+    }
+
+    async fn ask(&self, id: Uuid, effect: &TakeIn) -> Answer<Outcome> {
+        self.0.count(id, 0, 1);
+        match effect.quantity {
+            3 => Answer::Nothing,
+            4 => Answer::Unknown("nobody answers".into()),
+            _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
+        }
+    }
+
+    fn limit(&self, effect: &TakeIn) -> Limit<Outcome> {
+        let then = if effect.quantity == 4 { Then::Conclude(Outcome::GivenUp) } else { Then::Park };
+        Limit { after: Duration::from_secs(2), then }
+    }
+}
+
+fn start(shop: &Shop, ledger: &Arc<Ledger>) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let mut config: Config<NoSettings> = shop.config();
+    config.effects.first_backoff_ms = 50;
+    let ledger = Arc::clone(ledger);
+    let service = Service::new(Table).outside(move |_: NoSettings| Ok(Gate(ledger)));
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    (stop, tokio::spawn(service.run_until(config, stopped)))
+}
+
+async fn stop((stop, ended): (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>)) -> anyhow::Result<()> {
+    stop.cancel();
+    ended.await?
+}
+
+/// Two instances claim from one table: each effect is performed once, whoever has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_instances_perform_each_effect_once() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
+    for n in 0..300 {
+        shop.ask_for(&format!("SKU-{n}"), 1, Some(n % 6)).await?;
+    }
+    let stated = shop.stated(300).await?;
+    assert_order(&stated);
+    assert_eq!(ledger.all(), vec![(1, 0); 300]);
+    for instance in instances {
+        stop(instance).await?;
+    }
+    let open: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&shop.database.pool).await?;
+    assert_eq!(open, 0, "an effect's row goes with its outcome");
+    Ok(())
+}
+
+/// What is not known is not stated: it is asked for before it is done again, under one key, and concluded once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_outcome_is_asked_for_before_it_is_done_again() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    shop.ask_for("LOST-ANSWER", 2, None).await?;
+    shop.ask_for("LOST-REQUEST", 3, None).await?;
+    shop.ask_for("SILENT", 4, None).await?;
+    let stated = shop.stated(3).await?;
+    assert_eq!(distinct(&stated), 3);
+    let of = |sku: &str| stated.iter().find(|record| record.key_text() == sku).expect("each SKU has its answer");
+    assert_eq!(decoded::<StockReplenished>(of("LOST-ANSWER"))?.quantity, 2);
+    assert_eq!(decoded::<StockReplenished>(of("LOST-REQUEST"))?.quantity, 3);
+    assert_eq!(decoded::<StockRequestRefused>(of("SILENT"))?.reason, "given_up");
+    let counts = ledger.all();
+    assert!(counts.contains(&(1, 1)), "done once, then asked: {counts:?}");
+    assert!(counts.contains(&(2, 1)), "asked before it was done again: {counts:?}");
+    let silent = counts.iter().find(|(_, asks)| *asks > 1).expect("the silent one is asked again and again");
+    assert_eq!(silent.0, 1, "and done once: {counts:?}");
+    stop(instance).await
+}
+
+/// Claiming and withdrawing contend for the row: a claim outlives its instance, and the next one asks first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let effect = TakeIn { asked: Uuid::from_u128(7), quantity: 1 };
+    let id = Uuid::from_u128(42);
+    sqlx::query(
+        "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate, tries, first_tried_at, due)
+         values ($1, 'TEA', 'take_in', $2, $3, $1, '', '', 1, clock_timestamp(), clock_timestamp())",
+    )
+    .bind(id)
+    .bind(effect.name())
+    .bind(sqlx::types::Json(&effect))
+    .execute(&shop.database.pool)
+    .await?;
+    let instance = start(&shop, &ledger);
+    shop.stated(1).await?;
+    assert_eq!(ledger.all(), [(0, 1)], "it was asked for, and not done again");
+    stop(instance).await
+}
+
+/// A timer may fire late, never early, and once, however many instances look.
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_fire_once_and_never_early() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
+    for n in 0..60 {
+        shop.ask_for(&format!("SKU-{n}"), TIMER + 1 + 20 * n, Some(n % 6)).await?;
+    }
+    let stated = shop.stated(120).await?;
+    assert_order(&stated);
+    let mut times: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
+    for record in &stated {
+        let refused: StockRequestRefused = decoded(record)?;
+        let (which, micros) = refused.reason.split_once(' ').expect("the test's own text");
+        let time = times.entry(refused.replenishment_id.expect("the test's own id")).or_default();
+        match which {
+            "due" => time.0 = micros.parse()?,
+            _ => time.1 = micros.parse()?,
+        }
+    }
+    assert_eq!(times.len(), 60);
+    for (due, fired) in times.values() {
+        assert!(fired >= due, "fired {} µs early", due - fired);
+    }
+    for instance in instances {
+        stop(instance).await?;
+    }
+    let left: i64 = sqlx::query_scalar("select count(*) from timer").fetch_one(&shop.database.pool).await?;
+    assert_eq!(left, 0, "a timer's row goes with its reaction");
+    Ok(())
+}
