@@ -137,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn case_makes_no_difference(name in "[a-zA-Z\\u{c0}-\\u{24f}\\u{391}-\\u{3c9}]{1,20}") {
+        fn case_makes_no_difference(name in "[a-z\\u{df}-\\u{f6}\\u{3b1}-\\u{3c9}]{1,20}") {
             prop_assert_eq!(normal(&name.to_lowercase()), normal(&name.to_uppercase()));
         }
     }
