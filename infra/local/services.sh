@@ -62,6 +62,7 @@ service_world() {
   case $1 in
     payment) ! differs PAYMENT_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$PAYMENT_PORT" ;;
     shipping) ! differs CARRIER_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$CARRIER_PORT" ;;
+    notification) ! differs SMTP_PORT || echo "QUADRILLE__OUTSIDE__URL=smtp://127.0.0.1:$SMTP_PORT" ;;
   esac
 }
 tools_world() {
