@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
-    Settings, catalogue::Catalogue, decode, encode, example, kafka::Start, kcat, output, produce, schemas,
-    settings::Overrides, topics, watch,
+    Settings, audit, catalogue::Catalogue, decode, encode, example, kafka::Start, kcat, orders, output, produce, saga,
+    schemas, settings::Overrides, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -53,6 +53,35 @@ enum Command {
     Produce(ProduceArgs),
     /// Watch records as they come, decoded and coloured by saga.
     Watch(WatchArgs),
+    /// Show one order's history in causal order, with the time between steps.
+    Saga {
+        /// The order's id
+        order: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show all orders with their state, open ones first.
+    Orders {
+        /// Only those that have not ended
+        #[arg(long)]
+        open: bool,
+        /// At most so many
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Check what always holds, over all topics and databases; exit status 1 if anything does not.
+    Audit {
+        /// How long to wait for what is on its way, e.g. 30s
+        #[arg(long, default_value = "15s", value_parser = watch::seconds)]
+        settle: std::time::Duration,
+        /// What is younger than this may still be under way
+        #[arg(long, default_value = "10s", value_parser = watch::seconds)]
+        grace: std::time::Duration,
+        #[command(flatten)]
+        form: Form,
+    },
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell
@@ -300,6 +329,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 json: form.json,
             };
             blocking(|| watch::run(&settings, &options, output::line))?;
+        }
+        Command::Saga { order, form } => blocking(|| saga::run(&settings, &order, form.json))?,
+        Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
+        Command::Audit { settle, grace, form } => {
+            if !audit::run(&settings, audit::Options { settle, grace }, form.json).await? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut std::io::stdout());

@@ -2,28 +2,36 @@
 //!
 //! - [`topics`] and [`schemas`] prepare a world: topics as declared, every schema registered.
 //! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
-//! - [`kafka`] and [`codec`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
+//! - [`saga`] and [`orders`] tell histories from topics alone.
+//! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
+//! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
 //! What reads topics blocks: call it from a thread that may (`tokio::task::block_in_place`), within a runtime.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+pub mod audit;
 pub mod catalogue;
 pub mod codec;
 pub mod decode;
 pub mod encode;
 pub mod example;
+pub mod history;
 mod http;
 mod input;
 pub mod kafka;
 pub mod kcat;
+pub mod orders;
 pub mod output;
 pub mod produce;
 pub mod registry;
+pub mod saga;
 pub mod schemas;
 pub mod settings;
 pub mod show;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 pub mod types;
 pub mod watch;

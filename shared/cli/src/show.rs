@@ -152,8 +152,16 @@ fn scalar(value: &Value) -> Option<String> {
             let short = printable(&short);
             Some(if short.contains(' ') { format!("'{short}'") } else { short })
         }
-        Value::Array(items) => Some(format!("[{}]", items.len())),
-        Value::Object(_) => None,
+        Value::Array(items) if items.len() <= 3 => {
+            Some(format!("[{}]", items.iter().filter_map(scalar).collect::<Vec<_>>().join(", ")))
+        }
+        Value::Array(items) => Some(format!("[{} items]", items.len())),
+        // Of a line the SKU first: what it is, then how many.
+        Value::Object(fields) => {
+            let (first, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| *name == "sku");
+            let texts = first.into_iter().chain(rest).filter_map(|(_, value)| scalar(value));
+            Some(texts.collect::<Vec<_>>().join(" "))
+        }
         value => Some(value.to_string()),
     }
 }
@@ -170,7 +178,7 @@ mod tests {
         assert_eq!(key_field(info), "order_id");
         assert_eq!(brief(info, json), "customer_id=6f1d reason=requested total=39.98 currency=EUR");
         let info = types::named("OrderRequested").expect("known");
-        let json = r#"{"order_id":"3b2a","lines":[{},{}],"delivery":{"method":"keep","personal":{"name":"Ann"}},"expected_total":null}"#;
-        assert_eq!(brief(info, json), "lines=[2] delivery.method=keep");
+        let json = r#"{"order_id":"3b2a","lines":[{"sku":"TEA-1","quantity":5},{"sku":"CUP-2","quantity":1}],"delivery":{"method":"keep","personal":{"name":"Ann"}},"expected_total":null}"#;
+        assert_eq!(brief(info, json), "lines=[TEA-1 5, CUP-2 1] delivery.method=keep");
     }
 }

@@ -1,0 +1,155 @@
+//! What the services' databases tell an audit. They are read as they are, by a role that can write nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use quadrille_events::TOPICS;
+use quadrille_schemas::Writer;
+use sqlx::{Connection, PgConnection};
+
+use crate::Settings;
+
+/// The runtime's tables of one service.
+#[derive(Clone, Debug, Default)]
+pub struct Database {
+    /// Facts that are not acknowledged yet.
+    pub outbox: i64,
+    /// The oldest of them, in milliseconds since 1970.
+    pub oldest_ms: Option<i64>,
+    /// Inputs that took effect.
+    pub inbox: i64,
+    /// Keys with an open effect.
+    pub effects: HashSet<String>,
+    /// How many effects wait for a person.
+    pub parked: i64,
+    /// Keys with a timer.
+    pub timers: HashSet<String>,
+    /// Every dead letter.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// A dead letter's origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The topic, without prefix.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// The record type's full name, or empty.
+    pub record_type: String,
+    /// Why.
+    pub reason: String,
+    /// Whether nobody has seen to it yet.
+    pub open: bool,
+}
+
+/// A SKU's row in inventory's database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Stock {
+    pub received: i64,
+    pub available: i64,
+    pub reserved: i64,
+    pub committed: i64,
+}
+
+/// All databases that could be read.
+#[derive(Debug, Default)]
+pub struct Databases {
+    /// By service.
+    pub services: BTreeMap<String, Database>,
+    /// Inventory's rows, if they could be read.
+    pub stock: Option<BTreeMap<String, Stock>>,
+    /// The order service's states by order, if they could be read.
+    pub orders: Option<HashMap<String, String>>,
+    /// What could not be read, and why.
+    pub unread: Vec<String>,
+}
+
+/// The services that have a database: those that write a topic.
+pub fn services() -> Vec<&'static str> {
+    let mut services: Vec<&str> = Vec::new();
+    for topic in TOPICS {
+        if let Writer::Service(service) = &topic.writer
+            && !services.contains(&&**service)
+        {
+            services.push(service);
+        }
+    }
+    services
+}
+
+/// Connects to a service's database.
+pub async fn connect(settings: &Settings, service: &str) -> sqlx::Result<PgConnection> {
+    let connecting = PgConnection::connect(&settings.database_url(service));
+    match tokio::time::timeout(std::time::Duration::from_secs(5), connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+/// Reads all databases.
+pub async fn read(settings: &Settings) -> Databases {
+    let mut databases = Databases::default();
+    for service in services() {
+        if let Err(error) = read_one(settings, service, &mut databases).await {
+            let cause = error.to_string();
+            databases.unread.push(format!("the database {} ({cause})", settings.database(service)));
+        }
+    }
+    databases
+}
+
+async fn read_one(settings: &Settings, service: &str, databases: &mut Databases) -> sqlx::Result<()> {
+    let mut connection = connect(settings, service).await?;
+    let mut database = Database::default();
+    (database.outbox, database.oldest_ms) =
+        sqlx::query_as("select count(*), (extract(epoch from min(time)) * 1000)::bigint from outbox")
+            .fetch_one(&mut connection)
+            .await?;
+    database.inbox = sqlx::query_scalar("select count(*) from inbox").fetch_one(&mut connection).await?;
+    database.parked = sqlx::query_scalar("select count(*) from effect where parked_at is not null")
+        .fetch_one(&mut connection)
+        .await?;
+    let effects: Vec<String> = sqlx::query_scalar("select distinct key from effect").fetch_all(&mut connection).await?;
+    database.effects = effects.into_iter().collect();
+    let timers: Vec<String> = sqlx::query_scalar("select distinct key from timer").fetch_all(&mut connection).await?;
+    database.timers = timers.into_iter().collect();
+    let letters: Vec<(String, i32, i64, String, String, bool)> =
+        sqlx::query_as("select topic, partition, \"offset\", record_type, reason, closed_at is null from dead_letter")
+            .fetch_all(&mut connection)
+            .await?;
+    let letter = |(topic, partition, offset, record_type, reason, open)| DeadLetter {
+        topic,
+        partition,
+        offset,
+        record_type,
+        reason,
+        open,
+    };
+    database.dead_letters = letters.into_iter().map(letter).collect();
+    databases.services.insert(service.to_owned(), database);
+
+    match service {
+        "inventory" => {
+            let rows: Vec<(String, i64, i64, i64, i64)> =
+                sqlx::query_as("select sku, received, available, reserved, committed from stock")
+                    .fetch_all(&mut connection)
+                    .await?;
+            let stock = |(sku, received, available, reserved, committed)| {
+                (sku, Stock { received, available, reserved, committed })
+            };
+            databases.stock = Some(rows.into_iter().map(stock).collect());
+        }
+        "order" => {
+            let rows: Vec<(String, String)> =
+                sqlx::query_as("select order_id::text, status from orders where status <> 'unknown'")
+                    .fetch_all(&mut connection)
+                    .await?;
+            databases.orders = Some(rows.into_iter().collect());
+        }
+        _ => {}
+    }
+    Ok(())
+}

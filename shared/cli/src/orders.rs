@@ -1,0 +1,234 @@
+//! `quadrille orders`: every order with its state, told by topics alone.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Settings,
+    history::{self, Fact},
+    output::{self, Paint, Table},
+    show,
+};
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Asked for, not answered yet.
+    #[default]
+    Requested,
+    /// Accepted.
+    Pending,
+    /// Paid for.
+    Confirmed,
+    /// With the carrier.
+    Shipped,
+    /// To be brought back.
+    Recalling,
+    /// Never came to be.
+    Rejected,
+    /// With the customer.
+    Delivered,
+    /// Undone.
+    Cancelled,
+}
+
+impl State {
+    /// Whether nothing more will come.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Rejected | Self::Delivered | Self::Cancelled)
+    }
+
+    /// The state as people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Recalling => "recalling",
+            Self::Rejected => "rejected",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state after a record of this type, as the reaction table says.
+    pub fn after(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Requested, "OrderCreated") => Self::Pending,
+            (Self::Requested, "OrderRejected") => Self::Rejected,
+            (state, _) if state.is_end() => state,
+            (_, "OrderConfirmed") => Self::Confirmed,
+            (Self::Recalling, "OrderShipped") => Self::Recalling,
+            (_, "OrderShipped") => Self::Shipped,
+            (_, "OrderRecallRequested") => Self::Recalling,
+            (_, "OrderDelivered") => Self::Delivered,
+            (_, "OrderCancelled") => Self::Cancelled,
+            (state, _) => state,
+        }
+    }
+}
+
+/// An order, folded from its records.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Order {
+    /// Its id.
+    pub order: String,
+    /// Where it stands.
+    pub state: State,
+    /// Why, where the record says.
+    pub reason: String,
+    /// The total with currency.
+    pub total: String,
+    /// `captured`, `declined`, `refunded`, `refund failed`.
+    pub payment: &'static str,
+    /// `reserved`, `rejected`, `committed`, `released`.
+    pub stock: &'static str,
+    /// `dispatched`, `delivered`, `aborted`, `recalled`.
+    pub parcel: &'static str,
+    /// The first record's time.
+    pub since: String,
+    /// The last record's time.
+    pub last: String,
+    #[serde(skip)]
+    first_ms: i64,
+    #[serde(skip)]
+    last_ms: i64,
+}
+
+impl Order {
+    fn hear(&mut self, fact: &Fact) {
+        let ms = fact.record.timestamp_ms;
+        self.first_ms = if self.first_ms == 0 { ms } else { self.first_ms.min(ms) };
+        self.last_ms = self.last_ms.max(ms);
+        let name = fact.name();
+        match name {
+            "PaymentCaptured" => self.payment = "captured",
+            "PaymentDeclined" => self.payment = "declined",
+            "PaymentRefunded" => self.payment = "refunded",
+            "RefundFailed" => self.payment = "refund failed",
+            "StockReserved" => self.stock = "reserved",
+            "ReservationRejected" => self.stock = "rejected",
+            "ReservationCommitted" => self.stock = "committed",
+            "ReservationReleased" => self.stock = "released",
+            "ShipmentDispatched" => self.parcel = "dispatched",
+            "ShipmentDelivered" => self.parcel = "delivered",
+            "ShipmentAborted" => self.parcel = "aborted",
+            "ShipmentRecalled" => self.parcel = "recalled",
+            _ => {}
+        }
+        let state = self.state.after(name);
+        if state != self.state {
+            self.state = state;
+            let value = fact.value();
+            self.reason = text(&value["reason"]);
+            if self.total.is_empty() && value["details"].is_object() {
+                self.total = format!("{} {}", text(&value["details"]["total"]), text(&value["details"]["currency"]));
+            }
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    output::printable(value.as_str().unwrap_or_default())
+}
+
+/// Reads every order from the topics: open ones first, then the latest first. Blocks.
+pub fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
+    let mut orders: BTreeMap<String, Order> = BTreeMap::new();
+    history::read(
+        settings,
+        &history::saga_topics(),
+        |_| true,
+        |fact| {
+            // A refused request or a malformed record makes no order.
+            if !fact.key.is_empty() && !fact.name().is_empty() {
+                orders.entry(fact.key.clone()).or_default().hear(&fact);
+            }
+            Ok(())
+        },
+    )?;
+    let mut orders: Vec<Order> = orders
+        .into_iter()
+        .map(|(key, order)| Order {
+            order: key,
+            since: show::rfc3339(order.first_ms),
+            last: show::rfc3339(order.last_ms),
+            ..order
+        })
+        .collect();
+    orders.sort_by_key(|order| (order.state.is_end(), std::cmp::Reverse(order.last_ms)));
+    Ok(orders)
+}
+
+/// Shows the orders. Blocks.
+pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) -> anyhow::Result<()> {
+    let mut orders = all(settings)?;
+    let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+    for order in &orders {
+        *counts.entry(order.state).or_default() += 1;
+    }
+    if open {
+        orders.retain(|order| !order.state.is_end());
+    }
+    orders.truncate(limit.unwrap_or(usize::MAX));
+    if json {
+        return output::json(&orders);
+    }
+    let paint = Paint::detect();
+    let mut table = Table::new(["order", "state", "why", "total", "stock", "payment", "parcel", "began", "took"]);
+    for order in orders {
+        let state = match order.state {
+            State::Delivered => paint.good(order.state.name()),
+            State::Cancelled | State::Rejected => paint.faint(order.state.name()),
+            state => state.name().to_owned(),
+        };
+        let payment =
+            if order.payment == "refund failed" { paint.bad(order.payment) } else { order.payment.to_owned() };
+        table.row([
+            paint.saga(&order.order, &order.order),
+            state,
+            order.reason,
+            order.total,
+            order.stock.to_owned(),
+            payment,
+            order.parcel.to_owned(),
+            show::clock(order.first_ms),
+            output::step(order.last_ms - order.first_ms).trim_start_matches('+').to_owned(),
+        ]);
+    }
+    table.print()?;
+    let all: usize = counts.values().sum();
+    let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {}", state.name())).collect();
+    output::line(&format!("{all} orders: {}.", if counts.is_empty() { "none yet".into() } else { counts.join(", ") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Made;
+
+    #[test]
+    fn an_order_is_told_by_its_records_in_any_interleaving_of_topics() {
+        let key = "3b2a9f5e-7c41-4d8a-8e06-5a1c7d2e9f30";
+        let mut order = Order::default();
+        for name in [
+            "PaymentCaptured",
+            "OrderRequested",
+            "OrderCreated",
+            "OrderConfirmed",
+            "OrderRecallRequested",
+            "OrderShipped",
+        ] {
+            let made = if name == "OrderRequested" { Made::request(name, key) } else { Made::event(name, key, 1) };
+            order.hear(&made.fact());
+        }
+        assert_eq!((order.state, order.payment, order.total.as_str()), (State::Recalling, "captured", "39.98 EUR"));
+        order.hear(&Made::event("OrderCancelled", key, 5).with("/reason", "shipment_recalled".into()).fact());
+        order.hear(&Made::event("OrderCancellationRefused", key, 6).fact());
+        assert_eq!((order.state, order.reason.as_str()), (State::Cancelled, "shipment_recalled"));
+    }
+}

@@ -1,0 +1,147 @@
+//! `quadrille saga`: one order's history in causal order, with the time between the steps.
+
+use std::collections::HashMap;
+
+use anyhow::bail;
+use quadrille_core::KeyKind;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    Settings,
+    codec::Decoded,
+    history::{self, Fact},
+    orders::State,
+    output::{self, Paint, Table},
+    show::{self, Shown},
+};
+
+/// One step of a saga.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// Its number, from 1.
+    pub step: usize,
+    /// Since the first step, in milliseconds.
+    pub at_ms: i64,
+    /// The step that caused it.
+    pub cause: Option<usize>,
+    /// Since its cause, in milliseconds.
+    pub after_ms: Option<i64>,
+    /// An exact repeat of this earlier step.
+    pub repeats: Option<usize>,
+    /// The record.
+    pub record: Shown,
+    #[serde(skip)]
+    fact: Fact,
+}
+
+/// The steps of one key's saga, over all topics, causes before effects. Blocks.
+pub fn steps(settings: &Settings, order: &str) -> anyhow::Result<Vec<Step>> {
+    let Ok(key) = KeyKind::Uuid.normalize(Some(order.as_bytes())) else {
+        bail!("'{order}' is no order id: it is a UUID (`quadrille orders` lists them)");
+    };
+    let is_its =
+        |record: &crate::kafka::Record| KeyKind::Uuid.normalize(record.key.as_deref()).as_deref() == Ok(key.as_str());
+    let mut facts = Vec::new();
+    history::read(settings, &history::saga_topics(), is_its, |fact| {
+        facts.push(fact);
+        Ok(())
+    })?;
+    Ok(ordered(facts))
+}
+
+fn ordered(facts: Vec<Fact>) -> Vec<Step> {
+    let order = history::causal_order(&facts);
+    let mut facts: Vec<Option<Fact>> = facts.into_iter().map(Some).collect();
+    let mut first: HashMap<Uuid, (usize, i64)> = HashMap::new();
+    let mut began = None;
+    let mut steps = Vec::with_capacity(order.len());
+    for (at, fact) in order.into_iter().filter_map(|at| facts[at].take()).enumerate() {
+        let (step, ms) = (at + 1, fact.record.timestamp_ms);
+        let began = *began.get_or_insert(ms);
+        let cause = fact.cause.and_then(|cause| first.get(&cause)).copied();
+        let repeats = fact.id.and_then(|id| first.get(&id)).map(|(step, _)| *step);
+        if let Some(id) = fact.id {
+            first.entry(id).or_insert((step, ms));
+        }
+        steps.push(Step {
+            step,
+            at_ms: ms - began,
+            cause: cause.map(|(step, _)| step),
+            after_ms: cause.map(|(_, before)| ms - before),
+            repeats,
+            record: Shown::of(&fact.record, &fact.decoded),
+            fact,
+        });
+    }
+    steps
+}
+
+/// Shows a saga. Blocks.
+pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
+    let steps = steps(settings, order)?;
+    if json {
+        return output::json(&steps);
+    }
+    let Some(last) = steps.iter().max_by_key(|step| step.at_ms) else {
+        bail!("No record of any saga topic has the key {order}: `quadrille orders` lists the orders that there are");
+    };
+    let paint = Paint::detect();
+    let mut table = Table::new(["step", "at", "cause", "after", "record", "version", "type", "what it says"]);
+    for step in &steps {
+        let fact = &step.fact;
+        let what = match &fact.decoded {
+            Decoded::Record { info, json } => show::brief(info, json),
+            Decoded::Unknown { name } => format!("a {name}, which this topic is not declared to have"),
+            Decoded::Null => "no value".into(),
+            Decoded::Bad(reason) => paint.bad(&output::printable(reason)),
+        };
+        let repeat = step.repeats.map(|first| paint.faint(&format!("exact repeat of {first} "))).unwrap_or_default();
+        let cause = match (step.cause, fact.cause) {
+            (Some(cause), _) => cause.to_string(),
+            // Its cause has another key, or retention took it.
+            (None, Some(_)) => "elsewhere".into(),
+            (None, None) => "-".into(),
+        };
+        table.row([
+            step.step.to_string(),
+            output::step(step.at_ms),
+            cause,
+            step.after_ms.map(output::step).unwrap_or_default(),
+            paint.faint(&fact.record.place()),
+            fact.version.map(|version| format!("v{version}")).unwrap_or_default(),
+            paint.saga(&fact.key, fact.name()),
+            format!("{repeat}{what}"),
+        ]);
+    }
+    table.print()?;
+    let state = steps.iter().fold(State::default(), |state, step| state.after(step.fact.name()));
+    let took = output::step(last.at_ms);
+    output::line(&format!("{order}: {}, {} records, {}.", state.name(), steps.len(), took.trim_start_matches('+')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Made;
+
+    #[test]
+    fn steps_name_their_causes_and_the_time_since() {
+        let key = "3b2a9f5e-7c41-4d8a-8e06-5a1c7d2e9f30";
+        let requested = Made::request("OrderRequested", key).at(1_000);
+        let created = Made::event("OrderCreated", key, 1).caused_by(&requested).at(1_012);
+        let verified = Made::event("CustomerVerified", key, 1).caused_by(&created).at(1_020);
+        let steps = ordered([&verified, &verified.again(), &created, &requested].map(Made::fact).to_vec());
+        let told: Vec<_> =
+            steps.iter().map(|step| (step.fact.name(), step.cause, step.after_ms, step.repeats)).collect();
+        assert_eq!(
+            told,
+            [
+                ("OrderRequested", None, None, None),
+                ("OrderCreated", Some(1), Some(12), None),
+                ("CustomerVerified", Some(2), Some(8), None),
+                ("CustomerVerified", Some(2), Some(8), Some(3)),
+            ]
+        );
+    }
+}
