@@ -157,7 +157,7 @@ impl<S: Default> Config<S> {
             log: Log { format: LogFormat::Human, filter: "info".into() },
             telemetry: Telemetry { otlp_endpoint: String::new() },
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000 },
-            effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 60_000 },
+            effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
             outside: S::default(),
         }
     }

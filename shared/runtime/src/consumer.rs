@@ -19,6 +19,7 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
+    statistics::Broker,
 };
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -46,6 +47,8 @@ pub(crate) struct Consumer {
 pub(crate) struct Group {
     topics: HashMap<String, &'static str>,
     service: &'static str,
+    brokers: String,
+    health: Arc<Health>,
     state: Mutex<Assigned>,
 }
 
@@ -57,7 +60,7 @@ struct Assigned {
 }
 
 impl Consumer {
-    pub fn subscribe<P: Policy>(kafka: &config::Kafka, instance: &str) -> anyhow::Result<Self> {
+    pub fn subscribe<P: Policy>(kafka: &config::Kafka, instance: &str, health: Arc<Health>) -> anyhow::Result<Self> {
         let mut topics: Vec<&'static str> = P::Heard::TYPES.iter().map(|RecordType { topic, .. }| *topic).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -65,6 +68,8 @@ impl Consumer {
         let group = Group {
             topics: physical.iter().cloned().zip(topics).collect(),
             service: P::SERVICE,
+            brokers: kafka.brokers.clone(),
+            health,
             state: Mutex::default(),
         };
         let client: BaseConsumer<Group> =
@@ -108,11 +113,10 @@ impl Consumer {
         &self,
         decoder: Arc<Decoder>,
         worker: mpsc::Sender<Arrival<P>>,
-        health: Arc<Health>,
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
     ) {
-        let mut poller = Poller { client: &self.client, decoder, worker, health, tokio, stalled: HashMap::new() };
+        let mut poller = Poller { client: &self.client, decoder, worker, tokio, stalled: HashMap::new() };
         while !stop.load(Ordering::Relaxed) {
             poller.check_new_partitions();
             poller.retry_stalled();
@@ -140,7 +144,6 @@ struct Poller<'a, P: Policy> {
     client: &'a Arc<BaseConsumer<Group>>,
     decoder: Arc<Decoder>,
     worker: mpsc::Sender<Arrival<P>>,
-    health: Arc<Health>,
     tokio: tokio::runtime::Handle,
     stalled: HashMap<Partition, Stalled>,
 }
@@ -238,7 +241,7 @@ impl<P: Policy> Poller<'_, P> {
             }
         }
         if self.stalled.values().all(|stalled| stalled.fetch.is_none()) {
-            self.health.ok("registry");
+            self.client.context().health.ok("registry");
         }
     }
 
@@ -255,7 +258,7 @@ impl<P: Policy> Poller<'_, P> {
                         Ok(Err(cause)) => cause,
                         other => format!("{other:?}"),
                     };
-                    self.health.error("registry", &cause);
+                    self.client.context().health.error("registry", &cause);
                     warn!(topic = partition.0, partition = partition.1, "A partition waits for a schema: {cause}");
                     stalled.wait_longer();
                     let Some(Decoded::NeedsSchema(id)) =
@@ -289,8 +292,8 @@ impl<P: Policy> Poller<'_, P> {
     /// Says what retention took before it was read, and offsets beyond the end of a topic that was made anew.
     fn check_new_partitions(&self) {
         let group = self.client.context();
-        let unchecked = std::mem::take(&mut group.assigned().unchecked);
-        for partition in unchecked {
+        loop {
+            let Some(partition) = group.assigned().unchecked.pop() else { return };
             let (topic, number) = partition;
             let Some(physical) = group.physical(topic) else {
                 continue;
@@ -333,7 +336,7 @@ impl<P: Policy> Poller<'_, P> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => {}
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.health.error("kafka", &format!("a topic that this service hears is gone: {error}"));
+                // Said in health too, by `Group::stats`, for as long as it is so.
                 error!(%error, "A topic that this service hears is gone");
             }
             _ => {
@@ -397,7 +400,19 @@ impl Group {
 }
 
 impl ClientContext for Group {
+    /// Called every few seconds: says in health whether a broker is there and has our topics, and in metrics what is still to be read.
     fn stats(&self, statistics: Statistics) {
+        let up = |broker: &Broker| broker.nodeid >= 0 && broker.state == "UP";
+        let gone = self.topics.keys().find(|topic| {
+            statistics.topics.get(*topic).is_some_and(|stats| stats.partitions.keys().all(|partition| *partition < 0))
+        });
+        if !statistics.brokers.values().any(up) {
+            self.health.error("kafka", &format!("no broker at {} answers", self.brokers));
+        } else if let Some(topic) = gone {
+            self.health.error("kafka", &format!("topic {topic}, which this service hears, is gone"));
+        } else {
+            self.health.ok("kafka");
+        }
         for (topic, stats) in statistics.topics {
             for (partition, stats) in stats.partitions {
                 let Some(topic) = self.topics.get(topic.as_str()) else {

@@ -258,8 +258,12 @@ impl<O: Outside> Performer<O> {
             trace: Trace { parent: claimed.traceparent, state: claimed.tracestate },
             input: Input::Outcome { effect: claimed.id, outcome },
         });
-        // A worker that is gone leaves the claim: the next instance asks the outside and hears the same.
-        let _ = self.worker.send(Arrival { origin: Origin::Outcome, content }).await;
+        if self.worker.send(Arrival { origin: Origin::Outcome, content }).await.is_err()
+            && let Err(error) = postpone(&self.pool, claimed.id, &name, Duration::ZERO).await
+        {
+            // This instance is stopping. The claim runs out, and the next one asks the outside and hears the same.
+            warn!(%error, effect.id = %claimed.id, "The claim was not given back");
+        }
     }
 
     async fn postpone(&self, claimed: &Claimed, answer: &str) {

@@ -25,30 +25,12 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Waits until the lease is ours.
-    pub async fn take(options: &PgConnectOptions, owner: &str) -> sqlx::Result<Self> {
+    /// Waits until the lease is ours; `waiting` is told at each look that the database answers.
+    pub async fn take(options: &PgConnectOptions, owner: &str, waiting: impl Fn()) -> sqlx::Result<Self> {
         let mut connection = options.connect().await?;
-        loop {
-            let locked: bool =
-                sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await?;
-            if locked {
-                break;
-            }
-            // Ended in the select list: conditions are evaluated in any order, and a living owner must not be.
-            let ended: Option<i32> = sqlx::query_scalar(
-                "select case when pg_terminate_backend(pid) then pid end from lease
-                 where name = 'relay' and beat < clock_timestamp() - interval '1 millisecond' * $1 and pid in (
-                     select pid from pg_locks where locktype = 'advisory' and granted and objid::bigint = $2
-                     and database = (select oid from pg_database where datname = current_database()))",
-            )
-            .bind(TTL.as_millis() as i64)
-            .bind(LOCK)
-            .fetch_optional(&mut connection)
-            .await?
-            .flatten();
-            if let Some(pid) = ended {
-                warn!(pid, "The relay's owner has not been heard of for {TTL:?}; its connection was ended");
-            }
+        while !try_lock(&mut connection).await? {
+            waiting();
+            end_silent_owner(&mut connection).await?;
             tokio::time::sleep(POLL).await;
         }
         sqlx::query(
@@ -78,4 +60,26 @@ impl Lease {
     pub async fn release(self) {
         let _ = self.connection.close().await;
     }
+}
+
+async fn try_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(connection).await
+}
+
+async fn end_silent_owner(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // Ended in the select list: conditions are evaluated in any order, and a living owner must not be ended.
+    let ended: Option<Option<i32>> = sqlx::query_scalar(
+        "select case when pg_terminate_backend(pid) then pid end from lease
+         where name = 'relay' and beat < clock_timestamp() - interval '1 millisecond' * $1 and pid in (
+             select pid from pg_locks where locktype = 'advisory' and granted and objid::bigint = $2
+                 and database = (select oid from pg_database where datname = current_database()))",
+    )
+    .bind(TTL.as_millis() as i64)
+    .bind(LOCK)
+    .fetch_optional(connection)
+    .await?;
+    if let Some(pid) = ended.flatten() {
+        warn!(pid, "The relay's owner has not been heard of for {TTL:?}; its connection was ended");
+    }
+    Ok(())
 }

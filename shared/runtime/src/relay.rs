@@ -88,7 +88,7 @@ impl Relay {
         while !stop.is_cancelled() {
             let lease = tokio::select! {
                 () = stop.cancelled() => return,
-                lease = Lease::take(&self.database, &self.instance) => lease,
+                lease = Lease::take(&self.database, &self.instance, || self.health.ok("relay")) => lease,
             };
             let error = match lease {
                 Err(error) => error.to_string(),
@@ -106,7 +106,7 @@ impl Relay {
                 }
             };
             warn!("The relay begins anew: {error}");
-            self.health.warn("relay", &error);
+            self.health.error("relay", &error);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -211,7 +211,7 @@ where
             .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
             .collect();
         let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(registry.clone(), retention));
-        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(&config.kafka, &instance)?);
+        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(&config.kafka, &instance, Arc::clone(&health))?);
         let (worker, arrivals) = mpsc::channel(config.batch.waiting);
         let (relay_wake, effects_wake, timers_wake) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let owner = Arc::new(AtomicBool::default());
@@ -221,11 +221,11 @@ where
         let polling_stopped = Arc::new(AtomicBool::default());
         let poller = {
             let (consumer, decoder, worker) = (Arc::clone(&consumer), decoder, worker.clone());
-            let (health, stopped) = (Arc::clone(&health), Arc::clone(&polling_stopped));
+            let stopped = Arc::clone(&polling_stopped);
             let tokio = tokio::runtime::Handle::current();
             std::thread::Builder::new()
                 .name(format!("{service}-consumer"))
-                .spawn(move || consumer.run(decoder, worker, health, stopped, tokio))?
+                .spawn(move || consumer.run(decoder, worker, stopped, tokio))?
         };
         let taking = stop.child_token();
         tasks.spawn(done(timers::run::<S::Policy>(
@@ -299,7 +299,6 @@ where
         };
         let beating = tokio::spawn(beat.run(taking.clone()));
         health.ok("kafka");
-        health.ok("service");
         info!(service, "Ready");
 
         let unexpected = tokio::select! {

@@ -11,9 +11,9 @@ use quadrille_cli::{
     kafka::{Admin, Placed, Producer, Reader, Record, Start},
     registry::Registry,
     settings::Overrides,
-    topics,
 };
 use quadrille_events::{TOPICS, frame, unframe};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
 /// How long tests wait for what is promised: generous, as machines are slow.
@@ -36,7 +36,7 @@ impl World {
         let prefix = format!("t{}.", &Uuid::new_v4().simple().to_string()[..10]);
         let mut settings = Settings::load(Overrides { topic_prefix: Some(prefix.clone()), ..Overrides::default() })?;
         settings.kafka.group_prefix = prefix;
-        topics::apply(&settings, TOPICS, None).await?;
+        create_topics(&settings).await?;
         led(&settings).await?;
         let producer = Producer::connect(&settings)?;
         Ok(Self { settings, producer, ids: BTreeMap::new() })
@@ -149,6 +149,16 @@ impl World {
         })
         .await?
     }
+}
+
+async fn create_topics(settings: &Settings) -> anyhow::Result<()> {
+    let names: Vec<String> = TOPICS.iter().map(|topic| settings.topic(&topic.name)).collect();
+    let own: Vec<_> = TOPICS.iter().map(|topic| topic.settings()).collect();
+    let topics = TOPICS.iter().zip(&names).zip(&own).map(|((topic, name), own)| {
+        let new = NewTopic::new(name, topic.partitions as i32, TopicReplication::Fixed(1));
+        own.iter().fold(new, |new, (key, value)| new.set(key, value))
+    });
+    Admin::connect(settings)?.create(&topics.collect::<Vec<_>>()).await
 }
 
 /// Waits until every new partition has its leader: the broker shows a topic a little before.
