@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, decode, encode, example, kafka::Start, kcat, orders, output, produce, saga,
-    schemas, settings::Overrides, topics, watch,
+    Settings, audit, catalogue::Catalogue, decode, doctor, encode, example, kafka::Start, kcat, orders, output,
+    produce, saga, schemas, settings::Overrides, status, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -79,6 +79,16 @@ enum Command {
         /// What is younger than this may still be under way
         #[arg(long, default_value = "10s", value_parser = watch::seconds)]
         grace: std::time::Duration,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show instances, how far groups have come, what is open and what waits.
+    Status {
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Say what is wrong with a set-up and how to mend it; exit status 1 if anything is.
+    Doctor {
         #[command(flatten)]
         form: Form,
     },
@@ -334,6 +344,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
         Command::Audit { settle, grace, form } => {
             if !audit::run(&settings, audit::Options { settle, grace }, form.json).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Status { form } => status::run(&settings, form.json).await?,
+        Command::Doctor { form } => {
+            if !doctor::run(&settings, form.json).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }

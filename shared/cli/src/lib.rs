@@ -4,6 +4,7 @@
 //! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
 //! - [`saga`] and [`orders`] tell histories from topics alone.
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
+//! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
 //! What reads topics blocks: call it from a thread that may (`tokio::task::block_in_place`), within a runtime.
@@ -15,6 +16,7 @@ pub mod audit;
 pub mod catalogue;
 pub mod codec;
 pub mod decode;
+pub mod doctor;
 pub mod encode;
 pub mod example;
 pub mod history;
@@ -30,6 +32,7 @@ pub mod saga;
 pub mod schemas;
 pub mod settings;
 pub mod show;
+pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod topics;

@@ -116,9 +116,10 @@ pub fn brief(info: &RecordInfo, json: &str) -> String {
         }
         match value {
             Value::Object(inner) => {
-                let inner =
-                    inner.iter().filter_map(|(name, value)| Some(format!("{}.{name}={}", field.name, scalar(value)?)));
-                parts.extend(inner);
+                let said = |(name, value): (&String, &Value)| {
+                    (!value.is_object()).then(|| scalar(value))?.map(|text| format!("{}.{name}={text}", field.name))
+                };
+                parts.extend(inner.iter().filter_map(said));
             }
             value => parts.extend(scalar(value).map(|text| format!("{}={text}", field.name))),
         }

@@ -1,11 +1,13 @@
 //! Kafka as the command line needs it: topics and their settings, reading to the end and beyond, one record at a time in.
 
 mod admin;
+mod groups;
 mod producer;
 mod reader;
 mod record;
 
 pub use admin::{Admin, TopicFound};
+pub use groups::committed;
 pub use producer::{Placed, Producer};
 pub use reader::{Follow, Partition, Positions, Reader, Start};
 pub use record::Record;

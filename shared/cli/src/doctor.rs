@@ -1,0 +1,277 @@
+//! `quadrille doctor`: what is wrong with a set-up, and how to mend it.
+
+use std::{collections::BTreeSet, process::Command};
+
+use serde::Serialize;
+
+use crate::{
+    Settings,
+    audit::databases,
+    catalogue::Catalogue,
+    output::{self, Paint},
+    registry::{LEVEL, Registry},
+    schemas, status,
+    topics::{self, Plan},
+};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Look {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub mend: String,
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Well,
+    /// Something works less well, or not yet.
+    Warning,
+    /// Something does not work.
+    Wrong,
+}
+
+impl Look {
+    fn well(what: &'static str, found: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Well, found: found.into(), mend: String::new() }
+    }
+
+    fn wrong(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Wrong, found: found.into(), mend: mend.into() }
+    }
+
+    fn warning(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Warning, found: found.into(), mend: mend.into() }
+    }
+}
+
+/// Looks at everything, tells, and says whether nothing is wrong.
+pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<bool> {
+    let looks = examine(settings).await;
+    let wrong = looks.iter().filter(|look| look.verdict == Verdict::Wrong).count();
+    if json {
+        output::json(&looks)?;
+        return Ok(wrong == 0);
+    }
+    let paint = Paint::detect();
+    for look in &looks {
+        let mark = match look.verdict {
+            Verdict::Well => paint.good("ok     "),
+            Verdict::Warning => "warning".to_owned(),
+            Verdict::Wrong => paint.bad("WRONG  "),
+        };
+        output::line(&format!("{mark} {:<16} {}", look.what, look.found))?;
+        if !look.mend.is_empty() {
+            output::line(&format!("{:25}mend: {}", "", look.mend))?;
+        }
+    }
+    let warnings = looks.iter().filter(|look| look.verdict == Verdict::Warning).count();
+    output::line(&format!("doctor: {} looked at, {warnings} warnings, {wrong} wrong.", looks.len()))?;
+    Ok(wrong == 0)
+}
+
+/// Looks at everything. What cannot be looked at, since something below it is wrong, is left out.
+pub async fn examine(settings: &Settings) -> Vec<Look> {
+    let mut looks = vec![kcat()];
+    let catalogue = match Catalogue::load(None) {
+        Ok(catalogue) => {
+            let found = format!(
+                "{} topics, {} record types ({})",
+                catalogue.topics.len(),
+                catalogue.subjects.len(),
+                catalogue.source
+            );
+            looks.push(Look::well("schemas", found));
+            Some(catalogue)
+        }
+        Err(error) => {
+            looks.push(Look::wrong("schemas", error.to_string(), "mend what is named above"));
+            None
+        }
+    };
+    if let Some(catalogue) = &catalogue {
+        let kafka = look_at_topics(settings, catalogue).await;
+        let is_there = kafka.iter().all(|look| look.what != "kafka" || look.verdict == Verdict::Well);
+        looks.extend(kafka);
+        let registry = look_at_subjects(settings, catalogue).await;
+        let answers = registry.iter().all(|look| look.what != "registry" || look.verdict == Verdict::Well);
+        looks.extend(registry);
+        if is_there && answers {
+            looks.extend(look_at_instances(settings));
+        }
+    }
+    looks.extend(look_at_databases(settings).await);
+    looks
+}
+
+fn kcat() -> Look {
+    match Command::new("kcat").arg("-V").output() {
+        Ok(said) => {
+            let text = String::from_utf8_lossy(&said.stdout).into_owned();
+            let version = text.lines().find(|line| line.starts_with("Version")).unwrap_or("some version");
+            Look::well("kcat", version.split(" (").next().unwrap_or(version))
+        }
+        Err(_) => Look::warning(
+            "kcat",
+            "not installed",
+            "apt-get install kcat; until then `quadrille produce` and `quadrille watch` do the same",
+        ),
+    }
+}
+
+async fn look_at_topics(settings: &Settings, catalogue: &Catalogue) -> Vec<Look> {
+    let statuses = match topics::statuses(settings, &catalogue.topics).await {
+        Ok(statuses) => statuses,
+        Err(error) => {
+            let mend = "`make up`, or name another broker by QUADRILLE__KAFKA__BROKERS";
+            return vec![Look::wrong("kafka", error.to_string(), mend)];
+        }
+    };
+    let mut looks = vec![Look::well("kafka", &settings.kafka.brokers)];
+    let named = |wanted: fn(&Plan) -> bool| -> Vec<&str> {
+        statuses.iter().filter(|status| wanted(&status.plan)).map(|status| status.topic.as_str()).collect()
+    };
+    let missing = named(|plan| *plan == Plan::Missing);
+    let differing = named(|plan| matches!(plan, Plan::Differs { .. }));
+    let others = named(|plan| matches!(plan, Plan::OtherPartitions { .. }));
+    if !missing.is_empty() {
+        looks.push(Look::wrong("topics", format!("missing: {}", missing.join(", ")), "`quadrille topics apply`"));
+    }
+    if !differing.is_empty() {
+        let found = format!("other settings than declared: {}", differing.join(", "));
+        looks.push(Look::warning("topics", found, "`quadrille topics apply`"));
+    }
+    if !others.is_empty() {
+        let found = format!("other partition counts than declared: {}", others.join(", "));
+        looks.push(Look::wrong("topics", found, "`quadrille topics apply` says what can be done"));
+    }
+    if looks.len() == 1 {
+        looks.push(Look::well("topics", format!("{}, all as declared", statuses.len())));
+    }
+    looks
+}
+
+async fn look_at_subjects(settings: &Settings, catalogue: &Catalogue) -> Vec<Look> {
+    let found = match Registry::connect(settings) {
+        Ok(registry) => schemas::find(&registry, &catalogue.subjects).await,
+        Err(error) => Err(error),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let mend = "`make up`, or name another registry by QUADRILLE__REGISTRY__URL";
+            return vec![Look::wrong("registry", error.to_string(), mend)];
+        }
+    };
+    let mut looks = vec![Look::well("registry", &settings.registry.url)];
+    let pairs = || catalogue.subjects.iter().zip(&found);
+    let missing: Vec<String> = pairs()
+        .filter(|(subject, found)| found.version_of(&subject.record.text).is_none())
+        .map(|(subject, _)| subject.name())
+        .collect();
+    let levels: BTreeSet<&str> =
+        found.iter().map(|found| found.level.as_str()).filter(|level| !level.is_empty() && *level != LEVEL).collect();
+    if !missing.is_empty() {
+        let found = format!("{} subjects without our schema, the first: {}", missing.len(), missing[0]);
+        looks.push(Look::wrong("subjects", found, "`quadrille schemas apply`"));
+    }
+    if !levels.is_empty() {
+        let levels = levels.into_iter().collect::<Vec<_>>().join(", ");
+        let found = format!("compatibility {levels} where {LEVEL} is due");
+        looks.push(Look::warning("subjects", found, "`quadrille schemas apply`"));
+    }
+    if looks.len() == 1 {
+        looks.push(Look::well("subjects", format!("{}, all registered as they are here, {LEVEL}", found.len())));
+    }
+    looks
+}
+
+fn look_at_instances(settings: &Settings) -> Vec<Look> {
+    let instances = match tokio::task::block_in_place(|| status::instances(settings)) {
+        Ok(instances) => instances,
+        // The topics were looked at already.
+        Err(_) => return vec![],
+    };
+    if instances.is_empty() {
+        return vec![Look::warning("services", "no instance says that it runs", "`make services`")];
+    }
+    let ours = env!("CARGO_PKG_VERSION");
+    let mut looks = Vec::new();
+    for instance in &instances {
+        let silent = (chrono::Utc::now() - instance.sent_at).num_seconds() > 30;
+        let name = output::printable(&instance.instance);
+        if silent {
+            let found = format!("{name} has been silent since {}", instance.sent_at.format("%F %T"));
+            looks.push(Look::warning("services", found, "look at its log, or start it anew: `make services`"));
+        } else if !instance.detail.is_empty() {
+            let found = format!("{name} is {}: {}", instance.status, output::printable(&instance.detail));
+            looks.push(Look::wrong("services", found, "mend what it names; it goes on by itself"));
+        }
+        if instance.version != ours {
+            let found = format!("{name} is version {}, this program {ours}", output::printable(&instance.version));
+            looks.push(Look::warning("versions", found, "build and start both from one checkout: `make services`"));
+        }
+    }
+    if looks.is_empty() {
+        looks.push(Look::well("services", format!("{} instances, all ready, all version {ours}", instances.len())));
+    }
+    looks
+}
+
+async fn look_at_databases(settings: &Settings) -> Vec<Look> {
+    let mut looks = Vec::new();
+    let mut sound = 0;
+    for service in databases::services() {
+        let name = settings.database(service);
+        let mut connection = match databases::connect(settings, service).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                let mend = "`make up`, or name the server by QUADRILLE__DATABASE__BASE_URL and the databases by QUADRILLE__DATABASE__PREFIX";
+                looks.push(Look::wrong("databases", format!("{name} cannot be reached: {error}"), mend));
+                continue;
+            }
+        };
+        let tables = sqlx::query_scalar::<_, i64>(
+            "select count(*) from information_schema.tables where table_schema = 'public' and table_name = any($1)",
+        )
+        .bind(&TABLES[..])
+        .fetch_one(&mut connection)
+        .await;
+        let skew = sqlx::query_scalar::<_, i64>("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&mut connection)
+            .await;
+        match tables {
+            Ok(count) if usize::try_from(count) == Ok(TABLES.len()) => sound += 1,
+            Ok(_) => {
+                let found = format!("{name} has not all of the runtime's tables");
+                looks.push(Look::wrong(
+                    "databases",
+                    found,
+                    format!("`quadrille-{service} migrate` (`make up` does it)"),
+                ));
+            }
+            Err(error) => looks.push(Look::wrong("databases", format!("{name}: {error}"), "see PostgreSQL's log")),
+        }
+        let skew = skew.map_or(0, |there| (there - chrono::Utc::now().timestamp_millis()).abs());
+        if skew > 2_000 {
+            let found =
+                format!("{name}'s clock and this machine's are {} apart", output::step(skew).trim_start_matches('+'));
+            looks.push(Look::warning("clocks", found, "set them by NTP: deadlines go by the database's"));
+        }
+    }
+    if sound > 0 {
+        looks.push(Look::well("databases", format!("{sound} with the runtime's tables")));
+    }
+    looks
+}
+
+/// What `migrate` makes beside a service's own tables.
+const TABLES: [&str; 6] = ["inbox", "outbox", "effect", "timer", "dead_letter", "lease"];

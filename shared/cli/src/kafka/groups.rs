@@ -1,0 +1,29 @@
+//! How far consumer groups have come. Their offsets are asked for; nobody joins.
+
+use anyhow::Context;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use super::{PATIENCE, Partition, client, explained};
+use crate::Settings;
+
+/// How far a group has come in each of `partitions`: the next offset that it will read, or `None` where it has read nothing yet.
+pub fn committed(settings: &Settings, group: &str, partitions: &[Partition]) -> anyhow::Result<Vec<Option<i64>>> {
+    let consumer: BaseConsumer =
+        client(settings).set("group.id", group).create().context("The Kafka client cannot be made")?;
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition(&settings.topic(&partition.topic), partition.number);
+    }
+    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(|error| explained(settings, error))?;
+    let offset = |partition: &Partition| match answer
+        .find_partition(&settings.topic(&partition.topic), partition.number)?
+        .offset()
+    {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    Ok(partitions.iter().map(offset).collect())
+}

@@ -1,0 +1,333 @@
+//! `quadrille status`: instances, how far groups have come, what is open and what waits.
+
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use quadrille_events::TOPICS;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use crate::{
+    Settings,
+    audit::databases,
+    codec::{Decoded, Decoder},
+    http,
+    kafka::{self, Partition, Reader, Start},
+    output::{self, Paint, Table},
+};
+
+/// An instance that has not said so for this long is taken for gone: six heartbeats.
+const SILENT: i64 = 30_000;
+
+/// Everything at a glance.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Running instances.
+    pub instances: Vec<Instance>,
+    /// How far each service has come in each topic that it hears.
+    pub groups: Vec<Group>,
+    /// What each service's database holds.
+    pub databases: Vec<Database>,
+    /// Orders by their state, as the order service has them.
+    pub orders: BTreeMap<String, i64>,
+}
+
+/// A running instance, as its heartbeat and its health say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name.
+    pub instance: String,
+    /// Its service.
+    pub service: String,
+    /// Its build's version.
+    pub version: String,
+    /// Where its health is.
+    pub http: String,
+    /// As its last heartbeat said.
+    pub status: String,
+    /// What is not well.
+    #[serde(default)]
+    pub detail: String,
+    /// The topics that it hears.
+    #[serde(default)]
+    pub hears: Vec<String>,
+    /// Since when it runs.
+    pub started_at: DateTime<Utc>,
+    /// When it last said so.
+    pub sent_at: DateTime<Utc>,
+    /// What its health page says now.
+    #[serde(default)]
+    pub health: String,
+}
+
+/// How far a service has come in a topic.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// The service.
+    pub service: String,
+    /// The topic, without prefix.
+    pub topic: String,
+    /// Records not read yet, by partition.
+    pub lag: Vec<i64>,
+    /// Their sum.
+    pub total: i64,
+}
+
+/// What a service's database holds for the runtime.
+#[derive(Debug, Default, Serialize)]
+pub struct Database {
+    /// The service.
+    pub service: String,
+    /// Why it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Facts not published yet.
+    pub outbox: i64,
+    /// The oldest one's age in milliseconds.
+    pub outbox_age_ms: Option<i64>,
+    /// Inputs remembered.
+    pub inbox: i64,
+    /// Effects under way.
+    pub effects: i64,
+    /// Effects that wait for a person.
+    pub parked: i64,
+    /// Timers set.
+    pub timers: i64,
+    /// Dead letters that nobody has seen to.
+    pub dead_letters: i64,
+}
+
+/// Asks for everything.
+pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
+    let mut instances = tokio::task::block_in_place(|| instances(settings))?;
+    let groups = tokio::task::block_in_place(|| groups(settings, &instances))?;
+    let client = http::client()?;
+    let healths = join_all(instances.iter().map(|instance| health(&client, &instance.http))).await;
+    for (instance, health) in instances.iter_mut().zip(healths) {
+        instance.health = health;
+    }
+    let mut found = Vec::new();
+    let mut orders = BTreeMap::new();
+    for service in databases::services() {
+        found.push(database(settings, service, &mut orders).await);
+    }
+    Ok(Status { instances, groups, databases: found, orders })
+}
+
+/// The last heartbeat of each instance that has not left.
+pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
+    let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
+    let mut instances: BTreeMap<String, Instance> = BTreeMap::new();
+    reader.read_to_end("platform.instances", Start::Beginning, |record| {
+        match decoder.decode(Some("platform.instances"), record.value.as_deref())? {
+            Decoded::Record { json, .. } => {
+                let instance = serde_json::from_str(&json).unwrap_or_default();
+                instances.insert(record.key_text(), instance);
+            }
+            Decoded::Null => {
+                instances.remove(&record.key_text());
+            }
+            Decoded::Unknown { .. } | Decoded::Bad(_) => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(instances.into_values().collect())
+}
+
+/// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets.
+fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Group>> {
+    let names: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).collect();
+    let partitions = Reader::connect(settings)?.partitions(&names)?;
+    let mut groups = Vec::new();
+    for service in databases::services() {
+        let committed = kafka::committed(settings, &settings.group(service), &partitions)?;
+        let hears = |topic: &str| {
+            instances
+                .iter()
+                .any(|instance| instance.service == service && instance.hears.iter().any(|heard| heard == topic))
+        };
+        for topic in &names {
+            let of_topic = || partitions.iter().zip(&committed).filter(|(partition, _)| &*partition.topic == *topic);
+            if hears(topic) || of_topic().any(|(_, offset)| offset.is_some()) {
+                let lag: Vec<i64> = of_topic().map(|(partition, offset)| lag(partition, *offset)).collect();
+                let total = lag.iter().sum();
+                groups.push(Group { service: service.to_owned(), topic: (*topic).to_owned(), lag, total });
+            }
+        }
+    }
+    Ok(groups)
+}
+
+fn lag(partition: &Partition, committed: Option<i64>) -> i64 {
+    partition.high - committed.unwrap_or(partition.low).clamp(partition.low, partition.high)
+}
+
+async fn health(client: &reqwest::Client, http: &str) -> String {
+    #[derive(Deserialize)]
+    struct Health {
+        status: String,
+    }
+    let request = client.get(format!("{http}/health")).timeout(Duration::from_secs(2));
+    match request.send().await {
+        Err(_) => "does not answer".into(),
+        Ok(response) => match response.json::<Health>().await {
+            Ok(health) => health.status,
+            Err(_) => "answers something else".into(),
+        },
+    }
+}
+
+async fn database(settings: &Settings, service: &str, orders: &mut BTreeMap<String, i64>) -> Database {
+    let named = Database { service: service.to_owned(), ..Database::default() };
+    let asked = async {
+        let mut connection = databases::connect(settings, service).await?;
+        let database = counts(&mut connection, service).await?;
+        if service == "order" {
+            let rows: Vec<(String, i64)> =
+                sqlx::query_as("select status, count(*) from orders where status <> 'unknown' group by status")
+                    .fetch_all(&mut connection)
+                    .await?;
+            orders.extend(rows);
+        }
+        Ok(database)
+    };
+    let asked: sqlx::Result<Database> = asked.await;
+    asked.unwrap_or_else(|error| Database { error: Some(error.to_string()), ..named })
+}
+
+async fn counts(connection: &mut PgConnection, service: &str) -> sqlx::Result<Database> {
+    let (outbox, outbox_age_ms) = sqlx::query_as(
+        "select count(*), (extract(epoch from clock_timestamp() - min(time)) * 1000)::bigint from outbox",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let inbox = sqlx::query_scalar("select count(*) from inbox").fetch_one(&mut *connection).await?;
+    let (effects, parked) =
+        sqlx::query_as("select count(*), count(parked_at) from effect").fetch_one(&mut *connection).await?;
+    let timers = sqlx::query_scalar("select count(*) from timer").fetch_one(&mut *connection).await?;
+    let dead_letters = sqlx::query_scalar("select count(*) from dead_letter where closed_at is null")
+        .fetch_one(&mut *connection)
+        .await?;
+    let service = service.to_owned();
+    Ok(Database { service, error: None, outbox, outbox_age_ms, inbox, effects, parked, timers, dead_letters })
+}
+
+/// Shows it.
+pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let status = ask(settings).await?;
+    if json {
+        return output::json(&status);
+    }
+    let paint = Paint::detect();
+    let now = Utc::now();
+    if status.instances.is_empty() {
+        output::line("No instance of any service says that it runs: `make services` starts them.")?;
+    } else {
+        let mut table = Table::new(["instance", "version", "health", "runs for", "last beat", "what is not well"]);
+        for instance in &status.instances {
+            let beat = (now - instance.sent_at).num_milliseconds();
+            let health = match instance.health.as_str() {
+                _ if beat > SILENT => paint.bad("silent"),
+                "ok" => paint.good("ok"),
+                other => paint.bad(other),
+            };
+            let ran = output::step((now - instance.started_at).num_milliseconds());
+            table.row([
+                instance.instance.clone(),
+                instance.version.clone(),
+                health,
+                ran.trim_start_matches('+').to_owned(),
+                format!("{} ago", output::step(beat).trim_start_matches('+')),
+                output::printable(&instance.detail),
+            ]);
+        }
+        table.print()?;
+    }
+    output::line("")?;
+
+    let mut table = Table::new(["service", "hears", "lag", "by partition"]);
+    for group in &status.groups {
+        let lag: Vec<String> = group.lag.iter().map(i64::to_string).collect();
+        table.row([group.service.clone(), group.topic.clone(), group.total.to_string(), lag.join(" ")]);
+    }
+    table.print()?;
+    output::line("")?;
+
+    let mut table =
+        Table::new(["service", "outbox", "oldest", "inbox", "effects", "parked", "timers", "open dead letters"]);
+    for database in &status.databases {
+        if let Some(error) = &database.error {
+            let why = format!("its database cannot be read: {}", output::printable(error));
+            table.row([
+                database.service.clone(),
+                why,
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ]);
+            continue;
+        }
+        let alarming = |count: i64| if count > 0 { paint.bad(&count.to_string()) } else { count.to_string() };
+        table.row([
+            database.service.clone(),
+            database.outbox.to_string(),
+            database.outbox_age_ms.map(|age| output::step(age).trim_start_matches('+').to_owned()).unwrap_or_default(),
+            database.inbox.to_string(),
+            database.effects.to_string(),
+            alarming(database.parked),
+            database.timers.to_string(),
+            alarming(database.dead_letters),
+        ]);
+    }
+    table.print()?;
+    output::line("")?;
+    output::line(&summary(&status))
+}
+
+/// The figures on one line.
+fn summary(status: &Status) -> String {
+    let lag: i64 = status.groups.iter().map(|group| group.total).sum();
+    let outbox: i64 = status.databases.iter().map(|database| database.outbox).sum();
+    let letters: i64 = status.databases.iter().map(|database| database.dead_letters).sum();
+    let parked: i64 = status.databases.iter().map(|database| database.parked).sum();
+    let ended = |state: &str| matches!(state, "delivered" | "cancelled" | "rejected");
+    let open: i64 = status.orders.iter().filter(|(state, _)| !ended(state)).map(|(_, count)| count).sum();
+    let orders: Vec<String> = status.orders.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let orders = if orders.is_empty() { String::new() } else { format!(" ({})", orders.join(", ")) };
+    format!(
+        "{} instances, lag {lag}, {outbox} facts to publish, {open} open sagas{orders}, {letters} open dead letters, {parked} parked effects.",
+        status.instances.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_read_lags_from_the_first_record_that_there_is() {
+        let partition = Partition { topic: "order.events".into(), number: 0, low: 10, high: 50 };
+        assert_eq!(lag(&partition, None), 40);
+        assert_eq!(lag(&partition, Some(30)), 20);
+        assert_eq!(lag(&partition, Some(50)), 0);
+        // Retention took what was not read, or the topic was made anew: never a negative lag.
+        assert_eq!(lag(&partition, Some(3)), 40);
+        assert_eq!(lag(&partition, Some(70)), 0);
+    }
+
+    #[test]
+    fn the_last_line_has_the_figures() {
+        let group = Group { service: "order".into(), topic: "order.requests".into(), lag: vec![1, 2], total: 3 };
+        let orders = BTreeMap::from([("delivered".to_owned(), 4), ("shipped".to_owned(), 2)]);
+        let database = Database { service: "order".into(), outbox: 5, dead_letters: 1, ..Database::default() };
+        let status = Status { instances: vec![], groups: vec![group], databases: vec![database], orders };
+        assert_eq!(
+            summary(&status),
+            "0 instances, lag 3, 5 facts to publish, 2 open sagas (4 delivered, 2 shipped), 1 open dead letters, 0 parked effects."
+        );
+    }
+}
