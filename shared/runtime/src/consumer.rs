@@ -26,8 +26,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     arrival::{Arrival, Origin, RawRecord},
-    config,
     decode::{Decoded, Decoder},
+    ground::Ground,
     health::Health,
     kafka,
 };
@@ -60,7 +60,8 @@ struct Assigned {
 }
 
 impl Consumer {
-    pub fn subscribe<P: Policy>(kafka: &config::Kafka, instance: &str, health: Arc<Health>) -> anyhow::Result<Self> {
+    pub fn subscribe<P: Policy>(ground: &Ground) -> anyhow::Result<Self> {
+        let kafka = &ground.kafka;
         let mut topics: Vec<&'static str> = P::Heard::TYPES.iter().map(|RecordType { topic, .. }| *topic).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -69,11 +70,11 @@ impl Consumer {
             topics: physical.iter().cloned().zip(topics).collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
-            health,
+            health: Arc::clone(&ground.health),
             state: Mutex::default(),
         };
         let client: BaseConsumer<Group> =
-            kafka::consumer_config(kafka, P::SERVICE, instance).create_with_context(group)?;
+            kafka::consumer_config(kafka, P::SERVICE, &ground.instance).create_with_context(group)?;
         client.subscribe(&physical.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Self { client: Arc::new(client), prefix: kafka.topic_prefix.clone() })
     }

@@ -11,12 +11,12 @@ use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::{arrival::Arrival, config, health::Health, kafka, registry::Registry};
+use crate::{arrival::Arrival, ground::Ground, kafka};
 
 /// A dead letter keeps this much of the original at most.
 const MAX_KEPT_BYTES: usize = 512 * 1024;
@@ -137,31 +137,29 @@ struct Row {
 
 /// Publishes dead letters as they appear.
 pub(crate) struct Lane {
-    pub pool: PgPool,
-    pub kafka: config::Kafka,
-    pub registry: Registry,
-    pub service: &'static str,
-    pub health: Arc<Health>,
+    pub ground: Arc<Ground>,
 }
 
 impl Lane {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let producer: FutureProducer =
-            match kafka::producer_config(&self.kafka, &format!("quadrille-{}-dead-letters", self.service))
-                .set("message.timeout.ms", "10000")
-                .create()
-            {
-                Ok(producer) => producer,
-                Err(error) => return self.health.error("dead_letters", &error.to_string()),
-            };
+        let producer: FutureProducer = match kafka::producer_config(
+            &self.ground.kafka,
+            &format!("quadrille-{}-dead-letters", self.ground.service),
+        )
+        .set("message.timeout.ms", "10000")
+        .create()
+        {
+            Ok(producer) => producer,
+            Err(error) => return self.ground.health.error("dead_letters", &error.to_string()),
+        };
         let mut schema_id = None;
         while !stop.is_cancelled() {
             match self.publish(&producer, &mut schema_id).await {
-                Ok(()) => self.health.ok("dead_letters"),
+                Ok(()) => self.ground.health.ok("dead_letters"),
                 Err(error) => {
                     warn!("Dead letters wait in the database: {error:#}");
-                    self.health.warn("dead_letters", &format!("they wait in the database: {error:#}"));
+                    self.ground.health.warn("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
             tokio::select! {
@@ -173,7 +171,7 @@ impl Lane {
 
     async fn publish(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
         loop {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.ground.pool.begin().await?;
             let row: Option<Row> = sqlx::query_as(
                 "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
             )
@@ -183,17 +181,17 @@ impl Lane {
             let id = match *schema_id {
                 Some(id) => id,
                 None => {
-                    let subject = subject(self.service);
-                    let id = self.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
-                    id.ok_or_else(|| self.registry.lost(&subject))?
+                    let subject = subject(self.ground.service);
+                    let id = self.ground.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
+                    id.ok_or_else(|| self.ground.registry.lost(&subject))?
                 }
             };
             *schema_id = Some(id);
             let key = row.id.to_string();
             let mut datum = vec![];
-            row.into_record(self.service).encode(&mut datum);
+            row.into_record(self.ground.service).encode(&mut datum);
             let payload = wire::frame(id, &datum);
-            let topic = format!("{}{}.dead-letters", self.kafka.topic_prefix, self.service);
+            let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
             let record = FutureRecord::to(&topic).key(&key).payload(&payload);
             producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
             sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")

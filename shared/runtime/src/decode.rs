@@ -55,7 +55,11 @@ pub(crate) enum Decoded<P: Policy> {
 }
 
 impl Decoder {
-    pub fn new<H: Records>(registry: Registry, retention_ms: HashMap<&'static str, i64>) -> Self {
+    pub fn new<H: Records>(registry: Registry) -> Self {
+        let retention_ms = quadrille_events::TOPICS
+            .iter()
+            .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
+            .collect();
         Self { types: H::TYPES, retention_ms, registry, known: RwLock::default() }
     }
 
@@ -66,6 +70,7 @@ impl Decoder {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
         let is_request = raw.topic.ends_with(".requests");
         let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);

@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use anyhow::{Context, bail};
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 /// The state of an instance's parts, by name.
 #[derive(Default)]
@@ -103,4 +105,35 @@ async fn whole(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let checks: BTreeMap<_, _> = checks.iter().map(|(part, check)| (*part, text(check))).collect();
     let timestamp = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     (code, Json(json!({ "status": status, "timestamp": timestamp, "checks": checks })))
+}
+
+/// Listens where `http.bind` says; instance n 100 x (n - 1) ports higher.
+pub(crate) async fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
+    let mut address: std::net::SocketAddr =
+        bind.parse().with_context(|| format!("http.bind '{bind}' is no address like 127.0.0.1:9101"))?;
+    if instance == 0 {
+        bail!("instance is counted from 1");
+    }
+    if address.port() != 0 {
+        let port = u32::from(address.port()) + 100 * u32::from(instance - 1);
+        address.set_port(u16::try_from(port).with_context(|| format!("instance {instance} has no port left"))?);
+    }
+    TcpListener::bind(address).await.with_context(|| format!("http.bind: {address} is not free"))
+}
+
+/// The process's metrics: installed by the first service in it.
+pub(crate) fn metrics() -> anyhow::Result<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle);
+    }
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0])?
+        .build_recorder();
+    let handle = recorder.handle();
+    if ::metrics::set_global_recorder(recorder).is_err() {
+        // Another service of this process was faster; its handle is in place or about to be.
+        return Ok(HANDLE.get_or_init(|| handle));
+    }
+    Ok(HANDLE.get_or_init(|| handle))
 }

@@ -10,23 +10,14 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{
-    config,
-    health::{Check, Health},
-    kafka,
-    registry::Registry,
-};
+use crate::{ground::Ground, health::Check, kafka};
 
 /// How often an instance says that it is there.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Says that an instance is there, and at its end that it is gone.
 pub(crate) struct Heartbeat {
-    pub kafka: config::Kafka,
-    pub registry: Registry,
-    pub health: Arc<Health>,
-    pub instance: String,
-    pub service: &'static str,
+    pub ground: Arc<Ground>,
     pub http: String,
     pub hears: Vec<String>,
     pub started_at: DateTime<Utc>,
@@ -35,9 +26,9 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = format!("{}{}", self.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
+        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
         let producer: FutureProducer =
-            match kafka::producer_config(&self.kafka, &format!("quadrille-{}-heartbeat", self.service))
+            match kafka::producer_config(&self.ground.kafka, &format!("quadrille-{}-heartbeat", self.ground.service))
                 .set("message.timeout.ms", "4000")
                 .create()
             {
@@ -48,13 +39,13 @@ impl Heartbeat {
         while !stop.is_cancelled() {
             if schema_id.is_none() {
                 let subject = InstanceHeartbeat::TYPE.subject();
-                schema_id = self.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
+                schema_id = self.ground.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
             }
             if let Some(id) = schema_id {
                 let mut datum = vec![];
                 self.record().encode(&mut datum);
                 let payload = wire::frame(id, &datum);
-                let record = FutureRecord::to(&topic).key(&self.instance).payload(&payload);
+                let record = FutureRecord::to(&topic).key(&self.ground.instance).payload(&payload);
                 if let Err((error, _)) = producer.send(record, Duration::ZERO).await {
                     debug!(%error, "A heartbeat was not heard");
                 }
@@ -64,14 +55,14 @@ impl Heartbeat {
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
-        let gone = FutureRecord::<str, [u8]>::to(&topic).key(&self.instance);
+        let gone = FutureRecord::<str, [u8]>::to(&topic).key(&self.ground.instance);
         if let Err((error, _)) = producer.send(gone, Duration::ZERO).await {
             debug!(%error, "The instance's record stays until it grows old");
         }
     }
 
     fn record(&self) -> InstanceHeartbeat {
-        let checks = self.health.checks();
+        let checks = self.ground.health.checks();
         let errors: Vec<String> = checks
             .iter()
             .filter_map(|(part, check)| match check {
@@ -80,8 +71,8 @@ impl Heartbeat {
             })
             .collect();
         InstanceHeartbeat {
-            instance: self.instance.clone(),
-            service: self.service.to_owned(),
+            instance: self.ground.instance.clone(),
+            service: self.ground.service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             http: self.http.clone(),
             status: if errors.is_empty() { "ready" } else { "not_ready" }.to_owned(),

@@ -21,7 +21,6 @@ use rdkafka::{
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
 };
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -29,7 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     config,
-    health::Health,
+    ground::Ground,
     kafka,
     lease::{BEAT, Lease},
 };
@@ -45,13 +44,10 @@ const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
-    pub database: PgConnectOptions,
-    pub kafka: config::Kafka,
-    pub service: &'static str,
-    pub instance: String,
+    pub ground: Arc<Ground>,
     pub wake: Arc<Notify>,
+    /// Whether this instance owns the lease.
     pub owner: Arc<AtomicBool>,
-    pub health: Arc<Health>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -88,7 +84,7 @@ impl Relay {
         while !stop.is_cancelled() {
             let lease = tokio::select! {
                 () = stop.cancelled() => return,
-                lease = Lease::take(&self.database, &self.instance, || self.health.ok("relay")) => lease,
+                lease = Lease::take(&self.ground.database, &self.ground.instance, || self.ground.health.ok("relay")) => lease,
             };
             let error = match lease {
                 Err(error) => error.to_string(),
@@ -106,13 +102,13 @@ impl Relay {
                 }
             };
             warn!("The relay begins anew: {error}");
-            self.health.error("relay", &error);
+            self.ground.health.error("relay", &error);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     async fn publish(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        let mut sender = Sender::new(&self.kafka, self.service)?;
+        let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
         let mut floor = Floor::default();
         let mut held = Held::new();
         let mut beaten = Instant::now();
@@ -126,7 +122,7 @@ impl Relay {
             }
             if rows.is_empty() {
                 if held.is_empty() {
-                    self.health.ok("relay");
+                    self.ground.health.ok("relay");
                 }
                 if stop.is_cancelled() {
                     return Ok(());
@@ -147,8 +143,8 @@ impl Relay {
             match sent.refusal {
                 None => floor.after(&rows, held.values().map(|(id, _)| *id).min()),
                 Some(refusal) => {
-                    self.health.error("relay", &refusal);
-                    sender = Sender::new(&self.kafka, self.service)?;
+                    self.ground.health.error("relay", &refusal);
+                    sender = Sender::new(&self.ground.kafka, self.ground.service)?;
                     floor = Floor::default();
                 }
             }
@@ -377,7 +373,7 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
 
 /// Wakes the relay, in this process or in the instance that owns the lease.
 pub(crate) struct Wake {
-    pub pool: sqlx::PgPool,
+    pub ground: Arc<Ground>,
     pub owner: Arc<AtomicBool>,
     pub local: Arc<Notify>,
 }
@@ -390,7 +386,7 @@ impl Wake {
     pub async fn facts(&self) {
         self.local.notify_one();
         if !self.owner.load(Ordering::Relaxed)
-            && let Err(error) = sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&self.pool).await
+            && let Err(error) = sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&self.ground.pool).await
         {
             // The owner's poll is the net.
             tracing::debug!(%error, "The relay's owner was not woken");
@@ -401,7 +397,7 @@ impl Wake {
     pub async fn listen(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let listening = async {
-                let mut listener = sqlx::postgres::PgListener::connect_with(&self.pool).await?;
+                let mut listener = sqlx::postgres::PgListener::connect_with(&self.ground.pool).await?;
                 listener.listen(CHANNEL).await?;
                 loop {
                     listener.recv().await?;

@@ -56,7 +56,9 @@ async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Resul
     trailing.push(0);
     let newline = value.iter().position(|byte| *byte == b'\n').expect("Avro writes 5 as byte 10");
 
-    let malformed: [(Option<&[u8]>, &[u8], &str); 13] = [
+    /// Key, value, and the reason of its dead letter.
+    type Malformed<'a> = (Option<&'a [u8]>, &'a [u8], &'static str);
+    let malformed: [Malformed; 13] = [
         (None, &value, "bad_key"),
         (Some(b""), &value, "bad_key"),
         (Some(b"NO SKU"), &value, "bad_key"),

@@ -1,0 +1,56 @@
+//! What all parts of an instance stand on.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{
+    config::{self, Config},
+    health::Health,
+    registry::Registry,
+};
+
+/// The infrastructure of one instance, as its parts reach it.
+pub(crate) struct Ground {
+    pub service: &'static str,
+    /// This instance's name, new at each start.
+    pub instance: String,
+    pub kafka: config::Kafka,
+    pub registry: Registry,
+    /// How the relay makes the connection that its lease lives on.
+    pub database: PgConnectOptions,
+    pub pool: PgPool,
+    pub health: Arc<Health>,
+}
+
+impl Ground {
+    /// Prepares clients; nothing is asked of anybody yet.
+    pub fn new<C>(service: &'static str, config: &Config<C>) -> anyhow::Result<Self> {
+        // One TLS stack for all; a second service in the same process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
+        Ok(Self {
+            service,
+            instance: format!("{service}-{}", uuid::Uuid::now_v7().simple()),
+            kafka: config.kafka.clone(),
+            registry: Registry::new(&config.registry.url)?,
+            pool: pool(&database, config.database.connections),
+            database,
+            health: Arc::default(),
+        })
+    }
+}
+
+fn pool(database: &PgConnectOptions, connections: u32) -> PgPool {
+    // Every statement finds its rows by key: a plan made while a table was empty must not scan it once it is full.
+    let options = database.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}

@@ -1,0 +1,242 @@
+//! An instance of a service: its parts, started from what publishes to what takes, and stopped the other way round.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use quadrille_core::{Policy, RecordType, Records};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    consumer::Consumer,
+    dead_letters::Lane,
+    decode::Decoder,
+    effects::Performer,
+    ground::Ground,
+    health,
+    heartbeat::Heartbeat,
+    outside::Outside,
+    relay::{Relay, Wake},
+    service::Service,
+    startup,
+    store::Store,
+    telemetry::Spans,
+    timers,
+    transaction::Transactions,
+    worker::Worker,
+};
+
+/// How long a stop waits for the batch in hand, and then for the outbox to empty.
+const FINISH: Duration = Duration::from_secs(4);
+/// How long it waits for the group to be left and the heartbeat to be taken back.
+const LEAVE: Duration = Duration::from_millis(1_200);
+
+/// Runs an instance until `stop`; ends within ten seconds of it.
+pub(crate) async fn run<S, O, C>(
+    service: Service<S, O, C>,
+    config: Config<C>,
+    stop: CancellationToken,
+) -> anyhow::Result<()>
+where
+    S: Store,
+    O: Outside<Policy = S::Policy>,
+    C: Serialize + DeserializeOwned + Default + Clone + Send + 'static,
+{
+    let started_at = chrono::Utc::now();
+    let ground = Arc::new(Ground::new(S::Policy::SERVICE, &config)?);
+    let listener = health::listen(&config.http.bind, config.instance).await?;
+    let http = listener.local_addr()?;
+    info!(service = ground.service, instance = ground.instance, "Health and metrics on http://{http}");
+    let router = health::router(Arc::clone(&ground.health), health::metrics()?.clone());
+    let mut others = JoinSet::new();
+    others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
+
+    let heard = <S::Policy as Policy>::Heard::TYPES;
+    let types: Vec<RecordType> = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).copied().collect();
+    let schema_ids = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        ids = startup::ready::<S::Policy>(&ground, &types) => ids?,
+    };
+    let heartbeat = Heartbeat {
+        ground: Arc::clone(&ground),
+        http: http.to_string(),
+        hears: heard.iter().map(|record_type| record_type.name.to_owned()).collect(),
+        started_at,
+    };
+    let mut parts = Parts::start(service, config, &ground, schema_ids, heartbeat, others)?;
+    info!(service = ground.service, "Ready");
+
+    let unexpected = tokio::select! {
+        () = stop.cancelled() => None,
+        what = parts.ended() => Some(what),
+    };
+    ground.health.stopping();
+    parts.stop().await;
+    match unexpected {
+        None => {
+            info!(service = ground.service, "Stopped");
+            Ok(())
+        }
+        Some(what) => {
+            error!(service = ground.service, "{what}");
+            bail!(what)
+        }
+    }
+}
+
+/// The running parts.
+struct Parts {
+    /// Ends what takes and works.
+    taking: CancellationToken,
+    consumer: Arc<Consumer>,
+    polling_stopped: Arc<AtomicBool>,
+    poller: std::thread::JoinHandle<()>,
+    working: JoinHandle<()>,
+    /// Ends the relay once the outbox is empty, and at once.
+    publishing: CancellationToken,
+    abort: CancellationToken,
+    relaying: JoinHandle<()>,
+    relay_wake: Arc<Notify>,
+    beating: JoinHandle<()>,
+    spans: Spans,
+    others: JoinSet<anyhow::Result<()>>,
+}
+
+impl Parts {
+    fn start<S, O, C>(
+        service: Service<S, O, C>,
+        config: Config<C>,
+        ground: &Arc<Ground>,
+        schema_ids: Vec<u32>,
+        heartbeat: Heartbeat,
+        mut others: JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<Self>
+    where
+        S: Store,
+        O: Outside<Policy = S::Policy>,
+    {
+        let taking = CancellationToken::new();
+
+        // What publishes.
+        let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
+        let (relay_wake, owner) = <(Arc<Notify>, Arc<AtomicBool>)>::default();
+        let relay = Relay { ground: Arc::clone(ground), wake: Arc::clone(&relay_wake), owner: Arc::clone(&owner) };
+        let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
+        let wake = || Wake { ground: Arc::clone(ground), owner: Arc::clone(&owner), local: Arc::clone(&relay_wake) };
+        others.spawn(part(wake().listen(taking.clone())));
+        others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
+        let beating = tokio::spawn(heartbeat.run(taking.clone()));
+
+        // What works.
+        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground)?);
+        let (worker, arrivals) = mpsc::channel(config.batch.waiting);
+        let (effects, timers) = <(Arc<Notify>, Arc<Notify>)>::default();
+        let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
+        let transactions = Transactions {
+            pool: ground.pool.clone(),
+            store: service.store,
+            spans: spans.clone(),
+            schema_ids,
+            has_effects: service.has_effects,
+        };
+        let work = Worker {
+            transactions,
+            arrivals,
+            consumer: Arc::clone(&consumer),
+            config: config.batch,
+            health: Arc::clone(&ground.health),
+            relay: wake(),
+            effects: Arc::clone(&effects),
+            timers: Arc::clone(&timers),
+        };
+        let working = tokio::spawn(work.run(taking.clone()));
+
+        // What takes: outcomes, timers, records.
+        if service.has_effects {
+            let performer = Performer {
+                pool: ground.pool.clone(),
+                outside: (service.outside)(config.outside).context("the outside")?,
+                config: config.effects,
+                worker: worker.clone(),
+                wake: effects,
+            };
+            others.spawn(part(performer.run(taking.clone())));
+        }
+        others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
+        let polling_stopped = Arc::new(AtomicBool::default());
+        let poller = {
+            let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
+            let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&polling_stopped));
+            let tokio = tokio::runtime::Handle::current();
+            let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
+            thread.spawn(move || consumer.run(decoder, worker, stopped, tokio))?
+        };
+        Ok(Self {
+            taking,
+            consumer,
+            polling_stopped,
+            poller,
+            working,
+            publishing,
+            abort,
+            relaying,
+            relay_wake,
+            beating,
+            spans,
+            others,
+        })
+    }
+
+    /// Waits for a part that ends although nobody told it to.
+    async fn ended(&mut self) -> String {
+        tokio::select! {
+            ended = &mut self.working => format!("the worker ended: {ended:?}"),
+            ended = &mut self.relaying => format!("the relay ended: {ended:?}"),
+            Some(ended) = self.others.join_next() => format!("a part ended: {ended:?}"),
+        }
+    }
+
+    /// Stops what takes, finishes what is in hand, publishes it, commits offsets and leaves.
+    async fn stop(mut self) {
+        self.taking.cancel();
+        self.polling_stopped.store(true, Ordering::Relaxed);
+        if !self.working.is_finished() && tokio::time::timeout(FINISH, &mut self.working).await.is_err() {
+            warn!("The batch in hand was not committed in time: nothing of it has happened, it comes again");
+            self.working.abort();
+        }
+        self.publishing.cancel();
+        self.relay_wake.notify_one();
+        if !self.relaying.is_finished() && tokio::time::timeout(FINISH, &mut self.relaying).await.is_err() {
+            warn!("The outbox was not emptied in time: it is published by the next owner");
+            self.abort.cancel();
+            let _ = tokio::time::timeout(Duration::from_millis(300), self.relaying).await;
+        }
+        let leaving = tokio::task::spawn_blocking(move || {
+            let _ = self.poller.join();
+            self.consumer.commit();
+            // The last one that holds the consumer leaves the group.
+            drop(self.consumer);
+            self.spans.shutdown();
+        });
+        let _ = tokio::time::timeout(LEAVE, async { tokio::join!(leaving, self.beating) }).await;
+        self.others.abort_all();
+    }
+}
+
+/// A part that ends because it was told to is no news: only an early end is, and panics are.
+async fn part(run: impl Future<Output = ()>) -> anyhow::Result<()> {
+    run.await;
+    std::future::pending().await
+}

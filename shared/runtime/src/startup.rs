@@ -1,0 +1,81 @@
+//! What must be there before an instance takes anything. What is missing is waited for, named in log and health, with its mend.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use quadrille_core::{Policy, RecordType, Records};
+use sqlx::PgPool;
+use tracing::warn;
+
+use crate::{
+    config,
+    ground::Ground,
+    health::Health,
+    kafka::{self, Topics},
+    registry::Registry,
+};
+
+/// The sleep between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits for topics, tables and schemas; returns the schema ids of what is stated.
+pub(crate) async fn ready<P: Policy>(ground: &Ground, types: &[RecordType]) -> anyhow::Result<Vec<u32>> {
+    topics(&ground.kafka, types, &ground.health).await?;
+    tables(&ground.pool, &ground.health).await;
+    Ok(schemas::<P>(&ground.registry, &ground.health).await)
+}
+
+async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) -> anyhow::Result<()> {
+    loop {
+        let (kafka, types) = (kafka.clone(), types.to_vec());
+        match tokio::task::spawn_blocking(move || kafka::check_topics(&kafka, &types)).await? {
+            Topics::Ready => {
+                health.ok("kafka");
+                return Ok(());
+            }
+            Topics::Refused(cause) => bail!(cause),
+            Topics::Waiting(cause) => {
+                warn!("Waiting: {cause}");
+                health.error("kafka", &cause);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn tables(pool: &PgPool, health: &Health) {
+    while let Err(error) = sqlx::query("select from inbox limit 0").execute(pool).await {
+        let missing = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"));
+        let cause = match missing {
+            true => "the database has no tables yet: run this service's `migrate`".to_owned(),
+            false => format!("the database (database.url) does not answer: {error}"),
+        };
+        warn!("Waiting: {cause}");
+        health.error("database", &cause);
+        tokio::time::sleep(LOOK).await;
+    }
+    health.ok("database");
+}
+
+/// The schema ids of what the service states. What it hears must be registered too: else the registry has lost its data.
+async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> Vec<u32> {
+    loop {
+        let found = async {
+            let heard = registry.ids_of(P::Heard::TYPES).await?;
+            heard.map_err(|subject| registry.lost(&subject))?;
+            let stated = registry.ids_of(P::Stated::TYPES).await?;
+            stated.map_err(|subject| registry.lost(&subject))
+        };
+        match found.await {
+            Ok(ids) => {
+                health.ok("registry");
+                return ids;
+            }
+            Err(error) => {
+                warn!("Waiting: {error}");
+                health.error("registry", &error.to_string());
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
