@@ -311,7 +311,7 @@ fn replenish(state: &State, sku: &str, asked: &StockReplenishmentRequested) -> D
         return refused("bounds", fault);
     }
     if state.stock.get(sku).is_none_or(|stock| stock.product.is_none()) {
-        let mend = "be of a listed product: ask for its ProductListed first, then send this delivery again";
+        let mend = "be of a listed product: list it first, then send this delivery again";
         return refused("unknown_sku", Fault::new("sku", mend));
     }
     Decision::fact(StockReplenished {

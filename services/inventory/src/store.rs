@@ -56,7 +56,9 @@ impl Store for InventoryStore {
                 let rows: Vec<StockRow> = lock(
                     tx,
                     keys,
-                    "select * from stock where sku = any($1) order by sku for update",
+                    "select sku, product_version, stock_version, name, price_cents, currency,
+                         received, available, reserved, committed
+                     from stock where sku = any($1) order by sku for update",
                     "insert into stock (sku) select unnest($1::text[]) on conflict do nothing",
                 )
                 .await?;

@@ -42,7 +42,9 @@ impl Store for OrderStore {
                 let rows: Vec<OrderRow> = lock(
                     tx,
                     &uuids(keys)?,
-                    "select * from orders where order_id = any($1) order by order_id for update",
+                    "select order_id, version, status, request_digest, details, confirm_by, end_within_ms, end_by,
+                         recall_asked, recall_shipped
+                     from orders where order_id = any($1) order by order_id for update",
                     "insert into orders (order_id) select unnest($1::uuid[]) on conflict do nothing",
                 )
                 .await?;

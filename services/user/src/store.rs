@@ -27,7 +27,9 @@ impl Store for UserStore {
                 let rows: Vec<UserRow> = lock(
                     tx,
                     &uuids(keys)?,
-                    "select * from users where user_id = any($1) order by user_id for update",
+                    "select user_id, version, status, request_digest, user_name, name, address, email, sealed, profile,
+                         password_hash
+                     from users where user_id = any($1) order by user_id for update",
                     "insert into users (user_id) select unnest($1::uuid[]) on conflict do nothing",
                 )
                 .await?;
