@@ -94,6 +94,8 @@ pub struct Order {
     /// The last record's time.
     pub last: String,
     #[serde(skip)]
+    ordered: bool,
+    #[serde(skip)]
     first_ms: i64,
     #[serde(skip)]
     last_ms: i64,
@@ -106,6 +108,7 @@ impl Order {
         self.last_ms = self.last_ms.max(ms);
         let name = fact.name();
         match name {
+            "OrderRequested" | "OrderCreated" => self.ordered = true,
             "PaymentCaptured" => self.payment = "captured",
             "PaymentDeclined" => self.payment = "declined",
             "PaymentRefunded" => self.payment = "refunded",
@@ -153,6 +156,8 @@ pub fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
     )?;
     let mut orders: Vec<Order> = orders
         .into_iter()
+        // A cancellation of what was never ordered makes no order.
+        .filter(|(_, order)| order.ordered)
         .map(|(key, order)| Order {
             order: key,
             since: show::rfc3339(order.first_ms),

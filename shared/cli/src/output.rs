@@ -104,7 +104,7 @@ pub fn or_nothing(text: &str) -> &str {
 pub fn duration(span: Duration) -> String {
     let ms = span.as_millis();
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if ms > 0 && ms % size == 0 {
+        if ms > 0 && ms.is_multiple_of(size) {
             return format!("{}{unit}", ms / size);
         }
     }

@@ -1,20 +1,24 @@
 //! `quadrille produce`: JSON in, records on their topic, with the contract's headers.
 
-use std::path::Path;
+use std::{path::Path, pin::pin};
 
 use anyhow::bail;
 use chrono::{SecondsFormat, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use quadrille_core::KeyKind;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     Settings,
-    codec::{Encoder, documents},
+    codec::{Encoder, Framed, documents},
     input,
     kafka::Producer,
     output, types,
 };
+
+/// How many records may be under way at once.
+const IN_FLIGHT: usize = 500;
 
 /// What to send beside the value.
 #[derive(Clone, Debug, Default)]
@@ -64,16 +68,22 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     // All or none is encoded before the first is sent: a mistake in the last document leaves no half behind.
     let framed = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
     let producer = Producer::connect(settings)?;
-    for record in &framed {
-        let key = options.key.as_deref().unwrap_or(&record.key);
+    let send = async |record: &Framed| {
+        let key = options.key.clone().unwrap_or_else(|| record.key.clone());
         let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-        let headers = if options.no_headers { vec![] } else { headers(&encoder, key, &id, options.source.as_deref()) };
+        let source = options.source.as_deref();
+        let headers = if options.no_headers { vec![] } else { headers(&encoder, &key, &id, source) };
         let placed = producer.send(info.record.topic, Some(key.as_bytes()), &record.value, &headers).await?;
+        anyhow::Ok((key, id, placed))
+    };
+    // Sent in order, acknowledged in their own time.
+    let mut sent = pin!(stream::iter(&framed).map(send).buffered(IN_FLIGHT));
+    while let Some((key, id, placed)) = sent.try_next().await? {
         let sent = Sent {
             topic: info.record.topic,
             partition: placed.partition,
             offset: placed.offset,
-            key,
+            key: &key,
             id: (!options.no_headers).then_some(&id),
             record_type: info.record.name,
         };

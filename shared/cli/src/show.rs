@@ -107,11 +107,17 @@ pub fn saga(record: &Record) -> String {
 
 /// The fields that say something, short: no key (it stands beside), nothing at its default, one level of nesting.
 pub fn brief(info: &RecordInfo, json: &str) -> String {
-    let Ok(Value::Object(value)) = serde_json::from_str(json) else { return printable(json) };
+    parts(info, json).join(" ")
+}
+
+/// The same, field by field: `name=value`.
+pub fn parts(info: &RecordInfo, json: &str) -> Vec<String> {
+    let Ok(Value::Object(value)) = serde_json::from_str(json) else { return vec![printable(json)] };
     let mut parts = Vec::new();
     let fields = info.fields.iter().filter(|field| field.name != key_field(info));
     for (field, value) in fields.filter_map(|field| Some((field, value.get(field.name)?))) {
-        if field.default.is_some_and(|default| default == value.to_string()) {
+        let is_default = |default: &str| serde_json::from_str::<Value>(default).is_ok_and(|default| default == *value);
+        if field.default.is_some_and(is_default) {
             continue;
         }
         match value {
@@ -124,7 +130,7 @@ pub fn brief(info: &RecordInfo, json: &str) -> String {
             value => parts.extend(scalar(value).map(|text| format!("{}={text}", field.name))),
         }
     }
-    parts.join(" ")
+    parts
 }
 
 /// The field that is the record key.

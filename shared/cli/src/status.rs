@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use quadrille_events::TOPICS;
+use quadrille_events::{REGISTRY, TOPICS};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
@@ -142,11 +142,8 @@ fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Gro
     let mut groups = Vec::new();
     for service in databases::services() {
         let committed = kafka::committed(settings, &settings.group(service), &partitions)?;
-        let hears = |topic: &str| {
-            instances
-                .iter()
-                .any(|instance| instance.service == service && instance.hears.iter().any(|heard| heard == topic))
-        };
+        let of_service = || instances.iter().filter(|instance| instance.service == service);
+        let hears = |topic: &str| of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(topic, heard));
         for topic in &names {
             let of_topic = || partitions.iter().zip(&committed).filter(|(partition, _)| &*partition.topic == *topic);
             if hears(topic) || of_topic().any(|(_, offset)| offset.is_some()) {
@@ -159,6 +156,11 @@ fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Gro
     Ok(groups)
 }
 
+/// Whether what an instance says to hear is this topic or a record type of it.
+fn is_of(topic: &str, heard: &str) -> bool {
+    heard == topic || REGISTRY.iter().any(|info| info.record.topic == topic && info.record.name == heard)
+}
+
 fn lag(partition: &Partition, committed: Option<i64>) -> i64 {
     partition.high - committed.unwrap_or(partition.low).clamp(partition.low, partition.high)
 }
@@ -168,7 +170,8 @@ async fn health(client: &reqwest::Client, http: &str) -> String {
     struct Health {
         status: String,
     }
-    let request = client.get(format!("{http}/health")).timeout(Duration::from_secs(2));
+    let root = if http.contains("://") { http.to_owned() } else { format!("http://{http}") };
+    let request = client.get(format!("{root}/health")).timeout(Duration::from_secs(2));
     match request.send().await {
         Err(_) => "does not answer".into(),
         Ok(response) => match response.json::<Health>().await {
