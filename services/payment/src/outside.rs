@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use quadrille_core::bounds::fitted;
+use quadrille_events::Uuid;
 use quadrille_runtime::{Answer, Limit, Outside, Then};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::{Effect, Outcome, Payment};
 

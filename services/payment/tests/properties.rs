@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use common::*;
 use proptest::prelude::*;
 use quadrille_core::{Envelope, Input, Moment, Records, Trace, ids};
+use quadrille_events::Uuid;
 use quadrille_payment::{CHARGE, Effect, Heard, Outcome, Payment, REFUND, State, Stated, policy::Status};
 use quadrille_testkit::{start, step_on_touched_rows};
-use uuid::Uuid;
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]

@@ -5,11 +5,11 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use quadrille_core::{Envelope, Input, Moment, Named, Records, Trace, ids};
+use quadrille_events::Uuid;
 use quadrille_shipping::{
     Effect, HAND_OVER, Heard, Outcome, RECALL, Shipping, State, Stated, TRACK, Timer, policy::Status,
 };
 use quadrille_testkit::{start, step_on_touched_rows};
-use uuid::Uuid;
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
