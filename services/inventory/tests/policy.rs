@@ -1,7 +1,8 @@
 //! The reaction table's rows of the inventory, one test or more each.
 
-mod shop;
+mod common;
 
+use common::*;
 use quadrille_events::{
     Money, Uuid,
     product::{PriceChanged, ProductListed, ProductListingRequested},
@@ -15,7 +16,6 @@ use quadrille_inventory::{
     policy::{Stage, Stock},
 };
 use quadrille_testkit::{Given, given};
-use shop::*;
 
 /// TEA-1 and MUG-1 are listed, ten of each came in.
 fn stocked() -> Given<Inventory> {

@@ -1,9 +1,10 @@
 //! What holds whatever the inventory hears, in whatever order and however often.
 
-mod shop;
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::*;
 use proptest::{collection::vec, prelude::*};
 use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Records, Row, Trace, ids};
 use quadrille_events::Uuid;
@@ -12,7 +13,6 @@ use quadrille_inventory::{
     policy::{REPLENISHMENT, RESERVATION, STOCK, Stage},
 };
 use quadrille_testkit::{start, step_on_touched_rows};
-use shop::*;
 
 const SKUS: [&str; 3] = ["TEA-1", "MUG-1", "CUP-1"];
 const ORDERS: [Uuid; 2] = [ORDER, OTHER_ORDER];

@@ -1,8 +1,9 @@
 //! The reaction table's rows of the order service, one test or more each.
 
-mod shop;
+mod common;
 
 use chrono::TimeDelta;
+use common::*;
 use quadrille_events::{
     Bytes, Money, digest_hex,
     order::{
@@ -15,7 +16,6 @@ use quadrille_order::{
     policy::{Order, Stage, Status},
 };
 use quadrille_testkit::{Given, given, start};
-use shop::*;
 
 fn listed_products() -> Given<Orders> {
     given::<Orders>().heard(listed("TEA-1", 1999)).heard(listed("MUG-1", 500))

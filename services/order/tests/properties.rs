@@ -1,9 +1,10 @@
 //! What holds whatever the order service hears, in whatever order and however often.
 
-mod shop;
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::*;
 use proptest::{collection::vec, prelude::*};
 use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Named, Records, Row, Trace, ids};
 use quadrille_events::{order::OrderRequested, product::ProductListed};
@@ -12,7 +13,6 @@ use quadrille_order::{
     policy::{ORDERS, Order, PRICE, Stage, Status},
 };
 use quadrille_testkit::{start, step_on_touched_rows};
-use shop::*;
 
 /// Anything that may happen to one order and its price list.
 fn anything() -> impl Strategy<Value = Input<Orders>> {

@@ -1,7 +1,8 @@
 //! The order service's rows and streams on the real PostgreSQL.
 
-mod shop;
+mod common;
 
+use common::*;
 use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Trace, ids, process};
 use quadrille_event_store::read;
 use quadrille_events::Money;
@@ -12,7 +13,6 @@ use quadrille_order::{
 };
 use quadrille_runtime::Store;
 use quadrille_testkit::{Database, start};
-use shop::*;
 use sqlx::PgConnection;
 
 async fn database() -> Database {

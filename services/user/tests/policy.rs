@@ -1,7 +1,8 @@
 //! The reaction table's rows of the user service, one test or more each.
 
-mod shop;
+mod common;
 
+use common::*;
 use quadrille_events::{
     Bytes, Secret, Uuid,
     common::Personal,
@@ -13,7 +14,6 @@ use quadrille_events::{
 };
 use quadrille_testkit::{Given, given};
 use quadrille_user::{State, Stated, Users, policy::Status};
-use shop::*;
 
 fn ann() -> Given<Users> {
     given::<Users>().heard(registration(ANN, "ann", "ann@example.com"))

@@ -1,9 +1,10 @@
 //! What holds whatever the user service hears, in whatever order and however often.
 
-mod shop;
+mod common;
 
 use std::collections::BTreeMap;
 
+use common::*;
 use proptest::{collection::vec, prelude::*};
 use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Records, Row, Trace, ids};
 use quadrille_events::Uuid;
@@ -12,7 +13,6 @@ use quadrille_user::{
     Heard, State, Stated, Users,
     policy::{NAME, Status, USERS, VERDICT},
 };
-use shop::*;
 
 const USER_IDS: [Uuid; 3] = [ANN, BOB, Uuid::from_u128(0xc0)];
 const ORDERS: [Uuid; 2] = [ORDER, Uuid::from_u128(0x0b)];

@@ -1,7 +1,8 @@
 //! The user service's rows on the real PostgreSQL.
 
-mod shop;
+mod common;
 
+use common::*;
 use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Row, Trace, ids, process};
 use quadrille_events::{Bytes, Secret, Uuid, common::Personal};
 use quadrille_runtime::Store;
@@ -11,7 +12,6 @@ use quadrille_user::{
     policy::{Account, NAME, Status, USERS, User, VERDICT, Verdict},
     store::UserStore,
 };
-use shop::*;
 use sqlx::PgConnection;
 
 async fn database() -> Database {
