@@ -1,6 +1,9 @@
 //! Topics as they are on the broker, and their making and mending.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow};
 use rdkafka::{
@@ -10,6 +13,9 @@ use rdkafka::{
 
 use super::{PATIENCE, client, explained};
 use crate::Settings;
+
+/// How often it is looked whether a change shows.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection for administration.
 pub struct Admin {
@@ -93,18 +99,15 @@ impl Admin {
         }
         // The controller has them; a broker shows them a little later, and who starts now should find them.
         let names: Vec<String> = topics.iter().map(|topic| topic.name.to_owned()).collect();
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         while self.find(&names).await?.len() < names.len() {
-            anyhow::ensure!(
-                std::time::Instant::now() < deadline,
-                "The broker took the new topics but does not show them all"
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            anyhow::ensure!(Instant::now() < deadline, "The broker took the new topics but does not show them all");
+            tokio::time::sleep(LOOK).await;
         }
         Ok(())
     }
 
-    /// Sets settings of a topic and leaves its others as they are.
+    /// Sets settings of a topic, leaves its others as they are, and returns once the broker shows them.
     pub async fn set(&self, name: &str, found: &TopicFound, settings: &[(&'static str, String)]) -> anyhow::Result<()> {
         // The client knows only the request that replaces all of a topic's own settings, so they are sent along.
         let mut wanted: BTreeMap<&str, &str> = found.own.iter().map(|(key, value)| (&**key, &**value)).collect();
@@ -114,6 +117,15 @@ impl Admin {
             self.client.alter_configs([&change], &options()).await.map_err(|error| explained(&self.settings, error))?;
         for result in results {
             result.map_err(|(_, code)| anyhow!("The settings of topic {name} cannot be changed: {code}"))?;
+        }
+        let shown = |found: &TopicFound| settings.iter().all(|(key, value)| found.settings.get(*key) == Some(value));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.find(&[name.to_owned()]).await?.get(name).is_some_and(shown) {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "The broker took new settings of topic {name} but does not show them"
+            );
+            tokio::time::sleep(LOOK).await;
         }
         Ok(())
     }

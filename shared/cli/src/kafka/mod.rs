@@ -12,7 +12,9 @@ pub use producer::{Placed, Producer};
 pub use reader::{Follow, Partition, Positions, Reader, Start};
 pub use record::Record;
 
-use rdkafka::ClientConfig;
+use std::time::Instant;
+
+use rdkafka::{ClientConfig, error::KafkaResult};
 
 use crate::Settings;
 
@@ -29,6 +31,26 @@ pub(crate) fn client(settings: &Settings) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "500")
         .set("socket.connection.setup.timeout.ms", "5000");
     config
+}
+
+/// Tries again while a topic that has just been made settles on its broker.
+pub(crate) fn settled<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult<T> {
+    use rdkafka::types::RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownTopicOrPartition};
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(error)
+                if Instant::now() < deadline
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(LeaderNotAvailable | NotLeaderForPartition | UnknownTopicOrPartition)
+                    ) =>
+            {
+                std::thread::sleep(PATIENCE / 200);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Says what to do when no broker answers; every other error as it is.

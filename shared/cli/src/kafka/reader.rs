@@ -11,7 +11,7 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::{PATIENCE, Record, client, explained};
+use super::{PATIENCE, Record, client, explained, settled};
 use crate::Settings;
 
 /// Where reading begins.
@@ -83,10 +83,8 @@ impl Reader {
             };
             let name: Arc<str> = Arc::from(*topic);
             for partition in found.partitions() {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(&physical, partition.id(), PATIENCE)
-                    .map_err(|error| explained(&self.settings, error))?;
+                let ask = || self.consumer.fetch_watermarks(&physical, partition.id(), PATIENCE);
+                let (low, high) = settled(ask).map_err(|error| explained(&self.settings, error))?;
                 partitions.push(Partition { topic: name.clone(), number: partition.id(), low, high });
             }
         }
@@ -166,8 +164,8 @@ impl Reader {
         for partition in partitions {
             asked.add_partition_offset(&self.settings.topic(&partition.topic), partition.number, Offset::Offset(ms))?;
         }
-        let answer =
-            self.consumer.offsets_for_times(asked, PATIENCE).map_err(|error| explained(&self.settings, error))?;
+        let answer = settled(|| self.consumer.offsets_for_times(asked.clone(), PATIENCE))
+            .map_err(|error| explained(&self.settings, error))?;
         let offset = |partition: &Partition| {
             let found = answer.find_partition(&self.settings.topic(&partition.topic), partition.number);
             match found.map(|found| found.offset()) {
