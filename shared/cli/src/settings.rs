@@ -1,5 +1,7 @@
 //! Where Kafka, the registry and the databases are: the same keys as the services', so that one environment serves both.
 
+use std::{collections::BTreeMap, ffi::OsString};
+
 use anyhow::Context;
 use serde::Deserialize;
 
@@ -71,28 +73,41 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("provider.url", "http://127.0.0.1:8071"),
 ];
 
+/// Keys of these sections that only services know: a shell may well be set up for both.
+const OF_SERVICES: [&str; 4] =
+    ["kafka.session_timeout_ms", "database.url", "database.migrate_url", "database.connections"];
+
 impl Settings {
-    /// Defaults, then the environment, then the options.
+    /// Defaults, then the file that `QUADRILLE_CONFIG` names, then the environment, then the options.
     ///
-    /// Variables that only services know are passed over: a shell may well be set up for both.
+    /// Whole sections that only services know are passed over; a key that nobody knows is refused.
     pub fn load(overrides: Overrides) -> anyhow::Result<Self> {
-        let environment = config::Environment::with_prefix("QUADRILLE").prefix_separator("__").separator("__");
-        Self::from_environment(environment, overrides)
+        // Only text can name a key of ours.
+        let text = |(key, value): (OsString, OsString)| Some((key.into_string().ok()?, value.into_string().ok()?));
+        Self::from_environment(std::env::vars_os().filter_map(text).collect(), overrides)
     }
 
-    fn from_environment(environment: config::Environment, overrides: Overrides) -> anyhow::Result<Self> {
+    fn from_environment(variables: BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Self> {
         let mut builder = config::Config::builder();
         for (key, value) in DEFAULTS {
             builder = builder.set_default(key, value)?;
         }
-        let settings: Self = builder
-            .add_source(environment.ignore_empty(false))
+        if let Some(file) = variables.get("QUADRILLE_CONFIG") {
+            builder = builder.add_source(config::File::new(file, config::FileFormat::Toml));
+        }
+        for (variable, value) in &variables {
+            let Some(key) = variable.strip_prefix("QUADRILLE__") else { continue };
+            let key = key.to_ascii_lowercase().replace("__", ".");
+            builder = builder.set_override(&key, value.as_str()).with_context(|| format!("{variable} names no key"))?;
+        }
+        let loaded = builder
             .set_override_option("kafka.brokers", overrides.brokers)?
             .set_override_option("kafka.topic_prefix", overrides.topic_prefix)?
             .set_override_option("registry.url", overrides.registry)?
             .build()
-            .and_then(config::Config::try_deserialize)
-            .context("The settings in the environment (QUADRILLE__<SECTION>__<KEY>) cannot be read")?;
+            .context("The settings (the file of QUADRILLE_CONFIG, QUADRILLE__<SECTION>__<KEY>) cannot be read")?;
+        refuse_unknown(&loaded)?;
+        let settings: Self = loaded.try_deserialize().context("The settings do not have the right form")?;
         settings.checked()
     }
 
@@ -138,14 +153,31 @@ impl Settings {
     }
 }
 
+/// A mistyped key would leave its default in force without a word.
+fn refuse_unknown(loaded: &config::Config) -> anyhow::Result<()> {
+    for section in ["kafka", "registry", "database", "provider"] {
+        let known = DEFAULTS.iter().map(|(key, _)| *key).chain(OF_SERVICES);
+        let known: Vec<&str> = known.filter(|key| key.starts_with(section)).collect();
+        for key in loaded.get_table(section).unwrap_or_default().keys() {
+            let key = format!("{section}.{key}");
+            anyhow::ensure!(
+                known.contains(&key.as_str()),
+                "There is no setting {key} (QUADRILLE__{}): use one of {}",
+                key.to_ascii_uppercase().replace('.', "__"),
+                known.join(", ")
+            );
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Settings> {
-        let variables = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let environment = config::Environment::with_prefix("QUADRILLE").prefix_separator("__").separator("__");
-        Settings::from_environment(environment.source(Some(variables)), overrides)
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Settings::from_environment(variables.iter().map(owned).collect(), overrides)
     }
 
     #[test]
@@ -173,5 +205,25 @@ mod tests {
         assert!(error.to_string().contains("QUADRILLE__REGISTRY__URL"), "{error}");
         let error = load(&[("QUADRILLE__KAFKA__BROKERS", "")], Overrides::default()).expect_err("no broker");
         assert!(error.to_string().contains("QUADRILLE__KAFKA__BROKERS"), "{error}");
+    }
+
+    #[test]
+    fn a_mistyped_key_is_refused_with_the_known_ones() {
+        let error =
+            load(&[("QUADRILLE__KAFKA__BROKER", "b:1")], Overrides::default()).expect_err("unknown").to_string();
+        assert!(error.contains("QUADRILLE__KAFKA__BROKER") && error.contains("kafka.brokers"), "{error}");
+        let of_services = [("QUADRILLE__DATABASE__URL", "postgres://h/db"), ("QUADRILLE__BATCH__WAITING", "7")];
+        load(&of_services, Overrides::default()).expect("what services know is passed over");
+    }
+
+    #[test]
+    fn a_file_lies_under_the_environment() {
+        let file = std::env::temp_dir().join(format!("quadrille-{}.toml", std::process::id()));
+        std::fs::write(&file, "[kafka]\nbrokers = \"file:1\"\ntopic_prefix = \"f.\"\n").expect("written");
+        let variables = [("QUADRILLE_CONFIG", file.to_str().expect("text")), ("QUADRILLE__KAFKA__BROKERS", "env:1")];
+        let settings = load(&variables, Overrides::default());
+        std::fs::remove_file(&file).expect("removed");
+        let kafka = settings.expect("sound settings").kafka;
+        assert_eq!((kafka.brokers.as_str(), kafka.topic_prefix.as_str()), ("env:1", "f."));
     }
 }
