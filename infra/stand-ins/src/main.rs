@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use quadrille_stand_ins::{carrier, mail, payment};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Stand-ins for the outside world, which behave by the tokens that they are given.
 #[derive(Parser)]
@@ -62,8 +61,7 @@ struct Memory {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let running = match Cli::parse().stand_in {
         StandIn::Payment { bind, memory } => payment::start(bind, memory.state.as_deref()).await?,
         StandIn::Carrier { bind, delivers_after_ms, memory } => {

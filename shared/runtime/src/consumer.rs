@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     arrival::{Arrival, Origin, RawRecord},
+    backoff::Backoff,
     decode::{Decoded, Decoder},
     ground::Ground,
     health::Health,
@@ -154,7 +155,7 @@ struct Stalled {
     records: VecDeque<RawRecord>,
     fetch: Option<tokio::task::JoinHandle<Result<(), String>>>,
     retry_at: Instant,
-    backoff: Duration,
+    backoff: Backoff,
 }
 
 enum Passed {
@@ -208,9 +209,9 @@ impl<P: Policy> Poller<'_, P> {
         if let Err(error) = self.client.pause(&self.client.context().list(partition)) {
             debug!(%error, "A partition that just went could not be paused");
         }
-        let backoff = Duration::from_millis(50);
-        let mut stalled =
-            Stalled { records: VecDeque::from([record]), fetch: None, retry_at: Instant::now() + backoff, backoff };
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let retry_at = Instant::now() + backoff.wait();
+        let mut stalled = Stalled { records: VecDeque::from([record]), fetch: None, retry_at, backoff };
         if let Some(id) = schema {
             stalled.fetch = Some(self.fetch(partition.0, id));
         }
@@ -261,7 +262,7 @@ impl<P: Policy> Poller<'_, P> {
                     };
                     self.client.context().health.error("registry", &cause);
                     warn!(topic = partition.0, partition = partition.1, "A partition waits for a schema: {cause}");
-                    stalled.wait_longer();
+                    stalled.retry_at = Instant::now() + stalled.backoff.wait();
                     let Some(Decoded::NeedsSchema(id)) =
                         stalled.records.front().map(|r| self.decoder.decode::<P>(r, 0))
                     else {
@@ -345,15 +346,6 @@ impl<P: Policy> Poller<'_, P> {
                 warn!(%error, "The consumer met an error and goes on");
             }
         }
-    }
-}
-
-impl Stalled {
-    fn wait_longer(&mut self) {
-        // Jitter keeps partitions and instances from asking in step; its source is the clock's lowest digits.
-        let jitter = self.backoff.as_millis() as u64 * u64::from(Instant::now().elapsed().subsec_nanos() % 100) / 400;
-        self.retry_at = Instant::now() + self.backoff + Duration::from_millis(jitter);
-        self.backoff = (self.backoff * 2).min(Duration::from_secs(5));
     }
 }
 

@@ -10,6 +10,7 @@
 //! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
 mod arrival;
+mod backoff;
 pub mod config;
 mod consumer;
 mod dead_letters;

@@ -1,5 +1,7 @@
 //! Logs, and traces that go through outbox, timers and effects as they go through topics.
 
+use std::str::FromStr;
+
 use opentelemetry::{
     Context, KeyValue, global,
     propagation::{Extractor, Injector, TextMapPropagator},
@@ -8,7 +10,7 @@ use opentelemetry::{
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use quadrille_core::Trace;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use uuid::Uuid;
 
 use crate::config::{Log, LogFormat};
@@ -16,7 +18,7 @@ use crate::config::{Log, LogFormat};
 /// Starts logging, once a process.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {
     let filter =
-        EnvFilter::try_new(&log.filter).map_err(|error| anyhow::anyhow!("log.filter '{}': {error}", log.filter))?;
+        Targets::from_str(&log.filter).map_err(|error| anyhow::anyhow!("log.filter '{}': {error}", log.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         LogFormat::Human => registry.with(fmt::layer().with_target(false)).try_init()?,

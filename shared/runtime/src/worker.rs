@@ -9,13 +9,13 @@ use std::{
 
 use metrics::{counter, gauge, histogram};
 use quadrille_core::Input;
-use rand::Rng;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
     arrival::{Arrival, Rejection},
+    backoff::Backoff,
     config,
     consumer::Consumer,
     effects,
@@ -107,7 +107,7 @@ impl<S: Store> Worker<S> {
         arrivals: &[Arrival<S::Policy>],
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
-        let mut backoff = FIRST_BACKOFF;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         let mut unique_tries = 0;
         loop {
             let began = Instant::now();
@@ -128,17 +128,15 @@ impl<S: Store> Worker<S> {
                 Err(Failure::Passing(cause)) => cause,
             };
             counter!("quadrille_transaction_retries_total").increment(1);
-            warn!("A batch of {} is tried again in {backoff:?}: {cause}", arrivals.len());
-            if backoff > FIRST_BACKOFF * 4 {
+            let wait = backoff.wait();
+            warn!("A batch of {} is tried again in {wait:?}: {cause}", arrivals.len());
+            if backoff.reached(FIRST_BACKOFF * 8) {
                 self.health.error("database", &cause);
             }
-            // Jitter keeps instances from trying in step.
-            let jitter = rand::rng().random_range(0.5..1.0);
             tokio::select! {
                 () = stop.cancelled() => return Err(Stopped),
-                () = tokio::time::sleep(backoff.mul_f64(jitter)) => {}
+                () = tokio::time::sleep(wait) => {}
             }
-            backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
 
