@@ -38,18 +38,25 @@ impl Ground {
             instance: format!("{service}-{}", uuid::Uuid::now_v7().simple()),
             kafka: config.kafka.clone(),
             registry: Registry::new(&config.registry.url)?,
-            pool: pool(&database, config.database.connections),
+            pool: pool(&database, config),
             database,
             health: Arc::default(),
         })
     }
 }
 
-fn pool(database: &PgConnectOptions, connections: u32) -> PgPool {
+fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> PgPool {
+    // A process that is suspended within a transaction would keep its rows locked for as long as it sleeps, whoever waits for them.
+    // It loses them when it loses its partitions; what it held is tried again, or met in the inbox.
+    let silence = format!("{}ms", config.kafka.session_timeout_ms);
     // Every statement finds its rows by key: a plan made while a table was empty must not scan it once it is full.
-    let options = database.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+    let options = database.clone().options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("idle_in_transaction_session_timeout", silence.as_str()),
+    ]);
     PgPoolOptions::new()
-        .max_connections(connections)
+        .max_connections(config.database.connections)
         .acquire_timeout(Duration::from_secs(5))
         .test_before_acquire(false)
         .connect_lazy_with(options)
