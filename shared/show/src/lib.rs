@@ -1,0 +1,22 @@
+//! What Quadrille promises, shown on the real stack. `make demo` and the `show-` targets call it; tests use its [`Shop`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod accounts;
+pub mod binaries;
+mod clients;
+pub mod follower;
+mod http;
+pub mod orders;
+pub mod outside;
+pub mod process;
+pub mod report;
+pub mod shop;
+pub mod shows;
+pub mod story;
+
+pub use clients::Clients;
+pub use follower::{Follower, Tally};
+pub use orders::{Goods, Kind, Placed};
+pub use shop::Shop;
+pub use story::{End, Story};

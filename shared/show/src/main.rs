@@ -1,0 +1,80 @@
+//! `quadrille-show <what>`: a promise of the platform, shown on the real stack. The last line has the figures.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use quadrille_cli::output;
+use quadrille_show::{report::Report, shows};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Shows what Quadrille promises, on the real stack that `make up` brings up.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// What to show
+    what: What,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// kill -9 of all six services in the middle of 500 orders
+    Kill,
+    /// Two instances of each service; one stopped, one killed, one suspended
+    Two,
+    /// Memory of each service after 5,000 orders
+    Memory,
+}
+
+fn main() -> ExitCode {
+    let what = Cli::parse().what;
+    let tokio = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(tokio) => tokio,
+        Err(error) => {
+            eprintln!("quadrille-show: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = tokio.block_on(async {
+        tokio::select! {
+            report = show(what) => match report {
+                Ok(report) => report.tell(name(what).as_str()),
+                Err(error) => {
+                    eprintln!("{}", output::failure(&error));
+                    println!("{} FAILED", name(what));
+                    ExitCode::FAILURE
+                }
+            },
+            // What was started ends with the show, which is dropped here.
+            () = told_to_end() => {
+                println!("{} was ended before its end", name(what));
+                ExitCode::from(130)
+            }
+        }
+    });
+    // Threads that wait for a broker hold up nothing.
+    tokio.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn show(what: What) -> anyhow::Result<Report> {
+    match what {
+        What::Kill => shows::kill::run().await,
+        What::Two => shows::two::run().await,
+        What::Memory => shows::memory::run().await,
+    }
+}
+
+fn name(what: What) -> String {
+    what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+async fn told_to_end() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

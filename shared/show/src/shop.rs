@@ -1,0 +1,328 @@
+//! A shop of its own: topics, databases, the outside world and the six services, all fresh, and all gone with this value.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use quadrille_cli::{kafka::Start, watch};
+use quadrille_testkit::{Database, World};
+use tokio::task::JoinSet;
+
+use crate::{
+    Clients, Follower, Goods, Kind, Placed, Tally, binaries, http,
+    outside::Outside,
+    process::{Process, START},
+};
+
+/// The six services.
+pub const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipping", "notification"];
+
+/// With this in the environment a shop in which orders do not end stays as it is, to be looked at.
+const HOLD: &str = "QUADRILLE_SHOW_HOLD";
+/// How long an order may take until its charge is at the provider, services' deaths included.
+const CANCEL: Duration = Duration::from_secs(120);
+
+/// A shop.
+pub struct Shop {
+    // In the order in which they end.
+    /// The instances of the services.
+    pub instances: Vec<Instance>,
+    /// What the topics hold.
+    pub follower: Arc<Follower>,
+    /// Payment provider, carrier, mail catcher.
+    pub outside: Outside,
+    /// Its topics.
+    pub world: World,
+    /// Who orders.
+    pub clients: Arc<Clients>,
+    cancelling: JoinSet<anyhow::Result<()>>,
+    databases: BTreeMap<&'static str, Database>,
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+    started: usize,
+}
+
+/// One process of a service.
+pub struct Instance {
+    /// Which service.
+    pub service: &'static str,
+    /// The process.
+    pub process: Process,
+    /// Where its health and metrics are.
+    pub http: String,
+}
+
+impl Instance {
+    /// Waits until it says that it is ready.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        while !http::is_ok(&format!("{}/health/ready", self.http)).await {
+            if let Some(status) = self.process.status()? {
+                anyhow::bail!(
+                    "{} ended with {status} while it was starting; its log: {}",
+                    self.process.name(),
+                    self.process.log()
+                );
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} is not ready after {START:?}; its log: {}",
+                self.process.name(),
+                self.process.log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Shop {
+    /// Opens a shop with so many instances of each service, all ready. Its logs are in `.run/show/<name>-<pid>`.
+    pub async fn open(name: &str, instances: usize) -> anyhow::Result<Self> {
+        Self::open_with(name, instances, &[]).await
+    }
+
+    /// The same, with further settings of all services.
+    pub async fn open_with(name: &str, instances: usize, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let folder = own_folder(name)?;
+        let mut world = World::new().await?;
+        let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
+        let mut databases = BTreeMap::new();
+        for service in SERVICES {
+            databases.insert(service, Database::named(format!("{prefix}{service}")).await);
+        }
+        let outside = Outside::start(&folder).await?;
+        world.settings.database.prefix = prefix;
+        world.settings.provider.url.clone_from(&outside.payment);
+        let follower = Arc::new(Follower::start(&world.settings, Start::Beginning, |_| {})?);
+        let clients = Arc::new(Clients::connect(&world.settings)?);
+        let environment = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut shop = Self {
+            instances: vec![],
+            follower,
+            outside,
+            world,
+            clients,
+            cancelling: JoinSet::new(),
+            databases,
+            folder,
+            environment,
+            started: 0,
+        };
+        futures::future::try_join_all(SERVICES.map(|service| shop.migrate(service))).await?;
+        for service in SERVICES {
+            for _ in 0..instances {
+                shop.start(service).await?;
+            }
+        }
+        shop.ready().await?;
+        Ok(shop)
+    }
+
+    fn environment(&self, service: &'static str) -> anyhow::Result<Vec<(String, String)>> {
+        let mut environment = self.world.environment(&self.database(service)?.url());
+        let outside = match service {
+            "payment" => self.outside.payment.clone(),
+            "shipping" => self.outside.carrier.clone(),
+            "notification" => format!("smtp://{}", self.outside.smtp),
+            _ => String::new(),
+        };
+        if !outside.is_empty() {
+            environment.push(("QUADRILLE__OUTSIDE__URL".to_owned(), outside));
+        }
+        environment.extend(self.environment.iter().cloned());
+        Ok(environment)
+    }
+
+    async fn migrate(&self, service: &'static str) -> anyhow::Result<()> {
+        let program = binaries::find(&format!("quadrille-{service}"))?;
+        let log = self.folder.join(format!("{service}.migrate.log"));
+        let environment = self.environment(service)?;
+        let mut process =
+            Process::start(format!("{service} migrate"), &program, &["migrate".to_owned()], &environment, log)?;
+        let status = process.ended().await?;
+        ensure!(status.success(), "{service} migrate ended with {status}; its log: {}", process.log());
+        Ok(())
+    }
+
+    /// Starts one more instance of a service. It listens when this returns; whether it is ready is another question.
+    pub async fn start(&mut self, service: &'static str) -> anyhow::Result<&mut Instance> {
+        self.started += 1;
+        let name = format!("{service}-{}", self.started);
+        let program = binaries::find(&format!("quadrille-{service}"))?;
+        let log = self.folder.join(format!("{name}.log"));
+        let mut process = Process::start(name, &program, &[], &self.environment(service)?, log)?;
+        let http = process.says("Health and metrics on ").await?;
+        self.instances.push(Instance { service, process, http });
+        self.instances.last_mut().context("it was just pushed")
+    }
+
+    /// Waits until every instance is ready.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        for instance in &mut self.instances {
+            instance.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills every instance of every service at once, as a power cut would.
+    pub async fn kill_all(&mut self) -> anyhow::Result<()> {
+        // All signals first: nobody may tidy up after another one's end.
+        for instance in &self.instances {
+            instance.process.signal(Signal::SIGKILL)?;
+        }
+        for mut instance in self.instances.drain(..) {
+            instance.process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// A service's database.
+    pub fn database(&self, service: &str) -> anyhow::Result<&Database> {
+        self.databases.get(service).with_context(|| format!("there is no service {service}"))
+    }
+
+    /// Registers a customer and lists goods, and waits until all who need to know of them do.
+    pub async fn stock(&self) -> anyhow::Result<Goods> {
+        let goods = Goods::new();
+        self.clients.register(&goods).await?;
+        self.clients.list(&goods).await?;
+        self.heard(&goods.plenty, "ProductListed").await?;
+        self.heard(&goods.few, "ProductListed").await?;
+        self.clients.replenish(&goods).await?;
+        self.heard(&goods.plenty, "StockReplenished").await?;
+        self.heard(&goods.few, "StockReplenished").await?;
+        self.heard(&goods.customer.to_string(), "UserRegistered").await?;
+        self.priced(&[goods.plenty.clone(), goods.few.clone()]).await?;
+        Ok(goods)
+    }
+
+    /// Waits until the order service has these SKUs on its own price list: an unknown SKU is refused for good.
+    async fn priced(&self, skus: &[String]) -> anyhow::Result<()> {
+        let pool = &self.database("order")?.pool;
+        let deadline = Instant::now() + START;
+        loop {
+            let known: i64 =
+                sqlx::query_scalar("select count(*) from price where sku = any($1)").bind(skus).fetch_one(pool).await?;
+            if known == skus.len() as i64 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the order service has {known} of {} prices", skus.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a type was stated of a key.
+    pub async fn heard(&self, key: &str, name: &str) -> anyhow::Result<()> {
+        let missing = || format!("no {name} of {key}");
+        self.follower.until(START, |tally| tally.is(key, |story| story.has(name)), |_| missing()).await
+    }
+
+    /// Places orders of these kinds. Those that are to be cancelled are, by a client of their own, once the provider thinks about
+    /// their charge.
+    pub async fn place(&mut self, goods: &Goods, kinds: impl IntoIterator<Item = Kind>) -> anyhow::Result<Vec<Placed>> {
+        let placed = self.clients.order(goods, kinds).await?;
+        let to_cancel: Vec<Placed> = placed.iter().filter(|order| order.kind == Kind::Cancelled).copied().collect();
+        let (clients, follower) = (Arc::clone(&self.clients), Arc::clone(&self.follower));
+        self.cancelling.spawn(async move {
+            for order in to_cancel {
+                let key = order.key();
+                let wanted = |tally: &Tally| tally.is(&key, |story| story.has("StockReserved"));
+                follower
+                    .until(CANCEL, wanted, |tally| format!("{key} is not reserved: {}", tally.story(&key).told()))
+                    .await?;
+                clients.charged(&order, CANCEL).await?;
+                clients.cancel(&order).await?;
+            }
+            Ok(())
+        });
+        Ok(placed)
+    }
+
+    /// Waits until every order is settled and its mails are sent. Where that does not come, what there is to look at is kept.
+    pub async fn settled(&mut self, placed: &[Placed], patience: Duration) -> anyhow::Result<()> {
+        let settled = self.all_settled(placed, patience).await;
+        if settled.is_err() {
+            println!("all records are kept in {}, logs beside them", self.keep_records()?);
+            if std::env::var_os(HOLD).is_some() {
+                println!("{HOLD} is set: topics under {} stay until Ctrl-C", self.world.prefix());
+                std::future::pending::<()>().await;
+            }
+        }
+        settled
+    }
+
+    async fn all_settled(&mut self, placed: &[Placed], patience: Duration) -> anyhow::Result<()> {
+        while let Some(cancelled) = self.cancelling.join_next().await {
+            cancelled??;
+        }
+        let keys: Vec<(String, Kind)> = placed.iter().map(|order| (order.key(), order.kind)).collect();
+        let done = |tally: &Tally, key: &str, kind: Kind| {
+            // An unknown customer has no address: that mail waits for one.
+            tally.is(key, |story| story.is_settled() && (kind == Kind::UnknownCustomer || story.mails_owed() == 0))
+        };
+        let all = |tally: &Tally| keys.iter().all(|(key, kind)| done(tally, key, *kind));
+        let missing = |tally: &Tally| {
+            let open: Vec<String> = keys
+                .iter()
+                .filter(|(key, kind)| !done(tally, key, *kind))
+                .map(|(key, kind)| format!("{key} ({}): {}", kind.name(), tally.story(key).told()))
+                .collect();
+            format!(
+                "{} of {} orders are not settled, such as\n  {}",
+                open.len(),
+                keys.len(),
+                open[..open.len().min(5)].join("\n  ")
+            )
+        };
+        self.follower.until(patience, all, missing).await.with_context(|| format!("logs: {}", self.folder.display()))
+    }
+
+    /// Writes all records of its topics beside its logs, one a line, and says where: what cannot be explained wants a look.
+    pub fn keep_records(&self) -> anyhow::Result<String> {
+        let path = self.folder.join("records.jsonl");
+        let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
+        let all = watch::Options {
+            topics: vec![],
+            keys: vec![],
+            types: vec![],
+            correlations: vec![],
+            from: Start::Beginning,
+            until: None,
+            time: None,
+            to_end: true,
+            json: true,
+        };
+        tokio::task::block_in_place(|| watch::run(&self.world.settings, &all, |line| Ok(writeln!(file, "{line}")?)))?;
+        file.flush()?;
+        Ok(path.display().to_string())
+    }
+
+    /// Where its logs are.
+    pub fn logs(&self) -> String {
+        self.folder.display().to_string()
+    }
+}
+
+/// `.run/show/<name>-<pid>`; those of shows that ended are removed.
+fn own_folder(name: &str) -> anyhow::Result<PathBuf> {
+    let shows = binaries::run_folder().join("show");
+    std::fs::create_dir_all(&shows)?;
+    for entry in std::fs::read_dir(&shows)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let owner = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let folder = shows.join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

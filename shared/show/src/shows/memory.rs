@@ -1,0 +1,36 @@
+//! `memory`: what each service holds in memory after 5,000 orders, and how fast they went through.
+
+use std::time::{Duration, Instant};
+
+use crate::{Kind, Shop, accounts, report::Report};
+
+const ORDERS: usize = 5_000;
+const PATIENCE: Duration = Duration::from_secs(300);
+/// What a service may hold in this build (dev profile); a release build aims at 30 MiB.
+const BOUND_MIB: f64 = 64.0;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Runs the show.
+pub async fn run() -> anyhow::Result<Report> {
+    let mut shop = Shop::open("memory", 1).await?;
+    let goods = shop.stock().await?;
+    let idle = resident(&shop)?;
+    let began = Instant::now();
+    let placed = shop.place(&goods, Kind::mixed(ORDERS)).await?;
+    shop.settled(&placed, PATIENCE).await?;
+    let took = began.elapsed();
+
+    let mut report = Report::default();
+    for ((service, before), (_, after)) in idle.into_iter().zip(resident(&shop)?) {
+        println!("{service:<14} {before:6.1} MiB before, {after:6.1} MiB after {ORDERS} orders");
+        report.figure(format!("{service} {after:.1} MiB"));
+        report.must(after <= BOUND_MIB, || format!("{service} holds {after:.1} MiB, more than {BOUND_MIB} MiB"));
+    }
+    accounts::check(&shop, &placed, &mut report).await?;
+    report.figure(format!("{:.0} sagas/s on this machine", ORDERS as f64 / took.as_secs_f64()));
+    Ok(report)
+}
+
+fn resident(shop: &Shop) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    shop.instances.iter().map(|instance| Ok((instance.service, instance.process.resident()? as f64 / MIB))).collect()
+}
