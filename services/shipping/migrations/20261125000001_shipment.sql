@@ -9,5 +9,4 @@ create table shipment (
     changed_at timestamptz not null default clock_timestamp(),
     -- A parcel is followed and called back by its name.
     check (status not in ('dispatched', 'recalling', 'delivered', 'recalled') or tracking_id <> '')
-) with (fillfactor = 70);
-create index shipment_open on shipment (status) where status in ('handing', 'handing_recalled', 'dispatched', 'recalling');
+) with (fillfactor = 70); -- no index but the key: each order's updates stay within their page (HOT)
