@@ -206,9 +206,8 @@ fn look_at_instances(settings: &Settings) -> Vec<Look> {
     let ours = env!("CARGO_PKG_VERSION");
     let mut looks = Vec::new();
     for instance in &instances {
-        let silent = (chrono::Utc::now() - instance.sent_at).num_seconds() > 30;
         let name = output::printable(&instance.instance);
-        if silent {
+        if instance.is_silent() {
             let found = format!("{name} has been silent since {}", instance.sent_at.format("%F %T"));
             looks.push(Look::warning("services", found, "look at its log, or start it anew: `make services`"));
         } else if !instance.detail.is_empty() {

@@ -20,6 +20,9 @@ use crate::{
 /// An instance that has not said so for this long is taken for gone: six heartbeats.
 const SILENT: i64 = 30_000;
 
+/// And for this long, for forgotten: it was killed, and nobody took its record back.
+const FORGOTTEN: i64 = 600_000;
+
 /// Everything at a glance.
 #[derive(Debug, Serialize)]
 pub struct Status {
@@ -59,6 +62,18 @@ pub struct Instance {
     /// What its health page says now.
     #[serde(default)]
     pub health: String,
+}
+
+impl Instance {
+    /// How long ago it last said that it is there.
+    fn silence_ms(&self) -> i64 {
+        (Utc::now() - self.sent_at).num_milliseconds()
+    }
+
+    /// Whether it has not said so for longer than a running instance would.
+    pub fn is_silent(&self) -> bool {
+        self.silence_ms() > SILENT
+    }
 }
 
 /// How far a service has come in a topic.
@@ -132,7 +147,7 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(instances.into_values().collect())
+    Ok(instances.into_values().filter(|instance| instance.silence_ms() < FORGOTTEN).collect())
 }
 
 /// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets.
@@ -229,9 +244,8 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     } else {
         let mut table = Table::new(["instance", "version", "health", "runs for", "last beat", "what is not well"]);
         for instance in &status.instances {
-            let beat = (now - instance.sent_at).num_milliseconds();
             let health = match instance.health.as_str() {
-                _ if beat > SILENT => paint.bad("silent"),
+                _ if instance.is_silent() => paint.bad("silent"),
                 "ok" => paint.good("ok"),
                 other => paint.bad(other),
             };
@@ -241,7 +255,7 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
                 instance.version.clone(),
                 health,
                 ran.trim_start_matches('+').to_owned(),
-                format!("{} ago", output::step(beat).trim_start_matches('+')),
+                format!("{} ago", output::step(instance.silence_ms()).trim_start_matches('+')),
                 output::printable(&instance.detail),
             ]);
         }
@@ -301,9 +315,11 @@ fn summary(status: &Status) -> String {
     let open: i64 = status.orders.iter().filter(|(state, _)| !ended(state)).map(|(_, count)| count).sum();
     let orders: Vec<String> = status.orders.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let orders = if orders.is_empty() { String::new() } else { format!(" ({})", orders.join(", ")) };
+    let silent_ones = status.instances.iter().filter(|instance| instance.is_silent()).count();
+    let silent = if silent_ones > 0 { format!(" ({silent_ones} more are silent)") } else { String::new() };
     format!(
-        "{} instances, lag {lag}, {outbox} facts to publish, {open} open sagas{orders}, {letters} open dead letters, {parked} parked effects.",
-        status.instances.len()
+        "{} instances{silent}, lag {lag}, {outbox} facts to publish, {open} open sagas{orders}, {letters} open dead letters, {parked} parked effects.",
+        status.instances.len() - silent_ones
     )
 }
 
