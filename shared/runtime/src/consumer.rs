@@ -41,7 +41,6 @@ type Partition = (&'static str, i32);
 /// A service's membership in its group.
 pub(crate) struct Consumer {
     client: Arc<BaseConsumer<Group>>,
-    prefix: String,
 }
 
 /// Which partitions are ours, each with the number of its assignment.
@@ -53,10 +52,16 @@ pub(crate) struct Group {
     state: Mutex<Assigned>,
 }
 
+struct Assignment {
+    generation: u64,
+    /// Records that the worker has and has not committed yet.
+    in_hand: usize,
+}
+
 #[derive(Default)]
 struct Assigned {
     generations: u64,
-    current: HashMap<Partition, u64>,
+    current: HashMap<Partition, Assignment>,
     unchecked: Vec<Partition>,
 }
 
@@ -77,36 +82,33 @@ impl Consumer {
         let client: BaseConsumer<Group> =
             kafka::consumer_config(kafka, P::SERVICE, &ground.instance).create_with_context(group)?;
         client.subscribe(&physical.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Self { client: Arc::new(client), prefix: kafka.topic_prefix.clone() })
+        Ok(Self { client: Arc::new(client) })
     }
 
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
     ///
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
     pub fn handled<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
-        let mut next: HashMap<Partition, i64> = HashMap::new();
+        let group = self.client.context();
+        let mut handled: HashMap<Partition, (i64, usize)> = HashMap::new();
         {
-            let assigned = self.client.context().assigned();
+            let assigned = group.assigned();
             for record in records {
                 let partition = (record.topic, record.partition);
-                if assigned.current.get(&partition) == Some(&record.generation) {
-                    let offset = next.entry(partition).or_default();
-                    *offset = (*offset).max(record.offset + 1);
+                if assigned.is(partition, record.generation) {
+                    let (next, count) = handled.entry(partition).or_default();
+                    *next = (*next).max(record.offset + 1);
+                    *count += 1;
                 }
             }
         }
-        if next.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), offset) in next {
-            let added =
-                list.add_partition_offset(&format!("{}{topic}", self.prefix), partition, Offset::Offset(offset));
-            debug_assert!(added.is_ok());
-        }
-        // Refused where a partition was revoked just now: its next owner meets the inbox.
-        if let Err(error) = self.client.store_offsets(&list) {
-            debug!(%error, "Offsets were not stored");
+        group.store(&self.client, handled.iter().map(|(partition, (next, _))| (*partition, *next)));
+        // Counted down last: from then on the poller may store what lies behind.
+        let mut assigned = group.assigned();
+        for (partition, (_, count)) in handled {
+            if let Some(assignment) = assigned.current.get_mut(&partition) {
+                assignment.in_hand = assignment.in_hand.saturating_sub(count);
+            }
         }
     }
 
@@ -118,9 +120,11 @@ impl Consumer {
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
     ) {
-        let mut poller = Poller { client: &self.client, decoder, worker, tokio, stalled: HashMap::new() };
+        let mut poller =
+            Poller { client: &self.client, decoder, worker, tokio, stalled: HashMap::new(), skipped: HashMap::new() };
         while !stop.load(Ordering::Relaxed) {
             poller.check_new_partitions();
+            poller.pass_over_skipped();
             poller.retry_stalled();
             let wait = if poller.stalled.is_empty() { 100 } else { 10 };
             match self.client.poll(Duration::from_millis(wait)) {
@@ -148,6 +152,8 @@ struct Poller<'a, P: Policy> {
     worker: mpsc::Sender<Arrival<P>>,
     tokio: tokio::runtime::Handle,
     stalled: HashMap<Partition, Stalled>,
+    /// Where reading goes on behind records that were skipped, with the generation that they were read under.
+    skipped: HashMap<Partition, (u64, i64)>,
 }
 
 /// A paused partition's records, in order; the first one waits for something.
@@ -181,7 +187,7 @@ impl<P: Policy> Poller<'_, P> {
         }
     }
 
-    fn pass(&self, record: RawRecord, room_wait: Duration) -> Passed {
+    fn pass(&mut self, record: RawRecord, room_wait: Duration) -> Passed {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
         let content = match self.decoder.decode::<P>(&record, now_ms) {
             Decoded::NeedsSchema(id) => return Passed::NeedsSchema(record, id),
@@ -189,6 +195,7 @@ impl<P: Policy> Poller<'_, P> {
             Decoded::Rejected(rejection) => Err(rejection),
             Decoded::Skipped(name) => {
                 counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => name).increment(1);
+                self.skipped.insert((record.topic, record.partition), (record.generation, record.offset + 1));
                 return Passed::On;
             }
         };
@@ -196,6 +203,9 @@ impl<P: Policy> Poller<'_, P> {
         let room = self.tokio.block_on(async { tokio::time::timeout(room_wait, reserve).await });
         match room {
             Ok(Ok(room)) => {
+                // What was skipped before it goes on with it.
+                self.skipped.remove(&(record.topic, record.partition));
+                self.client.context().take_in_hand(&record);
                 room.send(Arrival { origin: Origin::Record(Box::new(record)), content });
                 Passed::On
             }
@@ -248,7 +258,7 @@ impl<P: Policy> Poller<'_, P> {
     }
 
     /// Whether the partition can go on.
-    fn unstall(&self, partition: Partition, stalled: &mut Stalled) -> bool {
+    fn unstall(&mut self, partition: Partition, stalled: &mut Stalled) -> bool {
         if let Some(fetch) = &mut stalled.fetch {
             if !fetch.is_finished() || Instant::now() < stalled.retry_at {
                 return false;
@@ -289,6 +299,23 @@ impl<P: Policy> Poller<'_, P> {
             }
         }
         true
+    }
+
+    /// Moves offsets past skipped records, once nothing before them is still to be committed.
+    fn pass_over_skipped(&mut self) {
+        let group = self.client.context();
+        let assigned = group.assigned();
+        let mut done = vec![];
+        self.skipped.retain(|partition, (generation, next)| match assigned.current.get(partition) {
+            Some(assignment) if assignment.generation == *generation && assignment.in_hand > 0 => true,
+            Some(assignment) if assignment.generation == *generation => {
+                done.push((*partition, *next));
+                false
+            }
+            _ => false,
+        });
+        drop(assigned);
+        group.store(self.client, done.into_iter());
     }
 
     /// Says what retention took before it was read, and offsets beyond the end of a topic that was made anew.
@@ -349,9 +376,40 @@ impl<P: Policy> Poller<'_, P> {
     }
 }
 
+impl Assigned {
+    fn is(&self, partition: Partition, generation: u64) -> bool {
+        self.current.get(&partition).is_some_and(|assignment| assignment.generation == generation)
+    }
+}
+
 impl Group {
     fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_in_hand(&self, record: &RawRecord) {
+        let mut assigned = self.assigned();
+        if assigned.is((record.topic, record.partition), record.generation)
+            && let Some(assignment) = assigned.current.get_mut(&(record.topic, record.partition))
+        {
+            assignment.in_hand += 1;
+        }
+    }
+
+    /// Stores where reading goes on; the client commits it. Refused where a partition was revoked just now: its next owner meets
+    /// the inbox.
+    fn store(&self, client: &BaseConsumer<Self>, next: impl Iterator<Item = (Partition, i64)>) {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in next {
+            let topic = self.physical(topic).unwrap_or(topic);
+            let added = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            debug_assert!(added.is_ok());
+        }
+        if list.count() > 0
+            && let Err(error) = client.store_offsets(&list)
+        {
+            debug!(%error, "Offsets were not stored");
+        }
     }
 
     fn owns(&self, partition: Partition) -> bool {
@@ -371,7 +429,7 @@ impl Group {
     /// Copies a message of a partition that is ours.
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
         let topic = *self.topics.get(message.topic())?;
-        let generation = *self.assigned().current.get(&(topic, message.partition()))?;
+        let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
         let header =
             |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         Some(RawRecord {
@@ -447,7 +505,8 @@ impl ConsumerContext for Group {
             let mut assigned = self.assigned();
             assigned.generations += 1;
             let generation = assigned.generations;
-            assigned.current.extend(new.iter().map(|partition| (*partition, generation)));
+            let assignment = |partition: &Partition| (*partition, Assignment { generation, in_hand: 0 });
+            assigned.current.extend(new.iter().map(assignment));
             assigned.unchecked.extend(&new);
             if !new.is_empty() {
                 info!(service = self.service, "{} partitions are ours", new.len());
