@@ -1,6 +1,6 @@
 //! `quadrille-stand-ins payment|carrier|mail`: one stand-in of the outside world as a process.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use quadrille_stand_ins::{carrier, mail, payment};
@@ -60,7 +60,17 @@ struct Memory {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quadrille-stand-ins: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> io::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let running = match Cli::parse().stand_in {
         StandIn::Payment { bind, memory } => payment::start(bind, memory.state.as_deref()).await?,
@@ -82,5 +92,5 @@ async fn main() -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    Ok(running.until(asked_to_end).await?)
+    running.until(asked_to_end).await
 }

@@ -117,11 +117,14 @@ async fn commands_may_be_pipelined() {
 async fn dots_are_unstuffed_and_a_bare_line_feed_ends_nothing() {
     let (running, page) = start().await;
     let mut client = Client::greet(&running).await;
-    let smuggled = "Subject: s\r\n\r\n..one dot\r\n..\r\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n";
+    let smuggled = "Subject: s\r\n\r\n..one dot\r\n..\r\ny\r\n.\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n";
     assert_eq!(client.mail("ann@example.com", smuggled).await, [250, 250, 354, 250]);
     let (_, told) = page.get("/api/mails").await;
     assert_eq!(told["received"], json!(1));
-    assert_eq!(told["mails"][0]["text"], json!(".one dot\r\n.\r\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n"));
+    assert_eq!(
+        told["mails"][0]["text"],
+        json!(".one dot\r\n.\r\ny\r\n\nx\n.\nMAIL FROM:<evil@x>\r\nlast\n.\r\ntail\r\n")
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{ANYWHERE, Asker, scratch};
 use quadrille_stand_ins::{Running, payment};
 use serde_json::{Value, json};
@@ -91,7 +93,8 @@ async fn no_answer_may_mean_charged_or_not_and_a_question_tells() {
     assert_eq!(shop.charge("before", "tok_timeout_before").await.0, 200);
     assert_eq!(shop.sums().await.0, json!(2));
     // Not even its end is held up by those that it left without an answer.
-    shop.running.stop().await.expect("an end in order");
+    let end = tokio::time::timeout(Duration::from_secs(1), shop.running.stop());
+    end.await.expect("an end at once").expect("an end in order");
 }
 
 #[tokio::test]
