@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -60,6 +61,23 @@ impl Health {
         sound && !self.stopping.load(Ordering::Relaxed)
     }
 
+    /// `ok`, `warning`, `error` or `stopping`, and what is not healthy.
+    pub fn summary(&self) -> (&'static str, String) {
+        let checks = self.checks();
+        let unhealthy = checks.iter().filter(|(_, check)| **check != Check::Healthy);
+        let detail: Vec<String> = unhealthy.map(|(part, check)| format!("{part}: {check}")).collect();
+        let status = if self.stopping.load(Ordering::Relaxed) {
+            "stopping"
+        } else if !self.is_ready() {
+            "error"
+        } else if detail.is_empty() {
+            "ok"
+        } else {
+            "warning"
+        };
+        (status, detail.join("; "))
+    }
+
     /// All parts' states.
     pub fn checks(&self) -> BTreeMap<&'static str, Check> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -67,6 +85,16 @@ impl Health {
 
     fn set(&self, part: &'static str, check: Check) {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(part, check);
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Healthy => f.write_str("healthy"),
+            Self::Warning(what) => write!(f, "warning: {what}"),
+            Self::Error(cause) => write!(f, "error: {cause}"),
+        }
     }
 }
 
@@ -88,22 +116,12 @@ async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn whole(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let checks = health.checks();
-    let text = |check: &Check| match check {
-        Check::Healthy => "healthy".to_owned(),
-        Check::Warning(what) => format!("warning: {what}"),
-        Check::Error(cause) => format!("error: {cause}"),
-    };
-    let status = if !health.is_ready() {
-        "error"
-    } else if checks.values().any(|check| matches!(check, Check::Warning(_))) {
-        "warning"
-    } else {
-        "ok"
-    };
+    let (status, _) = health.summary();
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let checks: BTreeMap<_, _> = checks.iter().map(|(part, check)| (*part, text(check))).collect();
+    let checks: BTreeMap<_, _> = health.checks().iter().map(|(part, check)| (*part, check.to_string())).collect();
     let timestamp = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    // What users of the platform know: three words, no matter why.
+    let status = if status == "stopping" { "error" } else { status };
     (code, Json(json!({ "status": status, "timestamp": timestamp, "checks": checks })))
 }
 

@@ -10,7 +10,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{ground::Ground, health::Check, kafka};
+use crate::{ground::Ground, kafka};
 
 /// How often an instance says that it is there.
 const EVERY: Duration = Duration::from_secs(5);
@@ -19,6 +19,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Heartbeat {
     pub ground: Arc<Ground>,
     pub http: String,
+    /// The topics that it reads.
     pub hears: Vec<String>,
     pub started_at: DateTime<Utc>,
 }
@@ -62,21 +63,14 @@ impl Heartbeat {
     }
 
     fn record(&self) -> InstanceHeartbeat {
-        let checks = self.ground.health.checks();
-        let errors: Vec<String> = checks
-            .iter()
-            .filter_map(|(part, check)| match check {
-                Check::Error(cause) => Some(format!("{part}: {cause}")),
-                _ => None,
-            })
-            .collect();
+        let (status, detail) = self.ground.health.summary();
         InstanceHeartbeat {
             instance: self.ground.instance.clone(),
             service: self.ground.service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            http: self.http.clone(),
-            status: if errors.is_empty() { "ready" } else { "not_ready" }.to_owned(),
-            detail: errors.join("; "),
+            http: format!("http://{}", self.http),
+            status: status.to_owned(),
+            detail,
             hears: self.hears.clone(),
             started_at: self.started_at,
             sent_at: Utc::now(),

@@ -1,6 +1,7 @@
 //! An instance of a service: its parts, started from what publishes to what takes, and stopped the other way round.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -69,10 +70,11 @@ where
         () = stop.cancelled() => return Ok(()),
         ids = startup::ready::<S::Policy>(&ground, &types) => ids?,
     };
+    let hears: BTreeSet<&str> = heard.iter().map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
         http: http.to_string(),
-        hears: heard.iter().map(|record_type| record_type.name.to_owned()).collect(),
+        hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
     let mut parts = Parts::start(service, config, &ground, schema_ids, heartbeat, others)?;

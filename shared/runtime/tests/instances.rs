@@ -29,3 +29,9 @@ async fn first_inputs_of_a_new_key_in_two_instances_at_once() -> anyhow::Result<
     one.stop().await?;
     two.stop().await
 }
+
+/// The example is a whole service, and short enough to be read at a sitting; the tests beside this one run it.
+#[test]
+fn the_example_is_a_whole_service_in_sixty_lines() {
+    assert!(include_str!("../examples/tally/main.rs").lines().count() <= 60);
+}

@@ -1,14 +1,11 @@
 //! A whole service: it hears requests for stock, counts the pieces of each SKU, and states what came.
-use std::{collections::BTreeMap, process::ExitCode};
-
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Row, changed, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested};
 use quadrille_runtime::{Service, Store, lock};
 use sqlx::PgConnection;
-
+use std::{collections::BTreeMap, process::ExitCode};
 records! { pub enum Heard { StockReplenishmentRequested } }
 records! { pub enum Stated { StockReplenished } }
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tally;
 pub(crate) type State = BTreeMap<String, (i64, i64)>; // pieces and version by SKU
@@ -51,16 +48,13 @@ impl Store for Table {
         Ok(())
     }
     async fn save(&self, tx: &mut PgConnection, old: &State, new: &State, _: &[Fact<Tally>]) -> sqlx::Result<()> {
-        let changed: Vec<_> = changed(old, new).collect();
-        let skus: Vec<&str> = changed.iter().map(|(sku, _)| sku.as_str()).collect();
-        let pieces: Vec<i64> = changed.iter().map(|(_, row)| row.0).collect();
-        let versions: Vec<i64> = changed.iter().map(|(_, row)| row.1).collect();
+        let (skus, rows): (Vec<&str>, Vec<_>) = changed(old, new).map(|(sku, row)| (sku.as_str(), *row)).unzip();
+        let (pieces, versions): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
         let update = "update tally set pieces = new.pieces, version = new.version
             from unnest($1::text[], $2::bigint[], $3::bigint[]) as new(sku, pieces, version) where tally.sku = new.sku";
         sqlx::query(update).bind(skus).bind(pieces).bind(versions).execute(tx).await.map(drop)
     }
 }
-
 fn main() -> ExitCode {
     Service::new(Table).migrations(&sqlx::migrate!("examples/tally")).main()
 }
