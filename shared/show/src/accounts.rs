@@ -76,6 +76,7 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
     report.must_be_none("keys under which the provider acted twice", &ledger.doubled);
     report.must_be_none("orders with more than one parcel", &twice);
     report.must_be_none("the order of events", &tally.faults);
+    report.must(tally.strangers == 0, || format!("{} events were written by no service", tally.strangers));
     report
         .must(mails.message_ids == sent, || format!("{} mails were said to be sent, {} came", sent, mails.message_ids));
     report.must(audited.total() == 0, || format!("the audit finds {} offences", audited.total()));

@@ -34,6 +34,10 @@ pub struct Tally {
     pub repeats: u64,
     /// Records on dead-letter topics, by topic.
     pub dead_letters: BTreeMap<String, u64>,
+    /// How many records services wrote, repeats included, by topic and type.
+    pub written: BTreeMap<(Arc<str>, String), u64>,
+    /// Records on topics of events that no service of ours wrote.
+    pub strangers: u64,
     /// What breaks the contract: a version that is missing or stands too early, a repeat that differs, an event without an id.
     pub faults: Vec<String>,
     /// Following ended with this error.
@@ -46,7 +50,16 @@ impl Tally {
             *self.dead_letters.entry(record.topic.to_string()).or_default() += 1;
             return;
         }
-        let name = record.header("ce_type").and_then(|name| name.rsplit('.').next()).unwrap_or_default();
+        if record.topic.ends_with(".requests") {
+            return;
+        }
+        if !record.header("ce_source").is_some_and(|source| source.starts_with("/quadrille/")) {
+            self.strangers += 1;
+            return;
+        }
+        let full_name = record.header("ce_type").unwrap_or_default();
+        let name = full_name.rsplit('.').next().unwrap_or_default();
+        *self.written.entry((record.topic.clone(), full_name.to_owned())).or_default() += 1;
         let version = record.header("ce_aggregateversion").and_then(|version| version.parse::<i64>().ok());
         let (Some(id), Some(version)) = (record.id_header("ce_id"), version) else {
             self.faults.push(format!("{}: no id or no version", record.place()));
@@ -103,7 +116,7 @@ impl Shared {
 }
 
 impl Follower {
-    /// Follows all topics of events and of dead letters from `start` on; `watch` sees each record first.
+    /// Follows the topics of events, dead letters and requests from `start` on; `watch` sees each record first.
     pub fn start(
         settings: &Settings,
         start: Start,
@@ -181,7 +194,7 @@ impl Drop for Follower {
     }
 }
 
-/// Heartbeats and credentials are compacted: they carry no history. Requests are the clients' words.
+/// Heartbeats and credentials are compacted: they carry no history.
 fn is_followed(topic: &str) -> bool {
-    topic.ends_with(".events") || topic.ends_with(".dead-letters")
+    [".events", ".dead-letters", ".requests"].iter().any(|kind| topic.ends_with(kind))
 }

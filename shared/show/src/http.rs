@@ -23,6 +23,13 @@ pub async fn json(url: &str) -> anyhow::Result<Value> {
     asked().await.with_context(|| format!("GET {url}"))
 }
 
+/// The text at `url`.
+pub async fn text(url: &str) -> anyhow::Result<String> {
+    let asked =
+        || async { client()?.get(url).send().await?.error_for_status()?.text().await.map_err(anyhow::Error::from) };
+    asked().await.with_context(|| format!("GET {url}"))
+}
+
 /// Whether `url` answers 200 now.
 pub async fn is_ok(url: &str) -> bool {
     let Ok(client) = client() else { return false };

@@ -17,10 +17,18 @@ struct Cli {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
+    /// The six kinds of order on the running stack, seen live
+    Demo,
+    /// An order placed and followed with kcat alone
+    Kcat,
     /// kill -9 of all six services in the middle of 500 orders
     Kill,
     /// Two instances of each service; one stopped, one killed, one suspended
     Two,
+    /// 100 malformed records on every topic between sound orders
+    Malformed,
+    /// Confluent's Python client reads every topic
+    Foreign,
     /// Memory of each service after 5,000 orders
     Memory,
 }
@@ -58,8 +66,12 @@ fn main() -> ExitCode {
 
 async fn show(what: What) -> anyhow::Result<Report> {
     match what {
+        What::Demo => shows::demo::run().await,
+        What::Kcat => shows::kcat::run().await,
         What::Kill => shows::kill::run().await,
         What::Two => shows::two::run().await,
+        What::Malformed => shows::malformed::run().await,
+        What::Foreign => shows::foreign::run().await,
         What::Memory => shows::memory::run().await,
     }
 }

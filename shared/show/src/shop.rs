@@ -199,23 +199,8 @@ impl Shop {
         self.heard(&goods.plenty, "StockReplenished").await?;
         self.heard(&goods.few, "StockReplenished").await?;
         self.heard(&goods.customer.to_string(), "UserRegistered").await?;
-        self.priced(&[goods.plenty.clone(), goods.few.clone()]).await?;
+        priced(&self.database("order")?.pool, &goods).await?;
         Ok(goods)
-    }
-
-    /// Waits until the order service has these SKUs on its own price list: an unknown SKU is refused for good.
-    async fn priced(&self, skus: &[String]) -> anyhow::Result<()> {
-        let pool = &self.database("order")?.pool;
-        let deadline = Instant::now() + START;
-        loop {
-            let known: i64 =
-                sqlx::query_scalar("select count(*) from price where sku = any($1)").bind(skus).fetch_one(pool).await?;
-            if known == skus.len() as i64 {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the order service has {known} of {} prices", skus.len());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 
     /// Waits until a type was stated of a key.
@@ -310,8 +295,23 @@ impl Shop {
     }
 }
 
+/// Waits until the order service, whose database this is, has these goods on its own price list: it refuses an unknown SKU for good.
+pub async fn priced(pool: &sqlx::PgPool, goods: &Goods) -> anyhow::Result<()> {
+    let skus = [goods.plenty.as_str(), goods.few.as_str()];
+    let deadline = Instant::now() + START;
+    loop {
+        let known = sqlx::query_scalar("select count(*) from price where sku = any($1)").bind(&skus[..]);
+        let known: i64 = known.fetch_one(pool).await.context("the order service's price list")?;
+        if known == 2 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the order service has {known} of 2 prices after {START:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// `.run/show/<name>-<pid>`; those of shows that ended are removed.
-fn own_folder(name: &str) -> anyhow::Result<PathBuf> {
+pub fn own_folder(name: &str) -> anyhow::Result<PathBuf> {
     let shows = binaries::run_folder().join("show");
     std::fs::create_dir_all(&shows)?;
     for entry in std::fs::read_dir(&shows)? {

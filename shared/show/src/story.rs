@@ -18,6 +18,9 @@ const SEVERAL: [&str; 7] = [
     "StockRequestRefused",
 ];
 
+/// Facts that end an order.
+const ENDS: [&str; 3] = ["OrderDelivered", "OrderCancelled", "OrderRejected"];
+
 /// What is known of one key.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
@@ -25,6 +28,8 @@ pub struct Story {
     facts: BTreeMap<String, u32>,
     /// Why it was rejected or cancelled.
     reason: String,
+    first_ms: i64,
+    end_ms: i64,
     /// What left the stock for it: SKU and quantity.
     pub committed: Vec<(String, i64)>,
 }
@@ -54,6 +59,12 @@ impl Story {
     /// Takes a fact that was not heard before.
     pub(crate) fn hear(&mut self, name: &str, record: &Record) -> anyhow::Result<()> {
         *self.facts.entry(name.to_owned()).or_default() += 1;
+        if self.first_ms == 0 {
+            self.first_ms = record.timestamp_ms;
+        }
+        if ENDS.contains(&name) {
+            self.end_ms = record.timestamp_ms;
+        }
         if name == short(&OrderCancelled::TYPE) {
             self.reason = decoded::<OrderCancelled>(record)?.reason;
         } else if name == short(&OrderRejected::TYPE) {
@@ -86,6 +97,11 @@ impl Story {
         } else {
             None
         }
+    }
+
+    /// How many facts were stated, and how long it took from the first of them to the end, in milliseconds.
+    pub fn length(&self) -> (u32, i64) {
+        (self.facts.values().sum(), self.end_ms - self.first_ms)
     }
 
     /// Whether it has ended, every question about it is answered and every compensation is done: the ninth invariant of the
@@ -121,8 +137,7 @@ impl Story {
         let once = self.facts.iter().filter(|(name, _)| !SEVERAL.contains(&name.as_str()));
         let mut doubled: Vec<String> =
             once.filter(|(_, times)| **times > 1).map(|(name, times)| format!("{times} {name}")).collect();
-        let ends = ["OrderDelivered", "OrderCancelled", "OrderRejected"];
-        if ends.iter().filter(|name| self.has(name)).count() > 1 {
+        if ENDS.iter().filter(|name| self.has(name)).count() > 1 {
             doubled.push("two ends".to_owned());
         }
         doubled

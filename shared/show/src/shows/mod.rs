@@ -1,5 +1,9 @@
 //! The shows, one file each.
 
+pub mod demo;
+pub mod foreign;
+pub mod kcat;
 pub mod kill;
+pub mod malformed;
 pub mod memory;
 pub mod two;
