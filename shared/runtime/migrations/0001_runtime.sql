@@ -20,8 +20,7 @@ create table outbox (
     time timestamptz not null,
     traceparent text not null,
     tracestate text not null,
-    payload bytea not null,
-    refusal text
+    payload bytea not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 
 -- What the outside is asked to do. `tries` above 0 means claimed: from then on only an outcome ends it, no withdrawal.

@@ -15,7 +15,7 @@ use std::{
 use metrics::{counter, gauge};
 use quadrille_core::{Policy, RecordType, Records};
 use rdkafka::{
-    ClientContext, Message, Offset, Statistics, TopicPartitionList,
+    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
@@ -28,6 +28,7 @@ use crate::{
     arrival::{Arrival, Origin, RawRecord},
     backoff::Backoff,
     decode::{Decoded, Decoder},
+    gaps,
     ground::Ground,
     health::Health,
     kafka,
@@ -48,6 +49,8 @@ pub(crate) struct Group {
     topics: HashMap<String, &'static str>,
     service: &'static str,
     brokers: String,
+    /// For the look at gaps: a client that joins no group.
+    onlooker: ClientConfig,
     health: Arc<Health>,
     state: Mutex<Assigned>,
 }
@@ -62,7 +65,6 @@ struct Assignment {
 struct Assigned {
     generations: u64,
     current: HashMap<Partition, Assignment>,
-    unchecked: Vec<Partition>,
 }
 
 impl Consumer {
@@ -76,6 +78,7 @@ impl Consumer {
             topics: physical.iter().cloned().zip(topics).collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
+            onlooker: kafka::onlooker_config(kafka, P::SERVICE),
             health: Arc::clone(&ground.health),
             state: Mutex::default(),
         };
@@ -123,7 +126,6 @@ impl Consumer {
         let mut poller =
             Poller { client: &self.client, decoder, worker, tokio, stalled: HashMap::new(), skipped: HashMap::new() };
         while !stop.load(Ordering::Relaxed) {
-            poller.check_new_partitions();
             poller.pass_over_skipped();
             poller.retry_stalled();
             let wait = if poller.stalled.is_empty() { 100 } else { 10 };
@@ -318,49 +320,6 @@ impl<P: Policy> Poller<'_, P> {
         group.store(self.client, done.into_iter());
     }
 
-    /// Says what retention took before it was read, and offsets beyond the end of a topic that was made anew.
-    fn check_new_partitions(&self) {
-        let group = self.client.context();
-        loop {
-            let Some(partition) = group.assigned().unchecked.pop() else { return };
-            let (topic, number) = partition;
-            let Some(physical) = group.physical(topic) else {
-                continue;
-            };
-            let timeout = Duration::from_secs(2);
-            let committed = self.client.committed_offsets(group.list(partition), timeout);
-            let marks = self.client.fetch_watermarks(physical, number, timeout);
-            let (Ok(committed), Ok((low, high))) = (committed, marks) else {
-                group.assigned().unchecked.push(partition);
-                return;
-            };
-            let Some(Offset::Offset(next)) = committed.elements().first().map(|element| element.offset()) else {
-                continue;
-            };
-            if next < low {
-                counter!("quadrille_records_lost_total", "topic" => topic).increment((low - next) as u64);
-                error!(
-                    group.name = group.service,
-                    topic,
-                    partition = number,
-                    from = next,
-                    to = low,
-                    "Retention took records before they were read; reading goes on at {low}"
-                );
-            } else if next > high {
-                counter!("quadrille_offsets_beyond_end_total", "topic" => topic).increment(1);
-                error!(
-                    group.name = group.service,
-                    topic,
-                    partition = number,
-                    from = next,
-                    to = high,
-                    "The group's offset lies beyond the topic's end: it was made anew; reading starts at its beginning"
-                );
-            }
-        }
-    }
-
     fn report(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => {}
@@ -507,9 +466,10 @@ impl ConsumerContext for Group {
             let generation = assigned.generations;
             let assignment = |partition: &Partition| (*partition, Assignment { generation, in_hand: 0 });
             assigned.current.extend(new.iter().map(assignment));
-            assigned.unchecked.extend(&new);
+            drop(assigned);
             if !new.is_empty() {
                 info!(service = self.service, "{} partitions are ours", new.len());
+                gaps::look(self.onlooker.clone(), self.service, (*list).clone());
             }
         }
     }

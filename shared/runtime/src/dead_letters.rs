@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use crate::{arrival::Arrival, ground::Ground, kafka};
 
-/// A dead letter keeps this much of the original at most.
+/// A dead letter keeps this much of the original's value at most, and of its key.
 const MAX_KEPT_BYTES: usize = 512 * 1024;
+const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -85,7 +86,7 @@ pub(crate) async fn insert<P: Policy>(
         .bind(record.offset)
         .bind(DateTime::<Utc>::from_timestamp_millis(record.timestamp_ms).unwrap_or_default())
         .bind(&rejection.record_type)
-        .bind(&record.key)
+        .bind(record.key.as_deref().map(|key| &key[..key.len().min(MAX_KEPT_KEY_BYTES)]))
         .bind(kept)
         .bind(value.map_or(0, <[u8]>::len) as i64)
         .bind(value.map(|value| hex(&Sha256::digest(value))).unwrap_or_default())
@@ -159,7 +160,7 @@ impl Lane {
                 Ok(()) => self.ground.health.ok("dead_letters"),
                 Err(error) => {
                     warn!("Dead letters wait in the database: {error:#}");
-                    self.ground.health.warn("dead_letters", &format!("they wait in the database: {error:#}"));
+                    self.ground.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
             tokio::select! {

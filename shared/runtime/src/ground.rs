@@ -39,7 +39,8 @@ impl Ground {
             kafka: config.kafka.clone(),
             registry: Registry::new(&config.registry.url)?,
             pool: pool(&database, config),
-            database,
+            // A delete that is lost in a crash of the server is a repeat, and the outbox is read in the order of its index.
+            database: by_index(&database).options([("synchronous_commit", "off"), ("enable_sort", "off")]),
             health: Arc::default(),
         })
     }
@@ -49,15 +50,16 @@ fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> PgPool {
     // A process that is suspended within a transaction would keep its rows locked for as long as it sleeps, whoever waits for them.
     // It loses them when it loses its partitions; what it held is tried again, or met in the inbox.
     let silence = format!("{}ms", config.kafka.session_timeout_ms);
-    // Every statement finds its rows by key: a plan made while a table was empty must not scan it once it is full.
-    let options = database.clone().options([
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("idle_in_transaction_session_timeout", silence.as_str()),
-    ]);
+    let options = by_index(database).options([("idle_in_transaction_session_timeout", silence)]);
     PgPoolOptions::new()
         .max_connections(config.database.connections)
         .acquire_timeout(Duration::from_secs(5))
         .test_before_acquire(false)
         .connect_lazy_with(options)
+}
+
+/// Every statement finds its rows by an index: a plan made while a table was empty must not scan it once it is full.
+fn by_index(database: &PgConnectOptions) -> PgConnectOptions {
+    let off = ["enable_seqscan", "enable_bitmapscan"].map(|scan| (scan, "off"));
+    database.clone().options(off).options([("plan_cache_mode", "force_generic_plan")])
 }

@@ -39,6 +39,16 @@ pub(crate) fn consumer_config(kafka: &config::Kafka, service: &str, instance: &s
     config
 }
 
+/// The settings of a client that asks for a group's offsets and never joins it.
+pub(crate) fn onlooker_config(kafka: &config::Kafka, service: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", format!("quadrille-{service}-onlooker"))
+        .set("group.id", format!("{}{service}", kafka.group_prefix));
+    config
+}
+
 /// A producer's settings. `message.timeout.ms=0`: a record waits for the broker however long it is away; a client that gave up on one
 /// while it sent the next would lose and reorder.
 pub(crate) fn producer_config(kafka: &config::Kafka, client: &str) -> ClientConfig {

@@ -17,6 +17,7 @@ mod dead_letters;
 mod decode;
 mod effects;
 mod failure;
+mod gaps;
 mod ground;
 mod health;
 mod heartbeat;

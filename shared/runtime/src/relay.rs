@@ -143,7 +143,7 @@ impl Relay {
             match sent.refusal {
                 None => floor.after(&rows, held.values().map(|(id, _)| *id).min()),
                 Some(refusal) => {
-                    self.ground.health.error("relay", &refusal);
+                    self.ground.health.warn("relay", &refusal);
                     sender = Sender::new(&self.ground.kafka, self.ground.service)?;
                     floor = Floor::default();
                 }

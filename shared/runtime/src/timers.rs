@@ -114,7 +114,7 @@ pub(crate) async fn run<P: Policy>(
 async fn hand_on_due<P: Policy>(pool: &PgPool, worker: &mpsc::Sender<Arrival<P>>) -> sqlx::Result<Duration> {
     let due: Vec<Due> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update timer set next_try = clock_timestamp() + interval '{CLAIM}'
-         where id in (select id from timer where next_try <= clock_timestamp() and due <= clock_timestamp()
+         where id in (select id from timer where next_try <= now() and due <= now()
                       order by next_try limit 200 for update skip locked)
          returning id, key, timer, causation_id, traceparent, tracestate"
     )))

@@ -1,0 +1,60 @@
+//! Says what retention took before it was read, and offsets beyond the end of a topic that was made anew.
+//!
+//! Reading itself goes on at the first record that there is (`auto.offset.reset=earliest`): never a silent jump, and never to the end.
+
+use std::time::Duration;
+
+use metrics::counter;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
+};
+use tracing::{error, warn};
+
+/// How long the broker may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Compares the group's offsets of newly assigned partitions with what the broker has, on a client and a thread of its own: questions on
+/// the consumer's connection would wait behind its long polls, and polling behind them.
+pub(crate) fn look(client: ClientConfig, group: &'static str, assigned: TopicPartitionList) {
+    let look = move || {
+        if let Err(error) = compare(&client, group, assigned) {
+            warn!(%error, "Whether retention took something unread could not be seen");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name(format!("{group}-gaps")).spawn(look) {
+        warn!(%error, "Whether retention took something unread could not be seen");
+    }
+}
+
+fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionList) -> KafkaResult<()> {
+    let client: BaseConsumer = client.create()?;
+    for element in client.committed_offsets(assigned, PATIENCE)?.elements() {
+        let Offset::Offset(next) = element.offset() else { continue };
+        let (topic, partition) = (element.topic().to_owned(), element.partition());
+        let (low, high) = client.fetch_watermarks(&topic, partition, PATIENCE)?;
+        if next < low {
+            counter!("quadrille_records_lost_total", "topic" => topic.clone()).increment((low - next) as u64);
+            error!(
+                group,
+                topic,
+                partition,
+                from = next,
+                to = low,
+                "Retention took records before they were read; reading goes on at {low}"
+            );
+        } else if next > high {
+            counter!("quadrille_offsets_beyond_end_total", "topic" => topic.clone()).increment(1);
+            error!(
+                group,
+                topic,
+                partition,
+                from = next,
+                to = high,
+                "The group's offset lies beyond the topic's end: it was made anew; reading starts at its beginning"
+            );
+        }
+    }
+    Ok(())
+}
