@@ -1,12 +1,16 @@
 //! What arrives at a service's worker: inputs, and records that are none.
 
-use quadrille_core::{Envelope, Policy};
+use quadrille_core::{Envelope, Policy, bounds};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 /// A record, timer or outcome on its way into a transaction.
 pub(crate) struct Arrival<P: Policy> {
     pub origin: Origin,
     pub content: Result<Envelope<P>, Rejection>,
+    /// A record's share of the memory that waiting records may take; given back when the arrival is done with.
+    #[expect(dead_code, reason = "held, and dropped with the arrival")]
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where an arrival came from, and thus what is owed to it once its transaction is committed.
@@ -32,6 +36,8 @@ pub(crate) struct RawRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// A header's name is not UTF-8: then none can be read.
+    pub unreadable_headers: bool,
 }
 
 impl RawRecord {
@@ -69,7 +75,8 @@ impl Rejection {
         Self {
             reason,
             field: field.to_owned(),
-            detail: detail.to_string(),
+            // May quote a client: no control characters, which a database refuses, and no megabytes.
+            detail: bounds::fitted(&detail.to_string()),
             input: None,
             record_type: String::new(),
             holds: None,

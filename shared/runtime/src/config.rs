@@ -118,6 +118,8 @@ pub struct Batch {
     pub max_bytes: usize,
     /// Decoded inputs that may wait for a transaction; beyond that partitions are paused.
     pub waiting: usize,
+    /// Bytes of records that may wait likewise.
+    pub waiting_bytes: usize,
 }
 
 /// `effects`
@@ -156,7 +158,7 @@ impl<S: Default> Config<S> {
             http: Http { bind: "127.0.0.1:0".into() },
             log: Log { format: LogFormat::Human, filter: "info".into() },
             telemetry: Telemetry { otlp_endpoint: String::new() },
-            batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000 },
+            batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
             effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
             outside: S::default(),
         }

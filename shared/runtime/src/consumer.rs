@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +22,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
     statistics::Broker,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -93,23 +94,25 @@ impl Consumer {
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
     pub fn handled<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
         let group = self.client.context();
-        let mut handled: HashMap<Partition, (i64, usize)> = HashMap::new();
+        let mut handled: HashMap<(Partition, u64), (i64, usize)> = HashMap::new();
         {
             let assigned = group.assigned();
             for record in records {
                 let partition = (record.topic, record.partition);
                 if assigned.is(partition, record.generation) {
-                    let (next, count) = handled.entry(partition).or_default();
+                    let (next, count) = handled.entry((partition, record.generation)).or_default();
                     *next = (*next).max(record.offset + 1);
                     *count += 1;
                 }
             }
         }
-        group.store(&self.client, handled.iter().map(|(partition, (next, _))| (*partition, *next)));
+        group.store(&self.client, handled.iter().map(|((partition, _), (next, _))| (*partition, *next)));
         // Counted down last: from then on the poller may store what lies behind.
         let mut assigned = group.assigned();
-        for (partition, (_, count)) in handled {
-            if let Some(assignment) = assigned.current.get_mut(&partition) {
+        for ((partition, generation), (_, count)) in handled {
+            if let Some(assignment) = assigned.current.get_mut(&partition)
+                && assignment.generation == generation
+            {
                 assignment.in_hand = assignment.in_hand.saturating_sub(count);
             }
         }
@@ -120,11 +123,20 @@ impl Consumer {
         &self,
         decoder: Arc<Decoder>,
         worker: mpsc::Sender<Arrival<P>>,
+        most_bytes: usize,
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
     ) {
-        let mut poller =
-            Poller { client: &self.client, decoder, worker, tokio, stalled: HashMap::new(), skipped: HashMap::new() };
+        let mut poller = Poller {
+            client: &self.client,
+            decoder,
+            worker,
+            room: Arc::new(Semaphore::new(most_bytes)),
+            most_bytes,
+            tokio,
+            stalled: HashMap::new(),
+            skipped: HashMap::new(),
+        };
         while !stop.load(Ordering::Relaxed) {
             poller.pass_over_skipped();
             poller.retry_stalled();
@@ -152,6 +164,8 @@ struct Poller<'a, P: Policy> {
     client: &'a Arc<BaseConsumer<Group>>,
     decoder: Arc<Decoder>,
     worker: mpsc::Sender<Arrival<P>>,
+    room: Arc<Semaphore>,
+    most_bytes: usize,
     tokio: tokio::runtime::Handle,
     stalled: HashMap<Partition, Stalled>,
     /// Where reading goes on behind records that were skipped, with the generation that they were read under.
@@ -201,19 +215,24 @@ impl<P: Policy> Poller<'_, P> {
                 return Passed::On;
             }
         };
-        let reserve = self.worker.reserve();
-        let room = self.tokio.block_on(async { tokio::time::timeout(room_wait, reserve).await });
+        // Bounded in count and in bytes: what waits here while the database is away is memory.
+        let bytes = record.bytes().clamp(1, self.most_bytes) as u32;
+        let room = async {
+            let bytes = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+            self.worker.reserve().await.map(|slot| (slot, bytes))
+        };
+        let room = self.tokio.block_on(async { tokio::time::timeout(room_wait, room).await });
         match room {
-            Ok(Ok(room)) => {
+            Ok(Ok((slot, room))) => {
                 // What was skipped before it goes on with it.
                 self.skipped.remove(&(record.topic, record.partition));
                 self.client.context().take_in_hand(&record);
-                room.send(Arrival { origin: Origin::Record(Box::new(record)), content });
+                slot.send(Arrival { origin: Origin::Record(Box::new(record)), content, room });
                 Passed::On
             }
             Err(_elapsed) => Passed::NoRoom(record),
-            // The worker has ended: this thread is about to.
-            Ok(Err(_closed)) => Passed::On,
+            // The worker has ended, and this thread is about to: nothing passes it.
+            Ok(Err(_closed)) => Passed::NoRoom(record),
         }
     }
 
@@ -248,11 +267,10 @@ impl<P: Policy> Poller<'_, P> {
             if self.unstall(partition, &mut stalled) {
                 match self.client.resume(&self.client.context().list(partition)) {
                     Ok(()) => continue,
-                    Err(error) => debug!(%error, "A partition that just went could not be resumed"),
+                    Err(error) => debug!(%error, "A partition could not be resumed yet"),
                 }
-            } else {
-                self.stalled.insert(partition, stalled);
             }
+            self.stalled.insert(partition, stalled);
         }
         if self.stalled.values().all(|stalled| stalled.fetch.is_none()) {
             self.client.context().health.ok("registry");
@@ -391,6 +409,11 @@ impl Group {
         let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
         let header =
             |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        // The client panics at a header name that is not UTF-8.
+        let headers = catch_unwind(AssertUnwindSafe(|| {
+            message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
+        }));
+        let headers: Option<Vec<_>> = headers.ok();
         Some(RawRecord {
             topic,
             partition: message.partition(),
@@ -399,7 +422,8 @@ impl Group {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
-            headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
+            unreadable_headers: headers.is_none(),
+            headers: headers.unwrap_or_default(),
         })
     }
 
@@ -458,7 +482,7 @@ impl ConsumerContext for Group {
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
             let new = self.partitions(list);
             let mut assigned = self.assigned();
@@ -467,6 +491,10 @@ impl ConsumerContext for Group {
             let assignment = |partition: &Partition| (*partition, Assignment { generation, in_hand: 0 });
             assigned.current.extend(new.iter().map(assignment));
             drop(assigned);
+            // One that was paused when it passed on comes back paused.
+            if let Err(error) = consumer.resume(list) {
+                warn!(%error, "Partitions that came back could not be resumed");
+            }
             if !new.is_empty() {
                 info!(service = self.service, "{} partitions are ours", new.len());
                 gaps::look(self.onlooker.clone(), self.service, (*list).clone());

@@ -16,11 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::{arrival::Arrival, ground::Ground, kafka};
+use crate::{
+    arrival::{Arrival, RawRecord},
+    ground::Ground,
+    kafka,
+};
 
 /// A dead letter keeps this much of the original's value at most, and of its key.
 const MAX_KEPT_BYTES: usize = 512 * 1024;
 const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
+const MAX_KEPT_HEADER_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -59,11 +64,7 @@ pub(crate) async fn insert<P: Policy>(
         ]);
         let value = record.value.as_deref();
         let kept = value.map(|value| &value[..value.len().min(MAX_KEPT_BYTES)]);
-        let headers: Vec<KeptHeader> = record
-            .headers
-            .iter()
-            .map(|(name, value)| KeptHeader { name: name.clone(), value: value.clone() })
-            .collect();
+        let headers = kept_headers(record);
         error!(
             topic = record.topic,
             partition = record.partition,
@@ -84,7 +85,7 @@ pub(crate) async fn insert<P: Policy>(
         .bind(record.topic)
         .bind(record.partition)
         .bind(record.offset)
-        .bind(DateTime::<Utc>::from_timestamp_millis(record.timestamp_ms).unwrap_or_default())
+        .bind(record_time(record))
         .bind(&rejection.record_type)
         .bind(record.key.as_deref().map(|key| &key[..key.len().min(MAX_KEPT_KEY_BYTES)]))
         .bind(kept)
@@ -101,6 +102,23 @@ pub(crate) async fn insert<P: Policy>(
         count += 1;
     }
     Ok(count)
+}
+
+/// The headers, as far as they fit.
+fn kept_headers(record: &RawRecord) -> Vec<KeptHeader> {
+    let mut bytes = 0;
+    let fits = |(name, value): &&(String, Option<Vec<u8>>)| {
+        bytes += name.len() + value.as_ref().map_or(0, Vec::len);
+        bytes <= MAX_KEPT_HEADER_BYTES
+    };
+    let kept = record.headers.iter().take_while(fits);
+    kept.map(|(name, value)| KeptHeader { name: name.clone(), value: value.clone() }).collect()
+}
+
+/// A client's timestamp, kept within the years that a database can hold.
+fn record_time(record: &RawRecord) -> DateTime<Utc> {
+    const YEAR_9999_MS: i64 = 253_370_764_800_000;
+    DateTime::from_timestamp_millis(record.timestamp_ms.clamp(0, YEAR_9999_MS)).unwrap_or_default()
 }
 
 /// Whether a topic's records have secret fields: then the original stays in the database.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
@@ -64,15 +65,23 @@ impl Decoder {
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
-        match self.try_decode(raw, now_ms) {
-            Ok(decoded) => decoded,
-            Err(rejection) => Decoded::Rejected(rejection),
+        // Whatever a stranger's bytes do to a decoder, they end as a dead letter and not as the end of the consumer.
+        match catch_unwind(AssertUnwindSafe(|| self.try_decode(raw, now_ms))) {
+            Ok(Ok(decoded)) => decoded,
+            Ok(Err(rejection)) => Decoded::Rejected(rejection),
+            Err(_panic) => {
+                Decoded::Rejected(Rejection::new("undecodable", "value", "the decoder panicked at this value"))
+            }
         }
     }
 
     #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
         let is_request = raw.topic.ends_with(".requests");
+        if raw.unreadable_headers {
+            let detail = "a header's name is not UTF-8, so none of the headers can be read";
+            return Err(Rejection::new("unreadable_headers", "headers", detail));
+        }
         let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);
         let key = key_kind.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
         let value = raw.value.as_deref().unwrap_or_default();

@@ -218,7 +218,12 @@ impl<O: Outside> Performer<O> {
                 return;
             }
         };
-        let answer = self.answer(&claimed, &effect).await;
+        // A try ends before its claim does: else another instance would begin the next one beside it.
+        let within = Duration::from_millis(self.config.claim_ms * 9 / 10);
+        let answer = match tokio::time::timeout(within, self.answer(&claimed, &effect)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Answer::Unknown(format!("no answer within {within:?}")),
+        };
         let result = match &answer {
             Answer::Known(_) => "known",
             Answer::Nothing => "nothing",
@@ -267,7 +272,7 @@ impl<O: Outside> Performer<O> {
             trace: Trace { parent: claimed.traceparent, state: claimed.tracestate },
             input: Input::Outcome { effect: claimed.id, outcome },
         });
-        if self.worker.send(Arrival { origin: Origin::Outcome, content }).await.is_err()
+        if self.worker.send(Arrival { origin: Origin::Outcome, content, room: None }).await.is_err()
             && let Err(error) = postpone(&self.pool, claimed.id, &name, Duration::ZERO).await
         {
             // This instance is stopping. The claim runs out, and the next one asks the outside and hears the same.

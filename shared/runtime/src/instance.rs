@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use quadrille_core::{Policy, RecordType, Records};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,8 @@ struct Parts {
     consumer: Arc<Consumer>,
     polling_stopped: Arc<AtomicBool>,
     poller: std::thread::JoinHandle<()>,
+    /// Resolves when the poller ends, by a panic too.
+    polled: oneshot::Receiver<()>,
     working: JoinHandle<()>,
     /// Ends the relay once the outbox is empty, and at once.
     publishing: CancellationToken,
@@ -157,7 +159,7 @@ impl Parts {
             transactions,
             arrivals,
             consumer: Arc::clone(&consumer),
-            config: config.batch,
+            config: config.batch.clone(),
             health: Arc::clone(&ground.health),
             relay: wake(),
             effects: Arc::clone(&effects),
@@ -177,19 +179,25 @@ impl Parts {
             others.spawn(part(performer.run(taking.clone())));
         }
         others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
+        let (polling, polled) = oneshot::channel();
         let polling_stopped = Arc::new(AtomicBool::default());
         let poller = {
             let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
             let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&polling_stopped));
             let tokio = tokio::runtime::Handle::current();
             let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
-            thread.spawn(move || consumer.run(decoder, worker, stopped, tokio))?
+            let most_bytes = config.batch.waiting_bytes;
+            thread.spawn(move || {
+                consumer.run(decoder, worker, most_bytes, stopped, tokio);
+                drop(polling);
+            })?
         };
         Ok(Self {
             taking,
             consumer,
             polling_stopped,
             poller,
+            polled,
             working,
             publishing,
             abort,
@@ -205,6 +213,7 @@ impl Parts {
     async fn ended(&mut self) -> String {
         tokio::select! {
             ended = &mut self.working => format!("the worker ended: {ended:?}"),
+            _ = &mut self.polled => "the consumer ended".to_owned(),
             ended = &mut self.relaying => format!("the relay ended: {ended:?}"),
             Some(ended) = self.others.join_next() => format!("a part ended: {ended:?}"),
         }

@@ -39,8 +39,8 @@ const ROUND: i64 = 5_000;
 const NET: Duration = Duration::from_millis(100);
 /// A row that the broker refuses for good is tried again this often.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
-/// The broker takes records up to this size; a larger one would be refused after later ones of its key had passed.
-const MAX_RECORD_BYTES: usize = 1_000_000;
+/// The broker takes records of 1,000,000 bytes with key and headers; a larger one would be refused after later ones of its key had passed.
+const MAX_RECORD_BYTES: usize = 980_000;
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
@@ -64,8 +64,8 @@ struct Row {
     traceparent: String,
     tracestate: String,
     payload: Vec<u8>,
-    xmin_at: i64,
-    xmax_at: i64,
+    /// The oldest transaction that was still open when the row was read.
+    oldest_open: i64,
 }
 
 /// Keys whose next row the broker refuses, with that row's number and the time of the next try.
@@ -135,13 +135,10 @@ impl Relay {
                 continue;
             }
             let sent = sender.send_all(&rows, &mut held, lease).await?;
-            sqlx::query("delete from outbox where id = any($1)")
-                .bind(&sent.acknowledged)
-                .execute(&mut lease.connection)
-                .await?;
+            let horizon = remove(lease, &sent.acknowledged).await?;
             counter!("quadrille_published_total").increment(sent.acknowledged.len() as u64);
             match sent.refusal {
-                None => floor.after(&rows, held.values().map(|(id, _)| *id).min()),
+                None => floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min()),
                 Some(refusal) => {
                     self.ground.health.warn("relay", &refusal);
                     sender = Sender::new(&self.ground.kafka, self.ground.service)?;
@@ -155,12 +152,10 @@ impl Relay {
 async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
     let (topics, keys): (Vec<&str>, Vec<&str>) = held.keys().map(|(topic, key)| (topic.as_str(), key.as_str())).unzip();
     let query = if held.is_empty() {
-        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin_at,
-             pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax_at
+        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
          from outbox where id > $1 order by id limit $2"
     } else {
-        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin_at,
-             pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xmax_at
+        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
          from outbox where id > $1 and (topic, key) not in (select * from unnest($3::text[], $4::text[]))
          order by id limit $2"
     };
@@ -169,23 +164,33 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
     query.fetch_all(&mut lease.connection).await
 }
 
+/// Removes published rows, and returns a transaction id that was given out after they were read.
+async fn remove(lease: &mut Lease, published: &[i64]) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "with removed as (delete from outbox where id = any($1)) select pg_current_xact_id()::text::bigint",
+    )
+    .bind(published)
+    .fetch_one(&mut lease.connection)
+    .await
+}
+
 impl Floor {
-    /// After a round read from this floor was published.
+    /// After a round read from this floor was published; `horizon` is a transaction id given out after the read.
     ///
-    /// Whoever writes the outbox has a transaction id before it draws a number. So once no transaction older than the snapshot that saw
-    /// number m is open, a read that began after has seen all numbers up to m.
-    fn after(&mut self, rows: &[Row], lowest_held: Option<i64>) {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return;
-        };
+    /// Whoever writes the outbox has a transaction id before it draws a number. Who drew one below a number m that was seen did so
+    /// before the read, so its id is below the horizon. Once no transaction below the horizon is open, a read that began after has seen
+    /// all numbers up to m. (A snapshot's `xmax` is no such horizon: it is one above the highest *completed* id, and open ones may lie
+    /// at or above it.)
+    fn after(&mut self, rows: &[Row], horizon: i64, lowest_held: Option<i64>) {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
         match self.candidate {
-            Some((number, horizon)) if first.xmin_at >= horizon => {
+            Some((number, horizon_then)) if first.oldest_open >= horizon_then => {
                 let full = rows.len() as i64 == ROUND;
                 self.floor = if full { number.min(last.id) } else { number };
-                self.candidate = Some((last.id, first.xmax_at));
+                self.candidate = Some((last.id, horizon));
             }
             Some(_) => {}
-            None => self.candidate = Some((last.id, first.xmax_at)),
+            None => self.candidate = Some((last.id, horizon)),
         }
         if let Some(held) = lowest_held {
             self.floor = self.floor.min(held - 1);
@@ -277,6 +282,8 @@ impl Sender {
                         }
                     }
                     Err((error, _)) => {
+                        // At once, so that nothing of its key passes it.
+                        hold(held, row, &error.to_string());
                         self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                         self.acks.open.fetch_sub(1, Ordering::AcqRel);
                         break;
@@ -296,7 +303,9 @@ impl Sender {
                 }
             }
         }
-        let failed = std::mem::take(&mut *self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failed = std::mem::take(&mut *self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        // In the order of their numbers: a key is held at its first.
+        failed.sort_by_key(|(index, _)| *index);
         let mut refusal = too_large;
         for (index, error) in &failed {
             skipped.insert(*index);

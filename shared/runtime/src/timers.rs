@@ -137,7 +137,7 @@ async fn hand_on_due<P: Policy>(pool: &PgPool, worker: &mpsc::Sender<Arrival<P>>
             trace: Trace { parent: due.traceparent, state: due.tracestate },
             input: Input::Timer(timer),
         });
-        if worker.send(Arrival { origin: Origin::Timer, content }).await.is_err() {
+        if worker.send(Arrival { origin: Origin::Timer, content, room: None }).await.is_err() {
             return Ok(NET);
         }
     }

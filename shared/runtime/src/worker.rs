@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    arrival::{Arrival, Rejection},
+    arrival::{Arrival, Origin, Rejection},
     backoff::Backoff,
     config,
     consumer::Consumer,
@@ -162,29 +162,49 @@ impl<S: Store> Worker<S> {
 
     /// Puts an input aside that cannot be handled: a record becomes a dead letter, a timer or an outcome waits and is shown.
     async fn bury(&self, arrival: Arrival<S::Policy>, failure: &str, stop: &CancellationToken) -> Result<(), Stopped> {
-        let Ok(envelope) = &arrival.content else {
-            // Its dead letter itself cannot be written: there is no safer place, so the offset stays.
-            error!("A dead letter cannot be written and is tried again: {failure}");
-            tokio::select! {
-                () = stop.cancelled() => return Err(Stopped),
-                () = tokio::time::sleep(LAST_BACKOFF) => {}
-            }
-            return Box::pin(self.handle(vec![arrival], stop)).await;
-        };
+        let Ok(envelope) = &arrival.content else { return self.bury_bare(arrival, failure, stop).await };
         let name = input_name::<S::Policy>(&envelope.input);
         error!(input.id = %envelope.id, key = envelope.key, "{name} cannot be handled: {failure}");
         let pool = &self.transactions.pool;
         let put_aside = match &envelope.input {
             Input::Record(_) => {
                 let rejection = self.rejection(&arrival, failure);
-                return Box::pin(self.handle(vec![Arrival { origin: arrival.origin, content: Err(rejection) }], stop))
-                    .await;
+                return Box::pin(self.handle(vec![Arrival { content: Err(rejection), ..arrival }], stop)).await;
             }
             Input::Timer(_) => timers::back_off(pool, envelope.id, failure).await,
             Input::Outcome { effect, .. } => effects::back_off(pool, *effect, failure).await,
         };
         if let Err(error) = put_aside {
             warn!(%error, "{name} was not put aside; its claim runs out and it comes again");
+        }
+        Ok(())
+    }
+
+    /// A dead letter that cannot be written as it is, without what may be at fault: where it came from is kept, and the offset stays
+    /// until it is.
+    async fn bury_bare(
+        &self,
+        mut arrival: Arrival<S::Policy>,
+        failure: &str,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        if let Origin::Record(record) = &mut arrival.origin {
+            record.headers.clear();
+            record.value = None;
+        }
+        if let Err(rejection) = &mut arrival.content {
+            rejection.detail = "the original could not be kept: see this service's log".to_owned();
+            rejection.record_type.clear();
+        }
+        error!("A dead letter is kept without its original: {failure}");
+        let alone = [arrival];
+        while let Err(failure) = self.commit(&alone, stop).await? {
+            error!("A dead letter cannot be written and is tried again: {failure}");
+            self.health.error("dead_letters", &failure);
+            tokio::select! {
+                () = stop.cancelled() => return Err(Stopped),
+                () = tokio::time::sleep(LAST_BACKOFF) => {}
+            }
         }
         Ok(())
     }

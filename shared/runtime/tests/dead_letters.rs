@@ -112,6 +112,45 @@ async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Resul
     instance.stop().await
 }
 
+/// A header name that is no text, and a text that a database refuses: each is a dead letter, and the service goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_client_library_would_send_ends_as_a_dead_letter_too() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let instance = shop.start();
+    let topic = StockReplenishmentRequested::TYPE.topic;
+    let nul = StockReplenishmentRequested::new("TEA\0".into(), uuid::Uuid::from_u128(1), 5);
+    let value = shop.world.framed(&nul).await?;
+    shop.world.send_raw(topic, Some(b"TEA"), &value, &[]).await?;
+    // rdkafka takes header names as text only; kcat takes bytes.
+    let sent = std::process::Command::new("kcat")
+        .args([
+            "-P",
+            "-b",
+            &shop.world.settings.kafka.brokers,
+            "-t",
+            &shop.world.settings.topic(topic),
+            "-k",
+            "TEA",
+            "-H",
+        ])
+        .arg(std::os::unix::ffi::OsStrExt::from_bytes(&b"\xff\xfe=1"[..]) as &std::ffi::OsStr)
+        .arg("/etc/hostname")
+        .status()?;
+    assert!(sent.success());
+    for partition in 0..6 {
+        shop.ask("AFTER", partition).await?;
+    }
+    shop.stated(6).await?;
+    let letters: Vec<(String, String)> =
+        sqlx::query_as("select reason, detail from dead_letter order by reason").fetch_all(&shop.database.pool).await?;
+    assert_eq!(
+        letters.iter().map(|(reason, _)| reason.as_str()).collect::<Vec<_>>(),
+        ["key_differs", "unreadable_headers"]
+    );
+    assert!(letters[0].1.contains("TEA"), "{}", letters[0].1);
+    instance.stop().await
+}
+
 /// The dead-letter topic may be missing or forbidden: rows wait, and nothing else does. Once it can be written they are published.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<()> {
