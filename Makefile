@@ -55,7 +55,7 @@ status: ## Show processes, lag and open sagas
 check: ## Format, lints and the quick tests; needs nothing running
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
-	@cargo test -q -p quadrille-core -p quadrille-schemas -p quadrille-events --lib
+	@cargo test -q --workspace --lib
 
 test: up ## Every test, on the real servers, with topics and databases of their own
 	@$(world) cargo test --workspace
