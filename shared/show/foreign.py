@@ -6,6 +6,8 @@ It is told by its environment: BROKERS, REGISTRY, PREFIX, ORDERS (how many order
 The last line is a JSON object with counts and faults.
 """
 
+import base64
+import io
 import json
 import os
 import re
@@ -93,7 +95,7 @@ def money(value) -> Decimal:
     return value
 
 
-def golden(deserializer) -> None:
+def golden() -> None:
     """The golden records of the tree: each is read by the schema that stands beside it, and says what its JSON says."""
     for file in sorted(SCHEMAS.glob("*/golden/*.bin")):
         name = file.stem.split(".")[0]
@@ -101,7 +103,6 @@ def golden(deserializer) -> None:
         framed = file.read_bytes()
         if framed[0] != 0:
             fault(str(file), "no magic byte 0")
-        import io
         rest = io.BytesIO(framed[5:])
         value = fastavro.schemaless_reader(rest, schema)
         if rest.read():
@@ -135,7 +136,6 @@ def compare(where: str, value, told) -> None:
         if value != datetime.fromisoformat(told):
             fault(where, f"is {value}, not {told}")
     elif isinstance(value, bytes):
-        import base64
         if base64.b64encode(value).decode() != told:
             fault(where, f"is {value!r}, not {told}")
     elif value != told:
@@ -225,7 +225,7 @@ def main() -> None:
             fault(order, f"{net[order]} were kept, and it ended as {ends[order]}")
     if len(created) != ORDERS:
         fault("orders", f"{ORDERS} were placed, {len(created)} were created")
-    golden(deserializer)
+    golden()
     print(json.dumps({**counts, "orders": len(created), "captured": str(captured), "refunded": str(refunded),
                       "schemas": len(names), "faults": faults}))
     sys.exit(1 if faults else 0)

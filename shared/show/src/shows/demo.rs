@@ -24,6 +24,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a newcomer waits for one answer before the services are to be looked at.
+const ANSWER: Duration = Duration::from_secs(20);
 /// How long the provider thinks about the order that is cancelled meanwhile.
 const THINKS_MS: u32 = 4_000;
 
@@ -231,7 +233,7 @@ fn sent_by(kind: Kind) -> &'static str {
 
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
     let missing = |tally: &Tally| format!("no {name} of {key} came: {}", tally.story(key).told());
-    follower.until(PATIENCE, |tally| tally.is(key, |story| story.has(name)), missing).await
+    follower.until(ANSWER, |tally| tally.is(key, |story| story.has(name)), missing).await
 }
 
 /// What a newcomer wants to know: not who ordered, which is the same throughout.
