@@ -16,6 +16,7 @@ mod shell;
 pub mod shop;
 pub mod shows;
 pub mod story;
+mod vocabulary;
 
 pub use clients::Clients;
 pub use follower::{Follower, Tally};

@@ -15,7 +15,13 @@ use quadrille_events::{InstanceHeartbeat, REGISTRY, RecordInfo, TOPICS};
 use quadrille_testkit::decoded;
 use specimens::{Maker, Specimen};
 
-use crate::{Goods, Kind, Placed, Shop, Tally, http, raw::RawProducer, report::Report, shop::SERVICES};
+use crate::{
+    Goods, Kind, Placed, Shop, Tally, http,
+    raw::RawProducer,
+    report::Report,
+    shop::SERVICES,
+    vocabulary::{Heard, heard},
+};
 
 /// Malformed records on each topic.
 const EACH: usize = 100;
@@ -39,7 +45,9 @@ type Place = (String, i32, i64);
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open("malformed", 1).await?;
     let goods = shop.stock().await?;
-    let heard = heard(&shop).await?;
+    let mut report = Report::default();
+    let heard = heard();
+    registered(&shop, &heard, &mut report).await?;
     let topics: BTreeSet<&str> = heard.values().flatten().map(|info| info.record.topic).collect();
     println!("services hear {} topics; logs in {}", topics.len(), shop.logs());
 
@@ -79,7 +87,6 @@ pub async fn run() -> anyhow::Result<Report> {
             .await?;
     }
 
-    let mut report = Report::default();
     report.figure(format!(
         "{} malformed records of {} kinds on {} topics",
         EACH * topics.len(),
@@ -135,29 +142,25 @@ async fn audit_alarms(shop: &Shop, expected: &Expected, report: &mut Report) -> 
     Ok(alarms)
 }
 
-/// What each service says that it hears, in the service registry.
-async fn heard(shop: &Shop) -> anyhow::Result<BTreeMap<&'static str, Vec<&'static RecordInfo>>> {
+/// The service registry must say of each service that it hears the topics of its types.
+async fn registered(shop: &Shop, heard: &Heard, report: &mut Report) -> anyhow::Result<()> {
     let beats = shop.world.read_until("platform.instances", |records| {
         let services: BTreeSet<String> =
-            records.iter().filter_map(|r| Some(decoded::<InstanceHeartbeat>(r).ok()?.service)).collect();
+            records.iter().filter_map(|record| Some(decoded::<InstanceHeartbeat>(record).ok()?.service)).collect();
         SERVICES.iter().all(|service| services.contains(*service))
     });
-    let mut heard: BTreeMap<&'static str, Vec<&'static RecordInfo>> = BTreeMap::new();
     for beat in beats.await? {
         let beat: InstanceHeartbeat = decoded(&beat)?;
-        let service = SERVICES.into_iter().find(|service| *service == beat.service).context("a service of ours")?;
-        let named = |name: &String| REGISTRY.iter().find(|info| info.record.name == name);
-        heard.insert(service, beat.hears.iter().filter_map(named).collect());
+        let types = heard.get(beat.service.as_str()).context("a service of ours")?;
+        let topics: BTreeSet<&str> = types.iter().map(|info| info.record.topic).collect();
+        let said: BTreeSet<&str> = beat.hears.iter().map(String::as_str).collect();
+        report.must(said == topics, || format!("{} says that it hears {said:?}, and hears {topics:?}", beat.service));
     }
-    Ok(heard)
+    Ok(())
 }
 
 /// The malformed records for one topic: every kind of every type that is heard there, again and again.
-async fn series_for(
-    shop: &Shop,
-    topic: &str,
-    heard: &BTreeMap<&'static str, Vec<&'static RecordInfo>>,
-) -> anyhow::Result<Vec<Specimen>> {
+async fn series_for(shop: &Shop, topic: &str, heard: &Heard) -> anyhow::Result<Vec<Specimen>> {
     let registry = Registry::connect(&shop.world.settings)?;
     let id_of = |info: &'static RecordInfo| {
         let registry = registry.clone();
@@ -214,12 +217,7 @@ struct Bench {
 
 impl Bench {
     /// Sends a malformed record, and notes what each service that hears its topic is to make of it.
-    async fn spoil(
-        &mut self,
-        topic: &str,
-        specimen: &Specimen,
-        heard: &BTreeMap<&'static str, Vec<&'static RecordInfo>>,
-    ) -> anyhow::Result<()> {
+    async fn spoil(&mut self, topic: &str, specimen: &Specimen, heard: &Heard) -> anyhow::Result<()> {
         let placed = self.producer.send(topic, &specimen.record).await.with_context(|| specimen.what)?;
         for (service, types) in heard {
             let names: Vec<&str> =
@@ -298,12 +296,7 @@ fn compare(report: &mut Report, what: &str, wanted: &BTreeMap<Place, String>, fo
 
 /// Holds what services say that they skipped against what is on the topics: malformed records, and sound ones of types that they
 /// do not hear. Returns how many of the malformed ones were skipped.
-async fn compare_skipped(
-    shop: &Shop,
-    expected: &Expected,
-    heard: &BTreeMap<&'static str, Vec<&'static RecordInfo>>,
-    report: &mut Report,
-) -> anyhow::Result<u64> {
+async fn compare_skipped(shop: &Shop, expected: &Expected, heard: &Heard, report: &mut Report) -> anyhow::Result<u64> {
     let mut wrong = vec![];
     for instance in &shop.instances {
         let metrics = http::text(&format!("{}/metrics", instance.http)).await?;
