@@ -66,13 +66,10 @@ impl Decoder {
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
         // Whatever a stranger's bytes do to a decoder, they end as a dead letter and not as the end of the consumer.
-        match catch_unwind(AssertUnwindSafe(|| self.try_decode(raw, now_ms))) {
-            Ok(Ok(decoded)) => decoded,
-            Ok(Err(rejection)) => Decoded::Rejected(rejection),
-            Err(_panic) => {
-                Decoded::Rejected(Rejection::new("undecodable", "value", "the decoder panicked at this value"))
-            }
-        }
+        let decode = || self.try_decode(raw, now_ms).unwrap_or_else(Decoded::Rejected);
+        catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_panic| {
+            Decoded::Rejected(Rejection::new("undecodable", "value", "the decoder panicked at this value"))
+        })
     }
 
     #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
