@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Answer, Limit, Outside, Then};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use quadrille_runtime::{Answer, Limit, Outside, Then, http};
+use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -60,27 +60,6 @@ impl Provider {
             park_after: Duration::from_millis(settings.park_after_ms),
         })
     }
-
-    async fn verdict(&self, request: RequestBuilder, effect: &Effect) -> Answer<Outcome> {
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => return Answer::Unknown("no answer in time".to_owned()),
-            Err(error) if error.is_connect() => return Answer::Unknown("it cannot be reached".to_owned()),
-            Err(error) => return Answer::Unknown(error.without_url().to_string()),
-        };
-        let status = response.status();
-        if status == StatusCode::NOT_FOUND {
-            return Answer::Nothing;
-        }
-        if status.is_server_error() {
-            return Answer::Unknown(format!("it answered {status}"));
-        }
-        let verdict = response.json().await.ok().and_then(|verdict| known(effect, verdict));
-        match verdict {
-            Some(outcome) => Answer::Known(outcome),
-            None => Answer::Unknown(format!("it answered {status} and no verdict")),
-        }
-    }
 }
 
 /// The verdict, if it is one on this effect.
@@ -122,7 +101,7 @@ impl Outside for Provider {
     async fn perform(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
         let request = self.client.post(format!("{}/{}", self.url, path(effect)));
         let request = request.header("Idempotency-Key", id.to_string());
-        match self.verdict(request.json(&body(effect)), effect).await {
+        match http::verdict(request.json(&body(effect)), |verdict| known(effect, verdict)).await {
             Answer::Nothing => Answer::Unknown("it answered 404 Not Found".to_owned()),
             answer => answer,
         }
@@ -130,7 +109,7 @@ impl Outside for Provider {
 
     async fn ask(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
         let request = self.client.get(format!("{}/{}/{id}", self.url, path(effect)));
-        self.verdict(request, effect).await
+        http::verdict(request, |verdict| known(effect, verdict)).await
     }
 
     fn limit(&self, _: &Effect) -> Limit<Outcome> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Answer, Limit, Outside, Then};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use quadrille_runtime::{Answer, Limit, Outside, Then, http};
+use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -66,27 +66,6 @@ impl Carrier {
         }
         url
     }
-
-    async fn verdict(&self, request: RequestBuilder, effect: &Effect) -> Answer<Outcome> {
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => return Answer::Unknown("no answer in time".to_owned()),
-            Err(error) if error.is_connect() => return Answer::Unknown("it cannot be reached".to_owned()),
-            Err(error) => return Answer::Unknown(error.without_url().to_string()),
-        };
-        let status = response.status();
-        if status == StatusCode::NOT_FOUND {
-            return Answer::Nothing;
-        }
-        if status.is_server_error() {
-            return Answer::Unknown(format!("it answered {status}"));
-        }
-        let verdict = response.json().await.ok().and_then(|verdict| known(effect, verdict));
-        match verdict {
-            Some(outcome) => Answer::Known(outcome),
-            None => Answer::Unknown(format!("it answered {status} and no verdict")),
-        }
-    }
 }
 
 /// The verdict, if it is one on this effect.
@@ -117,7 +96,7 @@ impl Outside for Carrier {
             Effect::Track { tracking_id } => self.client.get(self.at(&["parcels", tracking_id])),
             Effect::Recall { tracking_id } => self.client.post(self.at(&["parcels", tracking_id, "recall"])),
         };
-        match self.verdict(request.header("Idempotency-Key", id.to_string()), effect).await {
+        match http::verdict(request.header("Idempotency-Key", id.to_string()), |verdict| known(effect, verdict)).await {
             // A parcel was handed over: that nothing is known of it is no word on where it is.
             Answer::Nothing => Answer::Unknown("it knows nothing of this parcel".to_owned()),
             answer => answer,
@@ -125,13 +104,14 @@ impl Outside for Carrier {
     }
 
     async fn ask(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
-        let key = id.to_string();
-        match effect {
-            Effect::HandOver { .. } => self.verdict(self.client.get(self.at(&["hand-overs", &key])), effect).await,
-            Effect::Recall { .. } => self.verdict(self.client.get(self.at(&["recalls", &key])), effect).await,
+        let asked_at = match effect {
+            Effect::HandOver { .. } => "hand-overs",
+            Effect::Recall { .. } => "recalls",
             // To track is to ask.
-            Effect::Track { .. } => self.perform(id, effect).await,
-        }
+            Effect::Track { .. } => return self.perform(id, effect).await,
+        };
+        let request = self.client.get(self.at(&[asked_at, &id.to_string()]));
+        http::verdict(request, |verdict| known(effect, verdict)).await
     }
 
     fn limit(&self, _: &Effect) -> Limit<Outcome> {

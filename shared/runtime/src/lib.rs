@@ -21,6 +21,7 @@ mod gaps;
 mod ground;
 mod health;
 mod heartbeat;
+pub mod http;
 mod inbox;
 mod instance;
 mod kafka;
