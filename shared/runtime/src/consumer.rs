@@ -255,6 +255,9 @@ impl<P: Policy> Poller<'_, P> {
     }
 
     fn retry_stalled(&mut self) {
+        if self.stalled.is_empty() {
+            return;
+        }
         let partitions: Vec<Partition> = self.stalled.keys().copied().collect();
         for partition in partitions {
             if !self.client.context().owns(partition) {
@@ -323,6 +326,9 @@ impl<P: Policy> Poller<'_, P> {
 
     /// Moves offsets past skipped records, once nothing before them is still to be committed.
     fn pass_over_skipped(&mut self) {
+        if self.skipped.is_empty() {
+            return;
+        }
         let group = self.client.context();
         let assigned = group.assigned();
         let mut done = vec![];
