@@ -2,7 +2,7 @@
 //!
 //! - [`topics`] and [`schemas`] prepare a world: topics as declared, every schema registered.
 //! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
-//! - [`saga`] and [`orders`] tell histories from topics alone.
+//! - [`saga`] and [`orders`] tell histories from topics alone, and with [`waits`] what an open order waits for.
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
 //! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
@@ -37,6 +37,7 @@ pub mod status;
 mod testing;
 pub mod topics;
 pub mod types;
+pub mod waits;
 pub mod watch;
 
 pub use args::run;

@@ -1,4 +1,4 @@
-//! `quadrille orders`: every order with its state, told by topics alone.
+//! `quadrille orders`: every order with its state, told by topics alone, and what the open ones wait for.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use crate::{
     Settings,
     history::{self, Fact},
     output::{self, Paint, Table},
-    show,
+    show, waits,
+    waits::Wait,
 };
 
 /// Where an order stands.
@@ -93,6 +94,11 @@ pub struct Order {
     pub since: String,
     /// The last record's time.
     pub last: String,
+    /// What it waits for; of an order that has ended: what is still to be undone.
+    pub waits: Vec<Wait>,
+    /// When each of its records was first stated, in milliseconds.
+    #[serde(skip)]
+    said: BTreeMap<&'static str, i64>,
     #[serde(skip)]
     ordered: bool,
     #[serde(skip)]
@@ -107,6 +113,7 @@ impl Order {
         self.first_ms = if self.first_ms == 0 { ms } else { self.first_ms.min(ms) };
         self.last_ms = self.last_ms.max(ms);
         let name = fact.name();
+        self.said.entry(name).and_modify(|first| *first = ms.min(*first)).or_insert(ms);
         match name {
             "OrderRequested" | "OrderCreated" => self.ordered = true,
             "PaymentCaptured" => self.payment = "captured",
@@ -180,11 +187,19 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
         orders.retain(|order| !order.state.is_end());
     }
     orders.truncate(limit.unwrap_or(usize::MAX));
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let open = |order: &Order| (order.order.clone(), waits::open(|name| order.said.get(name).copied(), now_ms));
+    let mut waiting: Vec<(String, Vec<Wait>)> = orders.iter().map(open).collect();
+    let unread = tokio::runtime::Handle::current().block_on(waits::look_up(settings, &mut waiting));
+    for (order, (_, waits)) in orders.iter_mut().zip(waiting) {
+        order.waits = waits;
+    }
     if json {
         return output::json(&orders);
     }
     let paint = Paint::detect();
-    let mut table = Table::new(["order", "state", "why", "total", "stock", "payment", "parcel", "began", "took"]);
+    let mut table =
+        Table::new(["order", "state", "why", "total", "stock", "payment", "parcel", "began", "took", "waits for"]);
     for order in orders {
         let state = match order.state {
             State::Delivered => paint.good(order.state.name()),
@@ -203,9 +218,11 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
             order.parcel.to_owned(),
             show::clock(order.first_ms),
             output::step(order.last_ms - order.first_ms).trim_start_matches('+').to_owned(),
+            order.waits.iter().map(Wait::told).collect::<Vec<_>>().join("; "),
         ]);
     }
     table.print()?;
+    unread.iter().try_for_each(|sentence| output::line(sentence))?;
     let all: usize = counts.values().sum();
     let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {}", state.name())).collect();
     output::line(&format!("{all} orders: {}.", if counts.is_empty() { "none yet".into() } else { counts.join(", ") }))

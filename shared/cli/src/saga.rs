@@ -1,4 +1,4 @@
-//! `quadrille saga`: one order's history in causal order, with the time between the steps.
+//! `quadrille saga`: one order's history in causal order, with the time between the steps, and what it waits for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +14,7 @@ use crate::{
     orders::State,
     output::{self, Paint, Table},
     show::{self, Shown},
+    waits,
 };
 
 /// One step of a saga.
@@ -116,6 +117,15 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
         ]);
     }
     table.print()?;
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let said = |name: &str| {
+        let named = steps.iter().filter(|step| step.fact.name() == name);
+        named.map(|step| step.fact.record.timestamp_ms).min()
+    };
+    let mut waiting = [(last.fact.key.clone(), waits::open(said, now_ms))];
+    let unread = tokio::runtime::Handle::current().block_on(waits::look_up(settings, &mut waiting));
+    let [(_, waits)] = &waiting;
+    waits.iter().map(waits::Wait::told).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
     let state = steps.iter().fold(State::default(), |state, step| state.after(step.fact.name()));
     let took = output::step(last.at_ms);
     output::line(&format!("{order}: {}, {} records, {}.", state.name(), steps.len(), took.trim_start_matches('+')))

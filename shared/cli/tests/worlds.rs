@@ -163,7 +163,9 @@ fn an_unanswered_request_is_an_offence_once_it_is_no_longer_young() {
 
     let saga = world.ok(&["saga", &id.to_uppercase()]);
     assert!(saga.lines().last().unwrap().ends_with("requested, 1 records, 0 ms."), "{saga}");
+    assert!(saga.contains("expects OrderCreated or OrderRejected from order, for "), "{saga}");
     let orders: Vec<serde_json::Value> = serde_json::from_str(&world.ok(&["orders", "--json"])).unwrap();
+    assert_eq!(orders[0]["waits"][0]["expects"], serde_json::json!(["OrderCreated", "OrderRejected"]));
     assert_eq!(
         (orders.len(), orders[0]["order"].as_str(), orders[0]["state"].as_str()),
         (1, Some(id.as_str()), Some("requested"))

@@ -5,31 +5,23 @@ use crate::audit::{
     books::{Entry, Request, Saga},
     report::Rule,
 };
-
-/// The questions of rule 9 with their answers, and the service whose effect may hold the answer up.
-const QUESTIONS: [(&str, &[&str], Option<&str>); 4] = [
-    ("OrderCreated", &["CustomerVerified", "CustomerRejected"], None),
-    ("CustomerVerified", &["StockReserved", "ReservationRejected"], None),
-    ("StockReserved", &["PaymentCaptured", "PaymentDeclined"], Some("payment")),
-    ("OrderConfirmed", &["ShipmentDelivered", "ShipmentAborted", "ShipmentRecalled"], Some("shipping")),
-];
+use crate::waits::{QUESTIONS, UNDOINGS};
 
 impl Checks<'_> {
     pub(super) fn answers(&mut self, key: &str, saga: &Saga) {
-        for (question, answers, holder) in QUESTIONS {
-            let asked = saga.first(question);
-            let given: Vec<&Entry> = saga.all(answers).collect();
-            self.one(key, question, asked, &given, holder);
+        for question in QUESTIONS {
+            let given: Vec<&Entry> = saga.all(question.answers).collect();
+            let holder = question.by_effect.then_some(question.by);
+            self.one(key, question.asked, saga.first(question.asked), &given, holder);
         }
         let cancelled = saga.first("OrderCancelled");
-        for (held, undone, holder) in
-            [("StockReserved", "ReservationReleased", None), ("PaymentCaptured", "PaymentRefunded", Some("payment"))]
-        {
-            let names = [undone];
-            let given: Vec<&Entry> = saga.all(&names).collect();
+        for undoing in UNDOINGS {
+            let given: Vec<&Entry> = saga.all(undoing.answers).collect();
+            let holder = undoing.by_effect.then_some(undoing.by);
             // What is held is undone only for a cancelled order; what was never held is not undone.
-            let asked = cancelled.filter(|_| saga.has(held));
-            if asked.is_some() && given.is_empty() && undone == "PaymentRefunded" && saga.has("RefundFailed") {
+            let asked = cancelled.filter(|_| saga.has(undoing.asked));
+            let refused = undoing.answers == ["PaymentRefunded"] && saga.has("RefundFailed");
+            if asked.is_some() && given.is_empty() && refused {
                 // A person's business, and shown as such.
                 self.report.finding(Rule::Answers).waiting += 1;
                 continue;

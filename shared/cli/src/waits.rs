@@ -1,0 +1,292 @@
+//! What an order waits for: the questions of rule 9 that have no answer yet, and the rows that hold an answer up.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Settings, audit::databases, output};
+
+/// A fact that asks, and the facts of which exactly one answers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// What was stated.
+    pub asked: &'static str,
+    /// What one of its listeners states then.
+    pub answers: &'static [&'static str],
+    /// Who answers.
+    pub by: &'static str,
+    /// Whether the answer may hang on an effect, and thus on the outside world or a person.
+    pub by_effect: bool,
+}
+
+const fn question(asked: &'static str, answers: &'static [&'static str], by: &'static str) -> Question {
+    Question { asked, answers, by, by_effect: false }
+}
+
+const fn effect(asked: &'static str, answers: &'static [&'static str], by: &'static str) -> Question {
+    Question { asked, answers, by, by_effect: true }
+}
+
+/// The contract's ninth invariant: each is answered once.
+pub const QUESTIONS: [Question; 4] = [
+    question("OrderCreated", &["CustomerVerified", "CustomerRejected"], "user"),
+    question("CustomerVerified", &["StockReserved", "ReservationRejected"], "inventory"),
+    effect("StockReserved", &["PaymentCaptured", "PaymentDeclined"], "payment"),
+    effect("OrderConfirmed", &["ShipmentDelivered", "ShipmentAborted", "ShipmentRecalled"], "shipping"),
+];
+
+/// What OrderCancelled asks of those who hold something.
+pub const UNDOINGS: [Question; 2] = [
+    question("StockReserved", &["ReservationReleased"], "inventory"),
+    effect("PaymentCaptured", &["PaymentRefunded"], "payment"),
+];
+
+/// What the order service itself makes of a request and of the others' answers.
+const DECISIONS: [Question; 8] = [
+    question("OrderRequested", &["OrderCreated", "OrderRejected"], "order"),
+    question("CustomerRejected", &["OrderCancelled"], "order"),
+    question("ReservationRejected", &["OrderCancelled"], "order"),
+    question("PaymentDeclined", &["OrderCancelled"], "order"),
+    question("PaymentCaptured", &["OrderConfirmed", "OrderCancelled"], "order"),
+    question("ShipmentDelivered", &["OrderDelivered"], "order"),
+    question("ShipmentAborted", &["OrderCancelled"], "order"),
+    question("ShipmentRecalled", &["OrderCancelled"], "order"),
+];
+
+/// Something that an order waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    /// The facts of which one is expected; empty where only a row is known.
+    pub expects: Vec<&'static str>,
+    /// From whom.
+    pub from: String,
+    /// For how long by now, in milliseconds.
+    pub for_ms: i64,
+    /// The effects and timers of that service and key.
+    pub rows: Vec<Row>,
+}
+
+/// An effect or a timer that stands in a service's database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+#[allow(missing_docs)]
+pub enum Row {
+    Effect {
+        id: Uuid,
+        kind: String,
+        tries: i32,
+        /// Until the next try.
+        due_in_ms: i64,
+        /// Between its first try and its parking, where it is parked.
+        parked_after_ms: Option<i64>,
+        last_answer: Option<String>,
+    },
+    Timer {
+        name: String,
+        due_in_ms: i64,
+    },
+}
+
+/// Which questions of an order are open. `said` tells when a record of this name was first stated, in milliseconds.
+pub fn open(said: impl Fn(&str) -> Option<i64>, now_ms: i64) -> Vec<Wait> {
+    let has = |name: &&str| said(name).is_some();
+    let cancelled = said("OrderCancelled");
+    let unanswered = |question: &Question, since: Option<i64>| {
+        let since = said(question.asked).zip(since).map(|(asked, since)| asked.max(since))?;
+        let open = !question.answers.iter().any(has);
+        let for_ms = (now_ms - since).max(0);
+        open.then(|| Wait { expects: question.answers.to_vec(), from: question.by.into(), for_ms, rows: vec![] })
+    };
+    let asked = QUESTIONS.iter().chain(&DECISIONS).filter_map(|question| unanswered(question, Some(i64::MIN)));
+    let undone = UNDOINGS.iter().filter_map(|question| {
+        let wait = unanswered(question, cancelled)?;
+        // The provider has refused: only a person's request moves it.
+        let refused = question.answers == ["PaymentRefunded"] && said("RefundFailed").is_some();
+        Some(if refused {
+            Wait { expects: vec!["RefundRetryRequested"], from: "a person".into(), ..wait }
+        } else {
+            wait
+        })
+    });
+    asked.chain(undone).collect()
+}
+
+/// Adds to each order's open questions the effects and timers of its key in the services' databases, and returns which of them could
+/// not be read, as sentences.
+pub async fn look_up(settings: &Settings, orders: &mut [(String, Vec<Wait>)]) -> Vec<String> {
+    let keys: Vec<String> = orders.iter().map(|(key, _)| key.clone()).collect();
+    let (mut rows, mut unread) = (HashMap::<String, Vec<(&str, Row)>>::new(), vec![]);
+    for service in databases::services() {
+        match rows_of(settings, service, &keys).await {
+            Ok(found) => {
+                found.into_iter().for_each(|(key, row)| rows.entry(key).or_default().push((service, row)));
+            }
+            Err(error) => unread.push(format!(
+                "What effects and timers hold up is not shown in full: the database {} could not be read ({error}).",
+                settings.database(service)
+            )),
+        }
+    }
+    for (key, waits) in orders {
+        rows.remove(key).into_iter().flatten().for_each(|(service, row)| hold_up(waits, service, row));
+    }
+    unread
+}
+
+/// Puts a row to the question that it holds up; one that holds up none (a mail, a deadline) is a wait of its own.
+fn hold_up(waits: &mut Vec<Wait>, service: &str, row: Row) {
+    let is_effect = matches!(row, Row::Effect { .. });
+    match waits.iter_mut().find(|wait| is_effect && wait.from == service && !wait.expects.is_empty()) {
+        Some(wait) => wait.rows.push(row),
+        None => waits.push(Wait { expects: vec![], from: service.to_owned(), for_ms: 0, rows: vec![row] }),
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct EffectRow {
+    key: String,
+    id: Uuid,
+    kind: String,
+    tries: i32,
+    due_in_ms: i64,
+    parked_after_ms: Option<i64>,
+    last_answer: Option<String>,
+}
+
+async fn rows_of(settings: &Settings, service: &str, keys: &[String]) -> sqlx::Result<Vec<(String, Row)>> {
+    let mut connection = databases::connect(settings, service).await?;
+    let effects: Vec<EffectRow> = sqlx::query_as(
+        "select key, id, kind, tries, (extract(epoch from due - clock_timestamp()) * 1000)::bigint as due_in_ms,
+             (extract(epoch from parked_at - coalesce(first_tried_at, wanted_at)) * 1000)::bigint as parked_after_ms, last_answer
+         from effect where key = any($1) order by key, kind, seq",
+    )
+    .bind(keys)
+    .fetch_all(&mut connection)
+    .await?;
+    let timers: Vec<(String, String, i64)> = sqlx::query_as(
+        "select key, name, (extract(epoch from due - clock_timestamp()) * 1000)::bigint from timer where key = any($1)",
+    )
+    .bind(keys)
+    .fetch_all(&mut connection)
+    .await?;
+    let effect = |effect: EffectRow| {
+        let EffectRow { key, id, kind, tries, due_in_ms, parked_after_ms, last_answer } = effect;
+        (key, Row::Effect { id, kind, tries, due_in_ms, parked_after_ms, last_answer })
+    };
+    let timer = |(key, name, due_in_ms)| (key, Row::Timer { name, due_in_ms });
+    Ok(effects.into_iter().map(effect).chain(timers.into_iter().map(timer)).collect())
+}
+
+impl Wait {
+    /// The wait as people read it: `expects PaymentCaptured or PaymentDeclined from payment, for 40 s; charge parked after 20 h`.
+    pub fn told(&self) -> String {
+        let mut parts = vec![];
+        if !self.expects.is_empty() {
+            parts.push(format!("expects {} from {}, for {}", self.expects.join(" or "), self.from, span(self.for_ms)));
+        }
+        parts.extend(self.rows.iter().map(|row| match (self.expects.is_empty(), row.told()) {
+            (true, told) => format!("{}: {told}", self.from),
+            (false, told) => told,
+        }));
+        parts.join("; ")
+    }
+}
+
+impl Row {
+    fn told(&self) -> String {
+        match self {
+            Self::Effect { kind, parked_after_ms: Some(after), .. } => format!("{kind} parked after {}", span(*after)),
+            Self::Effect { kind, tries: 0, .. } => format!("{kind} not tried yet"),
+            Self::Effect { kind, tries, due_in_ms, .. } => {
+                format!("{kind} tried {}, again in {}", times(*tries), span(*due_in_ms))
+            }
+            Self::Timer { name, due_in_ms } => format!("{name} in {}", span(*due_in_ms)),
+        }
+    }
+}
+
+fn span(ms: i64) -> String {
+    output::step(ms.max(0)).trim_start_matches('+').to_owned()
+}
+
+fn times(count: i32) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(said: &[(&str, i64)], rows: &[(&str, Row)]) -> Vec<String> {
+        let when = |name: &str| said.iter().find(|(known, _)| *known == name).map(|(_, ms)| *ms);
+        let mut waits = open(when, 100_000);
+        rows.iter().cloned().for_each(|(service, row)| hold_up(&mut waits, service, row));
+        waits.iter().map(Wait::told).collect()
+    }
+
+    fn charge(tries: i32, parked_after_ms: Option<i64>) -> (&'static str, Row) {
+        let (id, kind) = (Uuid::nil(), "charge".to_owned());
+        ("payment", Row::Effect { id, kind, tries, due_in_ms: 8_000, parked_after_ms, last_answer: None })
+    }
+
+    #[test]
+    fn an_open_question_names_its_answers_their_service_and_what_holds_them_up() {
+        let said = [("OrderRequested", 1), ("OrderCreated", 2), ("CustomerVerified", 3), ("StockReserved", 60_000)];
+        assert_eq!(told(&said, &[]), ["expects PaymentCaptured or PaymentDeclined from payment, for 40.00 s"]);
+        assert_eq!(
+            told(&said, &[charge(4, None), ("order", Row::Timer { name: "confirm_by".into(), due_in_ms: 5_000 })]),
+            [
+                "expects PaymentCaptured or PaymentDeclined from payment, for 40.00 s; charge tried 4 times, again in 8.00 s",
+                "order: confirm_by in 5.00 s"
+            ]
+        );
+        assert_eq!(
+            told(&said, &[charge(9, Some(72_000_000))]),
+            ["expects PaymentCaptured or PaymentDeclined from payment, for 40.00 s; charge parked after 20 h 00 m"]
+        );
+    }
+
+    #[test]
+    fn an_order_that_has_ended_and_holds_nothing_waits_for_nothing() {
+        let good = ["OrderRequested", "OrderCreated", "CustomerVerified", "StockReserved", "PaymentCaptured"];
+        let shipped = ["OrderConfirmed", "ShipmentDelivered", "OrderDelivered"];
+        let said: Vec<_> = good.iter().chain(&shipped).map(|name| (*name, 1)).collect();
+        assert!(told(&said, &[]).is_empty(), "{:?}", told(&said, &[]));
+        assert!(told(&[("OrderRequested", 1), ("OrderRejected", 1)], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_order_waits_for_what_it_holds_to_be_undone() {
+        let mut said: Vec<_> = [
+            "OrderCreated",
+            "CustomerVerified",
+            "StockReserved",
+            "PaymentCaptured",
+            "OrderConfirmed",
+            "ShipmentAborted",
+        ]
+        .map(|name| (name, 1))
+        .into();
+        said.push(("OrderCancelled", 99_000));
+        assert_eq!(
+            told(&said, &[]),
+            [
+                "expects ReservationReleased from inventory, for 1.00 s",
+                "expects PaymentRefunded from payment, for 1.00 s"
+            ]
+        );
+        said.extend([("ReservationReleased", 99_001), ("RefundFailed", 99_002)]);
+        assert_eq!(told(&said, &[]), ["expects RefundRetryRequested from a person, for 1.00 s"]);
+    }
+
+    #[test]
+    fn the_order_services_own_word_is_expected_too() {
+        let said = [("OrderCreated", 1), ("CustomerRejected", 99_000)];
+        assert_eq!(told(&said, &[]), ["expects OrderCancelled from order, for 1.00 s"]);
+        assert_eq!(
+            told(&[("OrderRequested", 99_000)], &[]),
+            ["expects OrderCreated or OrderRejected from order, for 1.00 s"]
+        );
+    }
+}
