@@ -60,12 +60,16 @@ check: ## Format, lints and the quick tests; needs nothing running
 test: up ## Every test, on the real servers, with topics and databases of their own
 	@$(world) cargo test --workspace
 
+full: check test demo shows ## All of it: what CI runs
+
 ##@ Seeing is believing
 
 shows := show-kcat show-kill show-two show-malformed show-foreign show-memory
 
 demo: services ## The six kinds of order, sent by kcat and by the command line, to their ends
 	@$(world) target/debug/quadrille-show demo
+
+shows: $(shows) ## Every show, one after another
 
 show-kcat: up ## An order placed and followed with kcat alone
 show-kill: up ## kill -9 of all six services in the middle of 500 orders: nothing lost, nothing doubled
@@ -79,4 +83,4 @@ $(shows): show-%:
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check test demo help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check test full demo shows help $(shows)

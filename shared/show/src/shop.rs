@@ -125,7 +125,8 @@ impl Shop {
         Ok(shop)
     }
 
-    fn environment(&self, service: &'static str) -> anyhow::Result<Vec<(String, String)>> {
+    /// What a process of this service is told of its world.
+    pub fn environment(&self, service: &'static str) -> anyhow::Result<Vec<(String, String)>> {
         let mut environment = self.world.environment(&self.database(service)?.url());
         let outside = match service {
             "payment" => self.outside.payment.clone(),

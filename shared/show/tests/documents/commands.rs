@@ -1,11 +1,15 @@
-//! What the documents show runs: blocks marked `sh run`, in a shop of their own.
+//! What the documents show runs: blocks marked `sh run`, in a shop of their own; blocks marked `sh make` in CI.
 //!
-//! A document's blocks run one after another in one shell, as a reader's would. Two commands are other ones there: `quadrille`
-//! and `kcat` see this shop's topics where a reader's see the main ones.
+//! A document's blocks run one after another in one shell, as a reader's would. Three commands are other ones there: `quadrille`
+//! and `kcat` see this shop's topics where a reader's see the main ones, `curl` this shop's order service.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
-use quadrille_cli::Settings;
+use anyhow::Context;
 use quadrille_show::{
     Shop,
     binaries::{find, root},
@@ -17,7 +21,7 @@ use super::markdown::{Document, documents};
 /// How long one document's commands may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The shell's two other commands.
+/// The shell's other commands.
 const SHELL: &str = r#"
 quadrille() { env "${WORLD[@]}" quadrille "$@"; }
 kcat() {
@@ -31,23 +35,70 @@ kcat() {
   done
   command kcat "${arguments[@]}"
 }
+curl() { command curl --fail "${@/http:\/\/127.0.0.1:9102/$ORDER}"; }
 PS4='$ '
 set -x
 "#;
 
 #[test]
-fn every_shell_block_runs_or_says_why_not() {
+fn every_shell_block_is_run_by_a_test_or_by_ci() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    let made = made(&makefile, &ci);
     for document in documents() {
         for block in document.blocks().iter().filter(|block| block.info.starts_with("sh")) {
-            let reason = block.info.strip_prefix("sh not run: ").unwrap_or_default();
-            assert!(
-                block.info == "sh run" || !reason.is_empty(),
-                "{}: mark this block `sh run`, or `sh not run: <reason>`:\n{}",
-                document.name,
-                block.text
-            );
+            let place = format!("{}:\n{}", document.name, block.text);
+            match block.info.as_str() {
+                "sh run" => {}
+                "sh make" => {
+                    for line in block.text.lines() {
+                        let target = line.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next());
+                        let target = target.unwrap_or_else(|| panic!("only make targets in this block of {place}"));
+                        assert!(made.contains(target), ".ci/run does not make {target}, of {place}");
+                    }
+                }
+                other => panic!("mark this block `sh run` or `sh make`, not `{other}`, of {place}"),
+            }
         }
     }
+}
+
+/// The targets that CI makes: those that it names, and all that these need.
+fn made(makefile: &str, ci: &str) -> BTreeSet<String> {
+    let shows = makefile.lines().find_map(|line| line.strip_prefix("shows := ")).unwrap();
+    let rules = makefile.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
+    let rules: BTreeMap<String, Vec<String>> = rules
+        .filter_map(|line| line.replace("$(shows)", shows).split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .map(|(target, rest)| {
+            let needs = rest.split("##").next().unwrap_or_default();
+            (target, needs.split_whitespace().map(str::to_owned).collect())
+        })
+        .collect();
+    let named = ci.lines().filter_map(|line| line.strip_prefix("step make "));
+    let mut open: Vec<String> = named.map(|target| target.trim().to_owned()).collect();
+    let mut made = BTreeSet::new();
+    while let Some(target) = open.pop() {
+        open.extend(rules.get(&target).into_iter().flatten().cloned());
+        made.insert(target);
+    }
+    made
+}
+
+/// `make clean` is for people alone: tried where there is nothing to lose.
+#[test]
+fn make_clean_removes_what_runs_and_its_data() {
+    let checkout = std::env::temp_dir().join(format!("quadrille-clean-{}", std::process::id()));
+    std::fs::create_dir_all(checkout.join(".run/data/kafka")).unwrap();
+    let copied = std::process::Command::new("cp")
+        .args(["-r", "--parents", "Makefile", "infra/local"])
+        .arg(&checkout)
+        .current_dir(root())
+        .status();
+    assert!(copied.unwrap().success());
+    let cleaned = std::process::Command::new("make").arg("clean").current_dir(&checkout).output().unwrap();
+    assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
+    assert!(!checkout.join(".run").exists());
+    std::fs::remove_dir_all(checkout).unwrap();
 }
 
 #[tokio::test]
@@ -91,7 +142,7 @@ async fn the_commands_of_the_documents_do_what_they_say() -> anyhow::Result<()> 
         let commands: String =
             blocks.into_iter().filter(|block| block.info == "sh run").map(|block| block.text).collect();
         if !commands.is_empty() {
-            run(&document, &commands, &shop.world.settings).await?;
+            run(&document, &commands, &shop).await?;
             count += 1;
         }
     }
@@ -99,7 +150,9 @@ async fn the_commands_of_the_documents_do_what_they_say() -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn run(document: &Document, commands: &str, world: &Settings) -> anyhow::Result<()> {
+async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result<()> {
+    let world = &shop.world.settings;
+    let order = shop.instances.iter().find(|instance| instance.service == "order").context("an order service")?;
     let programs = find("quadrille")?;
     let programs = programs.parent().unwrap_or(Path::new("."));
     let variables = [
@@ -113,16 +166,19 @@ async fn run(document: &Document, commands: &str, world: &Settings) -> anyhow::R
     ];
     let variables: Vec<String> = variables.iter().map(|(key, value)| format!("'QUADRILLE__{key}={value}'")).collect();
     let script = format!(
-        "WORLD=({}) PREFIX='{}' BROKERS='{}'\n{SHELL}\n{commands}",
+        "WORLD=({}) PREFIX='{}' BROKERS='{}' ORDER='{}'\n{SHELL}\n{commands}",
         variables.join(" "),
         world.kafka.topic_prefix,
-        world.kafka.brokers
+        world.kafka.brokers,
+        order.http
     );
     let mut bash = Command::new("bash");
     bash.args(["-euo", "pipefail", "-c", &script]).current_dir(root()).kill_on_drop(true);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("QUADRILLE_")) {
         bash.env_remove(name);
     }
+    // For a service that a document starts.
+    bash.envs(shop.environment("order")?);
     if !document.text.contains("export PATH=") {
         let path = std::env::var("PATH").unwrap_or_default();
         bash.env("PATH", format!("{}:{path}", programs.display()));
