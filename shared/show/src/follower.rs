@@ -19,7 +19,7 @@ use quadrille_events::TOPICS;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::story::Story;
+use crate::story::{ENDS, Story};
 
 /// What the topics of events hold so far.
 #[derive(Default)]
@@ -30,6 +30,8 @@ pub struct Tally {
     versions: HashMap<(Arc<str>, String), i64>,
     /// Events, exact repeats aside.
     pub events: u64,
+    /// Orders that have ended.
+    pub ended: usize,
     /// Exact repeats: the same id, the same version.
     pub repeats: u64,
     /// Records on dead-letter topics, by topic.
@@ -74,6 +76,7 @@ impl Tally {
         }
         self.first.insert(id, version);
         self.events += 1;
+        self.ended += usize::from(ENDS.contains(&name));
         let key = record.key_text();
         let last = self.versions.entry((record.topic.clone(), key.clone())).or_default();
         if version != *last + 1 {

@@ -25,6 +25,8 @@ enum What {
     Kill,
     /// Two instances of each service; one stopped, one killed, one suspended
     Two,
+    /// One, three and again one instance of each service under 100 orders/s
+    Rebalance,
     /// 100 malformed records on every topic between sound orders
     Malformed,
     /// Confluent's Python client reads every topic
@@ -70,6 +72,7 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Kcat => shows::kcat::run().await,
         What::Kill => shows::kill::run().await,
         What::Two => shows::two::run().await,
+        What::Rebalance => shows::rebalance::run().await,
         What::Malformed => shows::malformed::run().await,
         What::Foreign => shows::foreign::run().await,
         What::Memory => shows::memory::run().await,

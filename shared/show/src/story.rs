@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use quadrille_cli::kafka::Record;
 use quadrille_core::Record as _;
 use quadrille_events::{OrderCancelled, OrderRejected, ReservationCommitted};
@@ -19,7 +20,7 @@ const SEVERAL: [&str; 7] = [
 ];
 
 /// Facts that end an order.
-const ENDS: [&str; 3] = ["OrderDelivered", "OrderCancelled", "OrderRejected"];
+pub(crate) const ENDS: [&str; 3] = ["OrderDelivered", "OrderCancelled", "OrderRejected"];
 
 /// What is known of one key.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Story {
     reason: String,
     first_ms: i64,
     end_ms: i64,
+    /// When each of its facts was stated, in milliseconds.
+    stated_ms: Vec<i64>,
     /// What left the stock for it: SKU and quantity.
     pub committed: Vec<(String, i64)>,
 }
@@ -62,6 +65,7 @@ impl Story {
         if self.first_ms == 0 {
             self.first_ms = record.timestamp_ms;
         }
+        self.stated_ms.push(record.timestamp_ms);
         if ENDS.contains(&name) {
             self.end_ms = record.timestamp_ms;
         }
@@ -102,6 +106,14 @@ impl Story {
     /// How many facts were stated, and how long it took from the first of them to the end, in milliseconds.
     pub fn length(&self) -> (u32, i64) {
         (self.facts.values().sum(), self.end_ms - self.first_ms)
+    }
+
+    /// The longest time, in milliseconds, between two facts one after another, or between the request and the first one.
+    pub fn longest_pause_ms(&self, requested: DateTime<Utc>) -> i64 {
+        let mut stated_ms = vec![requested.timestamp_millis()];
+        stated_ms.extend(&self.stated_ms);
+        stated_ms.sort_unstable();
+        stated_ms.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
     }
 
     /// Whether it has ended, every question about it is answered and every compensation is done: the ninth invariant of the

@@ -6,4 +6,5 @@ pub mod kcat;
 pub mod kill;
 pub mod malformed;
 pub mod memory;
+pub mod rebalance;
 pub mod two;
