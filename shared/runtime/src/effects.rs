@@ -3,15 +3,23 @@
 //! A claim and a withdrawal contend for the effect's row: a transaction that reacts to an input locks the effects of its keys, a worker
 //! claims one only if it gets that lock. Once claimed, only an outcome ends an effect.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use metrics::counter;
 use quadrille_core::Policy;
 use quadrille_core::{Claims, EffectRow, Envelope, Input, Named, Trace, ids};
 use sqlx::{PgConnection, PgPool, types::Json};
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -122,6 +130,11 @@ struct Claimed {
     now: DateTime<Utc>,
 }
 
+/// How long a stop waits for the tries that are under way.
+const FINISH: Duration = Duration::from_millis(1_500);
+/// A try that a stop has cut off may still be at work outside; then whoever comes next asks.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// Performs effects as they become due.
 pub(crate) struct Performer<O: Outside> {
     pub pool: PgPool,
@@ -132,12 +145,13 @@ pub(crate) struct Performer<O: Outside> {
 }
 
 impl<O: Outside> Performer<O> {
-    /// Runs until `stop`; then waits for the tries that are under way.
+    /// Runs until `stop`; then waits a moment for the tries that are under way, and gives back the claims of those that are not done.
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
         let slots = Arc::new(Semaphore::new(this.config.concurrency));
-        let under_way = TaskTracker::new();
+        let mut under_way: HashMap<Uuid, JoinHandle<()>> = HashMap::new();
         while !stop.is_cancelled() {
+            under_way.retain(|_, trying| !trying.is_finished());
             let free = slots.available_permits();
             let wait = match this.claim(free).await {
                 Ok(claimed) => {
@@ -146,12 +160,13 @@ impl<O: Outside> Performer<O> {
                         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                             return;
                         };
-                        let this = Arc::clone(&this);
-                        under_way.spawn(async move {
+                        let (id, this) = (effect.id, Arc::clone(&this));
+                        let trying = tokio::spawn(async move {
                             this.try_once(effect).await;
                             drop(slot);
                             this.wake.notify_one();
                         });
+                        under_way.insert(id, trying);
                     }
                     if again { Duration::ZERO } else { this.next_due().await.unwrap_or(NET) }
                 }
@@ -166,8 +181,14 @@ impl<O: Outside> Performer<O> {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        under_way.close();
-        under_way.wait().await;
+        let _ = tokio::time::timeout(FINISH, join_all(under_way.values_mut())).await;
+        under_way.retain(|_, trying| !trying.is_finished());
+        for (id, trying) in under_way {
+            trying.abort();
+            if let Err(error) = postpone(&this.pool, id, "its instance was stopped during a try", CUT_OFF).await {
+                warn!(%error, effect.id = %id, "The claim was not given back; it runs out");
+            }
+        }
     }
 
     /// Claims due effects; of one key and kind only the one that was wanted first. The claim is committed before the outside is called.

@@ -39,8 +39,10 @@ use crate::{
     worker::Worker,
 };
 
-/// How long a stop waits for the batch in hand, and then for the outbox to empty.
-const FINISH: Duration = Duration::from_secs(4);
+/// How long a stop waits for effects' tries to end or to be given back.
+const PERFORM: Duration = Duration::from_millis(2_000);
+/// How long it then waits for the batch in hand, and after that for the outbox to empty.
+const FINISH: Duration = Duration::from_millis(3_200);
 /// How long it waits for the group to be left and the heartbeat to be taken back.
 const LEAVE: Duration = Duration::from_millis(1_200);
 
@@ -100,13 +102,16 @@ where
 
 /// The running parts.
 struct Parts {
-    /// Ends what takes and works.
+    /// Ends what takes.
     taking: CancellationToken,
+    performing: JoinHandle<()>,
     consumer: Arc<Consumer>,
     polling_stopped: Arc<AtomicBool>,
     poller: std::thread::JoinHandle<()>,
     /// Resolves when the poller ends, by a panic too.
     polled: oneshot::Receiver<()>,
+    /// Ends the worker once the batch in hand is done.
+    finishing: CancellationToken,
     working: JoinHandle<()>,
     /// Ends the relay once the outbox is empty, and at once.
     publishing: CancellationToken,
@@ -165,10 +170,11 @@ impl Parts {
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
         };
-        let working = tokio::spawn(work.run(taking.clone()));
+        let finishing = CancellationToken::new();
+        let working = tokio::spawn(work.run(finishing.clone()));
 
         // What takes: outcomes, timers, records.
-        if service.has_effects {
+        let performing = if service.has_effects {
             let performer = Performer {
                 pool: ground.pool.clone(),
                 outside: (service.outside)(config.outside).context("the outside")?,
@@ -176,8 +182,11 @@ impl Parts {
                 worker: worker.clone(),
                 wake: effects,
             };
-            others.spawn(part(performer.run(taking.clone())));
-        }
+            tokio::spawn(performer.run(taking.clone()))
+        } else {
+            let told = taking.clone();
+            tokio::spawn(async move { told.cancelled().await })
+        };
         others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
         let (polling, polled) = oneshot::channel();
         let polling_stopped = Arc::new(AtomicBool::default());
@@ -194,10 +203,12 @@ impl Parts {
         };
         Ok(Self {
             taking,
+            performing,
             consumer,
             polling_stopped,
             poller,
             polled,
+            finishing,
             working,
             publishing,
             abort,
@@ -213,16 +224,23 @@ impl Parts {
     async fn ended(&mut self) -> String {
         tokio::select! {
             ended = &mut self.working => format!("the worker ended: {ended:?}"),
+            ended = &mut self.performing => format!("effects ended: {ended:?}"),
             _ = &mut self.polled => "the consumer ended".to_owned(),
             ended = &mut self.relaying => format!("the relay ended: {ended:?}"),
             Some(ended) = self.others.join_next() => format!("a part ended: {ended:?}"),
         }
     }
 
-    /// Stops what takes, finishes what is in hand, publishes it, commits offsets and leaves.
+    /// Stops what takes, finishes what is under way and in hand, publishes it, commits offsets and leaves.
     async fn stop(mut self) {
         self.taking.cancel();
         self.polling_stopped.store(true, Ordering::Relaxed);
+        // While the worker still takes their outcomes.
+        if !self.performing.is_finished() && tokio::time::timeout(PERFORM, &mut self.performing).await.is_err() {
+            warn!("Effects under way were not given back in time: their claims run out");
+            self.performing.abort();
+        }
+        self.finishing.cancel();
         if !self.working.is_finished() && tokio::time::timeout(FINISH, &mut self.working).await.is_err() {
             warn!("The batch in hand was not committed in time: nothing of it has happened, it comes again");
             self.working.abort();

@@ -53,7 +53,7 @@ impl<S: Store> Worker<S> {
         loop {
             let first = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.finish(&stop).await,
                 first = self.arrivals.recv() => first,
             };
             let Some(first) = first else { return };
@@ -61,6 +61,20 @@ impl<S: Store> Worker<S> {
             if self.handle(batch, &stop).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Takes the timers and outcomes that still wait, whose rows are claimed by this instance: another one would have to wait for the
+    /// claims to run out. Records that wait are read again by the partitions' next owners.
+    async fn finish(mut self, stop: &CancellationToken) {
+        let mut claimed = vec![];
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            if arrival.record().is_none() {
+                claimed.push(arrival);
+            }
+        }
+        if !claimed.is_empty() {
+            let _ = self.handle(claimed, stop).await;
         }
     }
 

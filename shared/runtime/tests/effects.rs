@@ -16,6 +16,7 @@ use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use support::{Shop, assert_order, distinct};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -151,7 +152,7 @@ impl Store for Table {
 
 /// What the outside did, by idempotency key: how often it was told to act, and how often it was asked.
 #[derive(Default)]
-struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>);
+struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>, Notify);
 
 impl Ledger {
     fn count(&self, id: Uuid, acts: u32, asks: u32) -> (u32, u32) {
@@ -159,6 +160,7 @@ impl Ledger {
         let counts = keys.entry(id).or_default();
         counts.0 += acts;
         counts.1 += asks;
+        self.1.notify_one();
         *counts
     }
 
@@ -167,7 +169,7 @@ impl Ledger {
     }
 }
 
-/// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer.
+/// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes.
 struct Gate(Arc<Ledger>);
 
 impl Outside for Gate {
@@ -178,6 +180,7 @@ impl Outside for Gate {
         match effect.quantity {
             2 | 4 => Answer::Unknown("the answer was lost".into()),
             3 if acts == 1 => Answer::Unknown("the request was lost".into()),
+            5 => std::future::pending().await,
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -275,6 +278,25 @@ async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<
     shop.stated(1).await?;
     assert_eq!(ledger.all(), [(0, 1)], "it was asked for, and not done again");
     stop(instance).await
+}
+
+/// A stopped instance gives back what it has under way: the next one asks at once, not when the claim has run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_instance_gives_back_what_it_has_under_way() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let first = start(&shop, &ledger);
+    shop.ask_for("TEA", 5, None).await?;
+    ledger.1.notified().await;
+    stop(first).await?;
+    let due: f64 = sqlx::query_scalar("select extract(epoch from due - clock_timestamp())::float8 from effect")
+        .fetch_one(&shop.database.pool)
+        .await?;
+    assert!(due <= 1.0, "its claim would have run for 20 s, and has {due} s left");
+    let next = start(&shop, &ledger);
+    shop.stated(1).await?;
+    assert_eq!(ledger.all(), [(1, 1)], "it was asked for, and not done again");
+    stop(next).await
 }
 
 /// A timer may fire late, never early, and once, however many instances look.
