@@ -6,7 +6,7 @@ pub mod accounts;
 pub mod binaries;
 mod clients;
 pub mod follower;
-mod http;
+pub mod http;
 pub mod orders;
 pub mod outside;
 pub mod process;

@@ -17,7 +17,7 @@ pub struct Outside {
     pub mail: String,
     /// Where mail is taken, `host:port`.
     pub smtp: String,
-    _processes: [Process; 3],
+    processes: [Process; 3],
 }
 
 impl Outside {
@@ -41,8 +41,13 @@ impl Outside {
             carrier: carrier.says("Listening on ").await?,
             mail: mail.says("Listening on ").await?,
             smtp: mail.says("smtp://").await?,
-            _processes: [payment, carrier, mail],
+            processes: [payment, carrier, mail],
         })
+    }
+
+    /// Their processes.
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
     }
 
     /// What the payment provider did.

@@ -1,0 +1,147 @@
+//! `quadrille-bench`: how fast it is, on the real stack that `make infra` brings up. docs/bench says how to read it.
+
+mod at_once;
+mod check;
+mod compare;
+mod ear;
+mod load;
+mod machine;
+mod phases;
+mod quantiles;
+mod relay;
+mod report;
+mod stage;
+mod usage;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use machine::Machine;
+use quadrille_cli::output;
+use quadrille_show::binaries;
+use report::Report;
+use stage::{Mode, Stage};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures Quadrille on the real stack. Without a command: everything.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Where the run is kept; its figures go into the README beside it
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// So little of everything that it says nothing of speed, only whether the bench works
+    #[arg(long)]
+    little: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run another build's programs and this one's in turns, and tell the ratios
+    Compare {
+        /// The folder of the other build's programs
+        base: PathBuf,
+        /// How often each
+        #[arg(long, default_value_t = 2)]
+        rounds: usize,
+    },
+    /// Run a service whose effects are answered in process
+    Serve {
+        /// payment, shipping or notification
+        service: String,
+    },
+    /// Write the tables of a kept run anew
+    Tables {
+        /// The run's JSON
+        run: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Some(Command::Serve { service }) => at_once::serve(service),
+        Some(Command::Tables { run }) => tables(run),
+        _ => measure(&cli),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{}", output::failure(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = tokio.block_on(async {
+        // What was started ends with the run, which is dropped here.
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            code = run(cli) => code,
+            _ = interrupt.recv() => Ok(ExitCode::from(130)),
+            _ = terminate.recv() => Ok(ExitCode::from(143)),
+        }
+    });
+    tokio.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let ours = std::env::current_exe()?.parent().context("where this program is")?.to_owned();
+    if let Some(Command::Compare { base, rounds }) = &cli.command {
+        let plan = phases::Plan { rates: vec![(100, 10), (1_000, 8)], drain: 20_000, drains: 1, kill: None };
+        let relay = relay::Plan { rates: vec![(100, 5)], rows: 100_000, drains: 2 };
+        compare::run(&ours, base, *rounds, &plan, &relay).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (alone, whole, relay) = match cli.little {
+        true => {
+            let alone = phases::Plan { rates: vec![(50, 1)], drain: 100, drains: 1, kill: None };
+            (alone, None, relay::Plan { rates: vec![(50, 1)], rows: 1_000, drains: 1 })
+        }
+        false => {
+            let rates = vec![(50, 10), (100, 20), (300, 10), (1_000, 12)];
+            let alone = phases::Plan { rates, drain: 20_000, drains: 3, kill: Some((200, 8)) };
+            let rates = vec![(50, 10), (100, 20), (300, 10)];
+            let whole = phases::Plan { rates, drain: 20_000, drains: 1, kill: Some((100, 8)) };
+            (alone, Some(whole), relay::Plan { rates: vec![(100, 10), (500, 10)], rows: 100_000, drains: 3 })
+        }
+    };
+
+    let mut report = Report::default();
+    println!("choreography alone: effects are answered in process, at once");
+    let mut stage = Stage::open(Mode::Alone, &ours).await?;
+    let machine = Machine::look(stage.database("order")?).await?;
+    report.choreography = phases::run(&mut stage, &alone).await?;
+    drop(stage);
+    println!("the relay by itself");
+    report.relay = relay::run(&ours, &relay).await?;
+    if let Some(whole) = &whole {
+        println!("whole: payment provider, carrier and mail server over HTTP and SMTP");
+        let mut stage = Stage::open(Mode::Whole, &ours).await?;
+        report.whole = Some(phases::run(&mut stage, whole).await?);
+    }
+    report.place(machine);
+    if let Some(out) = &cli.out {
+        let json = report.keep(out)?;
+        let readme = out.join("README.md");
+        if readme.is_file() {
+            report.write_into(&readme, &json)?;
+        }
+        println!("kept in {}", json.display());
+    }
+    let wrong = report.wrong();
+    for wrong in &wrong {
+        println!("WRONG: {wrong}");
+    }
+    report.tell();
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tables(run: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(run)?)?;
+    report.write_into(&binaries::root().join("docs/bench/README.md"), run)?;
+    Ok(ExitCode::SUCCESS)
+}
