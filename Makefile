@@ -81,7 +81,24 @@ show-memory: up ## Memory of each service after 5,000 orders
 $(shows): show-%:
 	@$(world) target/debug/quadrille-show $*
 
+##@ How fast it is
+
+bench_programs := quadrille quadrille-stand-ins quadrille-bench $(addprefix quadrille-,user order inventory payment shipping notification)
+# Without the tests' and shows' programs, which nobody measures.
+bench_build := cargo build --release --workspace $(addprefix --bin ,$(bench_programs))
+
+bench: prerequisites servers ## Measure a release build, about ten minutes; kept in docs/bench
+	@$(bench_build)
+	@$(world) target/release/quadrille schemas apply
+	@$(world) target/release/quadrille-bench --out docs/bench
+
+bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns, and tell the ratios
+	@$(bench_build)
+	@$(local)/bench-base "$(BASE)" $(bench_build)
+	@$(world) target/release/quadrille schemas apply
+	@$(world) target/release/quadrille-bench compare .run/bench/target/release
+
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check test full demo shows help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check test full demo shows bench bench-compare help $(shows)

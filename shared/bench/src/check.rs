@@ -60,7 +60,8 @@ pub async fn all(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
 }
 
 fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
-    let topics: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).filter(|topic| topic.ends_with(".events")).collect();
+    let topics: Vec<&str> =
+        TOPICS.iter().map(|topic| &*topic.name).filter(|topic| topic.ends_with(".events")).collect();
     let consumer = consumer(&stage.world.settings, &topics)?;
     let number = load.numbers();
     let mut checked = Checked { orders: load.placed(), ..Checked::default() };
@@ -132,7 +133,8 @@ async fn money(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Res
     let ledger = outside.ledger().await?;
     let once = ledger.orders.values().filter(|account| (account.charges, account.refunds) == (1, 0)).count() as u64;
     if once != load.placed() || !ledger.doubled.is_empty() {
-        checked.note(format!("the provider has one charge of {once} orders, and {} doubled keys", ledger.doubled.len()));
+        checked
+            .note(format!("the provider has one charge of {once} orders, and {} doubled keys", ledger.doubled.len()));
     }
     let mails = outside.mails().await?.message_ids;
     if mails != load.placed() * 2 {

@@ -11,7 +11,13 @@ use crate::{
 };
 
 /// Compares the programs in `ours` with those in `base`.
-pub async fn run(ours: &Path, base: &Path, rounds: usize, plan: &phases::Plan, relay: &relay::Plan) -> anyhow::Result<()> {
+pub async fn run(
+    ours: &Path,
+    base: &Path,
+    rounds: usize,
+    plan: &phases::Plan,
+    relay: &relay::Plan,
+) -> anyhow::Result<()> {
     let mut found: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
     for round in 1..=rounds {
         for (side, programs) in [ours, base].into_iter().enumerate() {
@@ -54,7 +60,10 @@ fn figures(sagas: &Sagas, relayed: &Relayed) -> Vec<(String, f64)> {
         figures.push((format!("peak MiB, {service}"), *peak));
     }
     for commits in &relayed.commits {
-        figures.push((format!("relay at {}/s: commit to consumer p50, ms", commits.rate), commits.commit_to_consumer_ms.p50));
+        figures.push((
+            format!("relay at {}/s: commit to consumer p50, ms", commits.rate),
+            commits.commit_to_consumer_ms.p50,
+        ));
     }
     figures.extend(relayed.drains.iter().map(|drain| ("relay: rows/s".to_owned(), drain.rows_per_second)));
     figures

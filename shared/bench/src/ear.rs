@@ -64,7 +64,8 @@ impl<H: Default + Send + 'static> Ear<H> {
         mut note: impl FnMut(&mut H, &BorrowedMessage<'_>, Instant) + Send + 'static,
     ) -> anyhow::Result<Self> {
         let consumer = consumer(settings, &[topic])?;
-        let shared = Arc::new(Shared { heard: Mutex::default(), broken: Mutex::default(), stop: AtomicBool::default() });
+        let shared =
+            Arc::new(Shared { heard: Mutex::default(), broken: Mutex::default(), stop: AtomicBool::default() });
         let theirs = Arc::clone(&shared);
         let listen = move || {
             while !theirs.stop.load(Ordering::Relaxed) {

@@ -1,9 +1,6 @@
 //! What is measured of whole sagas, phase by phase.
 
-use std::{
-    collections::BTreeMap,
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};

@@ -100,7 +100,10 @@ pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
         let times = committed.iter().filter_map(|(row, at)| Some(seen.first.get(row)?.saturating_duration_since(*at)));
         let commit_to_consumer_ms = Quantiles::of(times);
         let Quantiles { p50, p99, .. } = commit_to_consumer_ms;
-        println!("{rate:>5} rows/s: commit to consumer p50 {p50:.2} ms, p99 {p99:.2} ms; noise {:.0} %", usage.noise_percent);
+        println!(
+            "{rate:>5} rows/s: commit to consumer p50 {p50:.2} ms, p99 {p99:.2} ms; noise {:.0} %",
+            usage.noise_percent
+        );
         relayed.commits.push(Commits { rate: *rate, commit_to_consumer_ms, usage });
     }
     for _ in 0..plan.drains {

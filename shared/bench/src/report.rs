@@ -75,7 +75,9 @@ impl Report {
         let at = |rate: u32| alone.steady.iter().find(|steady| steady.rate == rate).cloned().unwrap_or_default();
         let fastest = alone.steady.iter().max_by_key(|steady| steady.rate).cloned().unwrap_or_default();
         // A rate holds if its last order was no later than a second.
-        let held = fastest.orders as f64 / (f64::from(fastest.orders as u32) / f64::from(fastest.rate.max(1)) + (fastest.behind_ms / 1000.0 - 1.0).max(0.0));
+        let held = fastest.orders as f64
+            / (f64::from(fastest.orders as u32) / f64::from(fastest.rate.max(1))
+                + (fastest.behind_ms / 1000.0 - 1.0).max(0.0));
         let rows = self.relay.drains.iter().map(|drain| drain.rows_per_second).collect();
         let lone = self.relay.commits.first().cloned().unwrap_or_default().commit_to_consumer_ms;
         let largest = alone.peak_mib.values().copied().fold(0.0, f64::max);
@@ -115,7 +117,8 @@ impl Report {
     /// Puts the tables of this run between the marks of `readme`.
     pub fn write_into(&self, readme: &Path, json: &Path) -> anyhow::Result<()> {
         let text = fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
-        let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{} has no '{BEGIN}'", readme.display()))?;
+        let (before, rest) =
+            text.split_once(BEGIN).with_context(|| format!("{} has no '{BEGIN}'", readme.display()))?;
         let (_, after) = rest.split_once(END).with_context(|| format!("{} has no '{END}'", readme.display()))?;
         let name = json.file_name().unwrap_or_default().to_string_lossy();
         fs::write(readme, format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.tables(&name)?))?;
@@ -126,26 +129,46 @@ impl Report {
         let mut text = String::new();
         let Machine { cpu, cores, memory_gib, kernel, kafka, postgresql } = &self.machine;
         let dirty = if self.dirty { ", with changes" } else { "" };
-        writeln!(text, "[{json}]({json}): {}, commit {}{dirty}; {cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, Kafka {kafka}, PostgreSQL {postgresql}.\n", self.date, self.commit)?;
+        writeln!(
+            text,
+            "[{json}]({json}): {}, commit {}{dirty}; {cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel}, Kafka {kafka}, PostgreSQL {postgresql}.\n",
+            self.date, self.commit
+        )?;
         writeln!(text, "| choreography alone | measured | aim | |\n| --- | --- | --- | --- |")?;
         for aim in self.aims() {
             let verdict = if aim.met() { "met" } else { "missed" };
             writeln!(text, "| {} | {} | {} {} | {verdict} |", aim.what, aim.text(), aim.aim, aim.unit)?;
         }
         let modes = [("choreography alone", Some(&self.choreography)), ("whole", self.whole.as_ref())];
-        writeln!(text, "\n| sagas at a steady rate | orders/s | confirmed p50 / p99 ms | delivered p50 / p99 / max ms | decided to seen p50 / p99 ms | last one behind by ms | noise % | fdatasync p50 / p99 ms |")?;
+        writeln!(
+            text,
+            "\n| sagas at a steady rate | orders/s | confirmed p50 / p99 ms | delivered p50 / p99 / max ms | decided to seen p50 / p99 ms | last one behind by ms | noise % | fdatasync p50 / p99 ms |"
+        )?;
         writeln!(text, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         for (mode, sagas) in modes {
             for steady in sagas.iter().flat_map(|sagas| &sagas.steady) {
-                let Steady { rate, confirmed_ms: c, delivered_ms: d, decided_to_seen_ms: s, behind_ms, usage, .. } = steady;
+                let Steady { rate, confirmed_ms: c, delivered_ms: d, decided_to_seen_ms: s, behind_ms, usage, .. } =
+                    steady;
                 writeln!(
                     text,
                     "| {mode} | {rate} | {:.1} / {:.1} | {:.1} / {:.1} / {:.0} | {:.1} / {:.1} | {behind_ms:.0} | {:.0} | {:.2} / {:.2} |",
-                    c.p50, c.p99, d.p50, d.p99, d.max, s.p50, s.p99, usage.noise_percent, usage.sync_ms.p50, usage.sync_ms.p99
+                    c.p50,
+                    c.p99,
+                    d.p50,
+                    d.p99,
+                    d.max,
+                    s.p50,
+                    s.p99,
+                    usage.noise_percent,
+                    usage.sync_ms.p50,
+                    usage.sync_ms.p99
                 )?;
             }
         }
-        writeln!(text, "\n| drain | orders | sagas/s | noise % | fdatasync p50 / p99 ms |\n| --- | --- | --- | --- | --- |")?;
+        writeln!(
+            text,
+            "\n| drain | orders | sagas/s | noise % | fdatasync p50 / p99 ms |\n| --- | --- | --- | --- | --- |"
+        )?;
         for (mode, sagas) in modes {
             for Drain { orders, sagas_per_second, usage, .. } in sagas.iter().flat_map(|sagas| &sagas.drains) {
                 writeln!(
@@ -159,20 +182,35 @@ impl Report {
             let Some(sagas) = sagas else { continue };
             text.push_str(&cpu_a_saga(mode, sagas)?);
         }
-        writeln!(text, "\n| largest resident set, MiB | {} |\n| --- |{}", SERVICES.join(" | "), " --- |".repeat(SERVICES.len()))?;
+        writeln!(
+            text,
+            "\n| largest resident set, MiB | {} |\n| --- |{}",
+            SERVICES.join(" | "),
+            " --- |".repeat(SERVICES.len())
+        )?;
         for (mode, sagas) in modes {
             let Some(sagas) = sagas else { continue };
-            let peaks = SERVICES.map(|service| format!("{:.1}", sagas.peak_mib.get(service).copied().unwrap_or_default()));
+            let peaks =
+                SERVICES.map(|service| format!("{:.1}", sagas.peak_mib.get(service).copied().unwrap_or_default()));
             writeln!(text, "| {mode} | {} |", peaks.join(" | "))?;
         }
-        writeln!(text, "\n| relay | p50 / p99 / max ms, or rows/s | noise % | CPU ms: service / PostgreSQL / Kafka |\n| --- | --- | --- | --- |")?;
+        writeln!(
+            text,
+            "\n| relay | p50 / p99 / max ms, or rows/s | noise % | CPU ms: service / PostgreSQL / Kafka |\n| --- | --- | --- | --- |"
+        )?;
         let spent = |cpu: &BTreeMap<String, f64>| {
-            ["user", "postgres", "kafka"].map(|name| format!("{:.0}", cpu.get(name).copied().unwrap_or_default())).join(" / ")
+            ["user", "postgres", "kafka"]
+                .map(|name| format!("{:.0}", cpu.get(name).copied().unwrap_or_default()))
+                .join(" / ")
         };
         for commits in &self.relay.commits {
             let q = commits.commit_to_consumer_ms;
             let (noise, cpu) = (commits.usage.noise_percent, spent(&commits.usage.cpu_ms));
-            writeln!(text, "| commit to consumer at {}/s | {:.2} / {:.2} / {:.1} | {noise:.0} | {cpu} |", commits.rate, q.p50, q.p99, q.max)?;
+            writeln!(
+                text,
+                "| commit to consumer at {}/s | {:.2} / {:.2} / {:.1} | {noise:.0} | {cpu} |",
+                commits.rate, q.p50, q.p99, q.max
+            )?;
         }
         for drain in &self.relay.drains {
             let (noise, cpu) = (drain.usage.noise_percent, spent(&drain.usage.cpu_ms));
@@ -186,7 +224,13 @@ impl Report {
             writeln!(
                 text,
                 "- {mode}: {} orders, {} facts, {} lost, {} doubled; kill -9 of {} at {}/s: {} records repeated.",
-                checked.orders, checked.facts, checked.lost, checked.doubled, killed.service, killed.rate, killed.repeats
+                checked.orders,
+                checked.facts,
+                checked.lost,
+                checked.doubled,
+                killed.service,
+                killed.rate,
+                killed.repeats
             )?;
         }
         Ok(text)
@@ -209,7 +253,12 @@ fn cpu_a_saga(mode: &str, sagas: &Sagas) -> anyhow::Result<String> {
     let Some((.., usage)) = phases.first() else { return Ok(String::new()) };
     let names: Vec<&str> = usage.cpu_ms.keys().map(String::as_str).collect();
     let mut text = String::new();
-    writeln!(text, "\n| CPU ms a saga, {mode} | {} | all |\n| --- |{}", names.join(" | "), " --- |".repeat(names.len() + 1))?;
+    writeln!(
+        text,
+        "\n| CPU ms a saga, {mode} | {} | all |\n| --- |{}",
+        names.join(" | "),
+        " --- |".repeat(names.len() + 1)
+    )?;
     for (phase, orders, usage) in phases {
         let each = |name: &str| usage.cpu_ms.get(name).copied().unwrap_or_default() / orders as f64;
         let all: f64 = names.iter().map(|name| each(name)).sum();

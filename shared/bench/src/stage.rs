@@ -63,7 +63,8 @@ impl Stage {
 
     /// The same with some of the services only.
     pub async fn open_with(mode: Mode, programs: &Path, services: &[&'static str]) -> anyhow::Result<Self> {
-        let folder = binaries::run_folder().join("bench").join(format!("{mode:?}-{}", std::process::id()).to_lowercase());
+        let folder =
+            binaries::run_folder().join("bench").join(format!("{mode:?}-{}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder)?;
         let mut world = World::new().await?;
         let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
@@ -159,7 +160,10 @@ impl Stage {
         let deadline = Instant::now() + START;
         while !http::is_ok(&format!("{}/health/ready", running.http)).await {
             if let Some(status) = running.process.status()? {
-                anyhow::bail!("{service} ended with {status} while it was starting; its log: {}", running.process.log());
+                anyhow::bail!(
+                    "{service} ended with {status} while it was starting; its log: {}",
+                    running.process.log()
+                );
             }
             ensure!(Instant::now() < deadline, "{service} is not ready; its log: {}", running.process.log());
             tokio::time::sleep(Duration::from_millis(20)).await;

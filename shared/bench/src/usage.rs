@@ -123,7 +123,8 @@ fn sync(path: &Path) -> anyhow::Result<Quantiles> {
 /// The largest resident set that a process has had, in MiB.
 pub fn peak_mib(pid: i32) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
     Ok((peak.context("/proc tells no VmHWM")? / 102.4).round() / 10.0)
 }
 
