@@ -161,6 +161,11 @@ impl Policy for Notification {
         }
     }
 
+    fn answers(mail: &Mail, outcome: &Outcome) -> bool {
+        let (Outcome::Sent { about } | Outcome::Failed { about, .. }) = outcome;
+        *about == mail.about
+    }
+
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {
         if let Some(personal) = newer(state, input) {
             let (email, name) = (email(personal).map(str::to_owned), personal.name.clone());

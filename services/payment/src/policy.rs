@@ -166,6 +166,16 @@ impl Policy for Payment {
         }
     }
 
+    fn answers(effect: &Effect, outcome: &Outcome) -> bool {
+        match (effect, outcome) {
+            (Effect::Charge { .. }, Outcome::Captured { charge_id }) => !charge_id.trim().is_empty(),
+            (Effect::Charge { .. }, Outcome::Declined { .. }) => true,
+            (Effect::Refund { .. }, Outcome::Refunded { .. } | Outcome::Refused { .. }) => true,
+            (Effect::Charge { .. }, Outcome::Refunded { .. } | Outcome::Refused { .. })
+            | (Effect::Refund { .. }, Outcome::Captured { .. } | Outcome::Declined { .. }) => false,
+        }
+    }
+
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {
         let account = state.accounts.entry(input.key.clone()).or_default();
         for fact in &decision.facts {

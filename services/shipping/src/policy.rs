@@ -141,6 +141,16 @@ impl Policy for Shipping {
         }
     }
 
+    fn answers(effect: &Effect, outcome: &Outcome) -> bool {
+        match (effect, outcome) {
+            (Effect::HandOver { .. }, Outcome::Accepted { tracking_id }) => !tracking_id.trim().is_empty(),
+            (Effect::HandOver { .. }, Outcome::Refused { .. }) => true,
+            (Effect::HandOver { .. }, Outcome::UnderWay {} | Outcome::Delivered {} | Outcome::Returned {}) => false,
+            (Effect::Track { .. } | Effect::Recall { .. }, Outcome::Accepted { .. } | Outcome::Refused { .. }) => false,
+            (Effect::Track { .. } | Effect::Recall { .. }, _) => true,
+        }
+    }
+
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {
         let shipment = state.shipments.entry(input.key.clone()).or_default();
         for fact in &decision.facts {

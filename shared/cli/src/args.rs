@@ -3,10 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, decode, doctor, encode, example, kafka::Start, kcat, orders, output,
-    produce, saga, schemas, settings::Overrides, status, topics, watch,
+    Settings, audit, catalogue::Catalogue, dead_letters, decode, doctor, effects, encode, example, kafka::Start, kcat,
+    operate::Person, orders, output, produce, saga, schemas, settings::Overrides, status, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -71,6 +72,12 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    /// What services ask of the outside and has no outcome yet.
+    #[command(subcommand)]
+    Effects(EffectsCommand),
+    /// What services could not handle, and what waits behind it.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Check what always holds, over all topics and databases; exit status 1 if anything does not.
     Audit {
         /// How long to wait for what is on its way, e.g. 30s
@@ -261,6 +268,85 @@ enum SchemasCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum EffectsCommand {
+    /// Show open effects, parked ones first.
+    List {
+        /// Of this service only
+        #[arg(long)]
+        service: Option<String>,
+        /// Only those that wait for a person
+        #[arg(long)]
+        parked: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show one effect, and what a person could state of it.
+    Show {
+        /// Its id
+        id: Uuid,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Have a parked effect tried again; the outside is asked about it first. Exit status 1 if that is refused.
+    Redrive {
+        /// Its id
+        id: Uuid,
+        #[command(flatten)]
+        person: Person,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// State the outcome that the outside does not tell. Exit status 1 if that is refused.
+    Answer {
+        /// The effect's id
+        id: Uuid,
+        /// The outcome as JSON; `quadrille effects show ID` has examples
+        outcome: String,
+        #[command(flatten)]
+        person: Person,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadLettersCommand {
+    /// Show open dead letters, the oldest first.
+    List {
+        /// Of this service only
+        #[arg(long)]
+        service: Option<String>,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show one dead letter with its original.
+    Show {
+        /// Its id
+        id: Uuid,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Have dead letters handled again by the service that failed, and then what waits behind them.
+    Redrive {
+        #[command(flatten)]
+        which: dead_letters::Which,
+        #[command(flatten)]
+        person: Person,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Give a dead letter up: it is never handled, and what waits behind it goes on.
+    Discard {
+        /// Its id
+        id: Uuid,
+        #[command(flatten)]
+        person: Person,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
 #[derive(Args, Debug)]
 struct From {
     /// The schemas folder [the one around this folder, else what was built in]
@@ -342,6 +428,28 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Saga { order, form } => blocking(|| saga::run(&settings, &order, form.json))?,
         Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
+        Command::Effects(EffectsCommand::List { service, parked, form }) => {
+            effects::list(&settings, service.as_deref(), parked, form.json).await?;
+        }
+        Command::Effects(EffectsCommand::Show { id, form }) => effects::show(&settings, id, form.json).await?,
+        Command::Effects(EffectsCommand::Redrive { id, person, form }) => {
+            return Ok(done(effects::redrive(&settings, id, &person, form.json).await?));
+        }
+        Command::Effects(EffectsCommand::Answer { id, outcome, person, form }) => {
+            return Ok(done(effects::answer(&settings, id, &outcome, &person, form.json).await?));
+        }
+        Command::DeadLetters(DeadLettersCommand::List { service, form }) => {
+            dead_letters::list(&settings, service.as_deref(), form.json).await?;
+        }
+        Command::DeadLetters(DeadLettersCommand::Show { id, form }) => {
+            dead_letters::show(&settings, id, form.json).await?;
+        }
+        Command::DeadLetters(DeadLettersCommand::Redrive { which, person, form }) => {
+            return Ok(done(dead_letters::redrive(&settings, &which, &person, form.json).await?));
+        }
+        Command::DeadLetters(DeadLettersCommand::Discard { id, person, form }) => {
+            return Ok(done(dead_letters::discard(&settings, id, &person, form.json).await?));
+        }
         Command::Audit { settle, grace, form } => {
             if !audit::run(&settings, audit::Options { settle, grace }, form.json).await? {
                 return Ok(ExitCode::FAILURE);
@@ -358,6 +466,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn done(done: bool) -> ExitCode {
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs what blocks where that hinders nobody else.

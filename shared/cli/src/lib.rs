@@ -4,6 +4,7 @@
 //! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
 //! - [`saga`] and [`orders`] tell histories from topics alone, and with [`waits`] what an open order waits for.
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
+//! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
 //! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
@@ -15,8 +16,10 @@ mod args;
 pub mod audit;
 pub mod catalogue;
 pub mod codec;
+pub mod dead_letters;
 pub mod decode;
 pub mod doctor;
+pub mod effects;
 pub mod encode;
 pub mod example;
 pub mod history;
@@ -24,6 +27,7 @@ mod http;
 mod input;
 pub mod kafka;
 pub mod kcat;
+pub mod operate;
 pub mod orders;
 pub mod output;
 pub mod produce;

@@ -20,6 +20,9 @@ use crate::{
 /// How many records may be under way at once.
 const IN_FLIGHT: usize = 500;
 
+/// The `ce_source` of what is sent from here.
+pub const SOURCE: &str = "/quadrille/cli";
+
 /// What to send beside the value.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -97,6 +100,17 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     Ok(())
 }
 
+/// Sends one document as this command line's own request, and returns its `ce_id`.
+pub async fn one(settings: &Settings, name: &str, json: &str) -> anyhow::Result<String> {
+    let info = types::named(name)?;
+    let encoder = Encoder::connect(settings, info, None).await?;
+    let record = encoder.encode(json)?;
+    let id = Uuid::now_v7().to_string();
+    let headers = headers(&encoder, &record.key, &id, None);
+    Producer::connect(settings)?.send(info.record.topic, Some(record.key.as_bytes()), &record.value, &headers).await?;
+    Ok(id)
+}
+
 /// The CloudEvents headers of a client's request.
 fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<(&'static str, String)> {
     let info = encoder.info();
@@ -108,7 +122,7 @@ fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<
     vec![
         ("ce_specversion", "1.0".to_owned()),
         ("ce_id", id.to_owned()),
-        ("ce_source", source.unwrap_or("/quadrille/cli").to_owned()),
+        ("ce_source", source.unwrap_or(SOURCE).to_owned()),
         ("ce_type", info.record.name.to_owned()),
         ("ce_subject", subject),
         ("ce_time", Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)),

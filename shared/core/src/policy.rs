@@ -38,6 +38,11 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     /// Decides. A refusal is a fact; there is no error.
     fn react(state: &Self::State, moment: &Moment, input: &Envelope<Self>) -> Decision<Self>;
 
+    /// Whether `outcome` can be what became of `effect`: asked of an outcome that a person states.
+    fn answers(_effect: &Self::Effect, _outcome: &Self::Outcome) -> bool {
+        true
+    }
+
     /// Folds what was heard and what was decided into the state.
     fn evolve(state: &mut Self::State, input: &Envelope<Self>, decision: &Decision<Self>);
 

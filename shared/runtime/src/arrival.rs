@@ -4,13 +4,34 @@ use quadrille_core::{Envelope, Policy, bounds};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use crate::operators::Asked;
+
 /// A record, timer or outcome on its way into a transaction.
 pub(crate) struct Arrival<P: Policy> {
     pub origin: Origin,
-    pub content: Result<Envelope<P>, Rejection>,
+    pub content: Content<P>,
     /// A record's share of the memory that waiting records may take; given back when the arrival is done with.
     #[expect(dead_code, reason = "held, and dropped with the arrival")]
     pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// What an arrival turned out to be.
+pub(crate) enum Content<P: Policy> {
+    /// An input of the policy.
+    Input(Envelope<P>),
+    /// A record that is none, on its way into the dead letters.
+    Rejected(Rejection),
+    /// What an operator asks of the runtime itself.
+    Asked(Asked),
+}
+
+impl<P: Policy> Content<P> {
+    pub fn input(&self) -> Option<&Envelope<P>> {
+        match self {
+            Self::Input(envelope) => Some(envelope),
+            Self::Rejected(_) | Self::Asked(_) => None,
+        }
+    }
 }
 
 /// Where an arrival came from, and thus what is owed to it once its transaction is committed.
@@ -21,6 +42,8 @@ pub(crate) enum Origin {
     Timer,
     /// An effect's outcome: the effect's row is removed.
     Outcome,
+    /// A dead letter that is handled again: its row is closed.
+    DeadLetter(Uuid),
 }
 
 /// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.

@@ -26,13 +26,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    arrival::{Arrival, Origin, RawRecord},
+    arrival::{Arrival, Content, Origin, RawRecord},
     backoff::Backoff,
     decode::{Decoded, Decoder},
     gaps,
     ground::Ground,
     health::Health,
-    kafka,
+    kafka, operators,
 };
 
 /// How long the thread waits for room at the worker before it pauses the partition.
@@ -71,7 +71,8 @@ struct Assigned {
 impl Consumer {
     pub fn subscribe<P: Policy>(ground: &Ground) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
-        let mut topics: Vec<&'static str> = P::Heard::TYPES.iter().map(|RecordType { topic, .. }| *topic).collect();
+        let types = P::Heard::TYPES.iter().chain(operators::TYPES);
+        let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
         topics.sort_unstable();
         topics.dedup();
         let physical: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", kafka.topic_prefix)).collect();
@@ -207,8 +208,9 @@ impl<P: Policy> Poller<'_, P> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
         let content = match self.decoder.decode::<P>(&record, now_ms) {
             Decoded::NeedsSchema(id) => return Passed::NeedsSchema(record, id),
-            Decoded::Input(envelope) => Ok(envelope),
-            Decoded::Rejected(rejection) => Err(rejection),
+            Decoded::Input(envelope) => Content::Input(envelope),
+            Decoded::Asked(asked) => Content::Asked(asked),
+            Decoded::Rejected(rejection) => Content::Rejected(rejection),
             Decoded::Skipped(name) => {
                 counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => name).increment(1);
                 self.skipped.insert((record.topic, record.partition), (record.generation, record.offset + 1));

@@ -1,23 +1,23 @@
 //! Dead letters: records that could not be handled. Safe once their row is committed; published to `<service>.dead-letters` on a lane
 //! of their own, so that a missing or forbidden topic there holds up nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
-use quadrille_core::{Policy, Record, RecordType, ids};
+use quadrille_core::{Policy, Record, RecordType, bounds, ids};
 use quadrille_events::platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgPool, types::Json};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, RawRecord},
+    arrival::{RawRecord, Rejection},
     ground::Ground,
     kafka,
 };
@@ -41,22 +41,18 @@ struct KeptHeader {
     value: Option<Vec<u8>>,
 }
 
-/// Inserts the rejected ones of `arrivals`, and returns how many there are. One that is there already stays as it is: a record is
-/// parked once, however often it comes again.
+/// The reason of a letter that waits behind another one of its key. It is handled again by itself once nothing stands before it.
+const WAITS: &str = "waits_behind";
+
+/// Inserts rejected records. One that is there already stays as it is: a record is parked once, however often it comes again.
 pub(crate) async fn insert<P: Policy>(
     tx: &mut PgConnection,
-    service: &str,
-    arrivals: &[Arrival<P>],
-) -> sqlx::Result<usize> {
-    let rejected = |arrival: &'_ Arrival<P>| arrival.content.is_err();
-    let mut count = 0;
+    rejected: impl Iterator<Item = (&RawRecord, &Rejection)>,
+) -> sqlx::Result<()> {
     // A statement a row: what is rejected is rare, and may be half a megabyte.
-    for arrival in arrivals.iter().filter(|arrival| rejected(arrival)) {
-        let (Some(record), Err(rejection)) = (arrival.record(), &arrival.content) else {
-            continue;
-        };
+    for (record, rejection) in rejected {
         let id = ids::v5(&[
-            service,
+            P::SERVICE,
             record.topic,
             &record.partition.to_string(),
             &record.offset.to_string(),
@@ -76,8 +72,8 @@ pub(crate) async fn insert<P: Policy>(
         counter!("quadrille_dead_letters_total", "topic" => record.topic, "reason" => rejection.reason).increment(1);
         sqlx::query(
             "insert into dead_letter (id, input_id, topic, partition, \"offset\", record_time, record_type, key, value, value_size,
-                 value_digest, headers, withheld, reason, field, detail, holds)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                 value_digest, headers, withheld, reason, field, detail, holds, next_try)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, case when $18 then clock_timestamp() end)
              on conflict (id) do nothing",
         )
         .bind(id)
@@ -97,11 +93,120 @@ pub(crate) async fn insert<P: Policy>(
         .bind(&rejection.field)
         .bind(&rejection.detail)
         .bind(&rejection.holds)
+        .bind(rejection.reason == WAITS)
         .execute(&mut *tx)
         .await?;
-        count += 1;
     }
-    Ok(count)
+    Ok(())
+}
+
+/// Why an event of a held key is not handled now.
+pub(crate) fn waits(envelope_id: Uuid, key: &str, record_type: &RecordType) -> Rejection {
+    let detail =
+        "an earlier event of this key is a dead letter: this one is handled once that is redriven or discarded";
+    let mut rejection = Rejection::new(WAITS, "key", detail).of_type(record_type.name);
+    rejection.input = Some(envelope_id);
+    rejection.holds = Some(key.to_owned());
+    rejection
+}
+
+/// Those of `keys`, as topic and key, that an open dead letter holds.
+pub(crate) async fn held(tx: &mut PgConnection, keys: &[(&str, &str)]) -> sqlx::Result<BTreeSet<(String, String)>> {
+    let (topics, keys): (Vec<&str>, Vec<&str>) = keys.iter().copied().unzip();
+    let held: Vec<(String, String)> = sqlx::query_as(
+        "select distinct topic, holds from dead_letter
+         where closed_at is null and holds is not null and (topic, holds) in (select * from unnest($1::text[], $2::text[]))",
+    )
+    .bind(topics)
+    .bind(keys)
+    .fetch_all(tx)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// Closes letters that are handled now, and returns those that were open still.
+pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeSet<Uuid>> {
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let closed: Vec<Uuid> = sqlx::query_scalar(
+        "update dead_letter set closed_at = clock_timestamp(), closed_how = case when redriven_by is null then 'handled' else 'redriven' end,
+             closed_by = redriven_by, closed_why = redriven_why
+         where id = any($1) and closed_at is null returning id",
+    )
+    .bind(ids)
+    .fetch_all(tx)
+    .await?;
+    Ok(closed.into_iter().collect())
+}
+
+/// A letter that could not be handled again either stays, says why, and waits for the next redrive.
+pub(crate) async fn failed(pool: &PgPool, id: Uuid, reason: &str, field: &str, detail: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update dead_letter set attempts = attempts + 1, next_try = null, reason = $2, field = $3, detail = $4, failed_at = clock_timestamp()
+         where id = $1 and closed_at is null",
+    )
+    .bind(id)
+    .bind(reason)
+    .bind(field)
+    .bind(bounds::fitted(detail))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A letter that is due to be handled again.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Due {
+    pub id: Uuid,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    record_time: DateTime<Utc>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    value_size: i64,
+    headers: Json<Vec<KeptHeader>>,
+}
+
+/// Claims letters that are due for `CLAIM`, of a held key only the first that is open.
+pub(crate) async fn claim(pool: &PgPool) -> sqlx::Result<Vec<Due>> {
+    const CLAIM: &str = "30 seconds";
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "update dead_letter set next_try = clock_timestamp() + interval '{CLAIM}'
+         where id = any(array(
+             select id from dead_letter letter where closed_at is null and next_try <= now() and (holds is null or not exists (
+                 select from dead_letter first where first.closed_at is null and first.topic = letter.topic
+                     and first.holds = letter.holds and first.\"offset\" < letter.\"offset\"))
+             order by next_try limit 100 for update skip locked))
+         returning id, topic, partition, \"offset\", record_time, key, value, value_size, headers"
+    )))
+    .fetch_all(pool)
+    .await
+}
+
+impl Due {
+    /// The record as it was, if it was kept whole.
+    pub fn record(self, topics: &[&'static str]) -> Result<RawRecord, String> {
+        let Some(topic) = topics.iter().find(|topic| **topic == self.topic) else {
+            return Err(format!("this service hears no {}", self.topic));
+        };
+        let kept = self.value.as_ref().map_or(0, Vec::len) as i64;
+        if kept != self.value_size {
+            return Err(format!("only {kept} of the original's {} bytes were kept", self.value_size));
+        }
+        Ok(RawRecord {
+            topic,
+            partition: self.partition,
+            offset: self.offset,
+            generation: 0,
+            timestamp_ms: self.record_time.timestamp_millis(),
+            key: self.key,
+            value: self.value,
+            headers: self.headers.0.into_iter().map(|header| (header.name, header.value)).collect(),
+            unreadable_headers: false,
+        })
+    }
 }
 
 /// The headers, as far as they fit.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     arrival::{RawRecord, Rejection},
+    operators::{self, Asked},
     registry::{Away, Registry},
     telemetry,
 };
@@ -27,7 +28,8 @@ const CUT: &str = "kcat cuts its standard input at each byte 10: was the record 
 
 /// Decodes a service's records. Knows each writer's schema once it was asked for; decoding itself asks nobody.
 pub(crate) struct Decoder {
-    types: &'static [RecordType],
+    /// What the service hears, and behind that the operators' requests.
+    types: Vec<RecordType>,
     retention_ms: HashMap<&'static str, i64>,
     registry: Registry,
     known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
@@ -48,11 +50,28 @@ enum Writer {
 /// What a record turned out to be.
 pub(crate) enum Decoded<P: Policy> {
     Input(Envelope<P>),
+    /// What an operator asks of this service.
+    Asked(Asked),
     /// An event of a type that this service does not hear.
     Skipped(String),
     Rejected(Rejection),
     /// The schema must be fetched first: [`Decoder::fetch`].
     NeedsSchema(u32),
+}
+
+/// A record's value.
+enum Message<H> {
+    Heard(H),
+    Asked(operators::Request),
+}
+
+impl<H: Records> Message<H> {
+    fn key(&self) -> String {
+        match self {
+            Self::Heard(record) => record.key(),
+            Self::Asked(request) => request.key(),
+        }
+    }
 }
 
 impl Decoder {
@@ -61,7 +80,8 @@ impl Decoder {
             .iter()
             .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
             .collect();
-        Self { types: H::TYPES, retention_ms, registry, known: RwLock::default() }
+        let types = H::TYPES.iter().chain(operators::TYPES).copied().collect();
+        Self { types, retention_ms, registry, known: RwLock::default() }
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -117,11 +137,15 @@ impl Decoder {
         let name = self.types[index].name;
         let undecodable = |error: &dyn std::fmt::Display| Rejection::new("undecodable", "value", error).of_type(name);
         let datum = plan.apply(datum).map_err(|error| undecodable(&error))?;
-        let record = P::Heard::decode(index, &datum).map_err(|error| undecodable(&error))?;
-        let named = self.types[index].key.normalize(Some(record.key().as_bytes()));
+        let message = match index.checked_sub(P::Heard::TYPES.len()) {
+            None => P::Heard::decode(index, &datum).map(Message::Heard),
+            Some(index) => operators::Request::decode(index, &datum).map(Message::Asked),
+        };
+        let message = message.map_err(|error| undecodable(&error))?;
+        let names = message.key();
+        let named = self.types[index].key.normalize(Some(names.as_bytes()));
         if named.as_deref() != Ok(key.as_str()) {
-            let detail =
-                format!("the record's key is '{key}', its value names '{}': they must be the same", record.key());
+            let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
         if let Some(retention_ms) = self.retention_ms.get(raw.topic)
@@ -140,6 +164,12 @@ impl Decoder {
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
         };
+        let record = match message {
+            Message::Heard(record) => record,
+            // One topic for the operators' requests to all services.
+            Message::Asked(_) if key != P::SERVICE => return Ok(Decoded::Skipped(name.to_owned())),
+            Message::Asked(request) => return Ok(Decoded::Asked(Asked { id, request })),
+        };
         Ok(Decoded::Input(Envelope {
             id,
             cause: id,
@@ -154,7 +184,7 @@ impl Decoder {
     pub async fn fetch(&self, topic: &'static str, id: u32) -> Result<(), Away> {
         let writer = match self.registry.schema(id).await? {
             Some(text) => self.writer(topic, id, &text),
-            None => match self.registry.ids_of(self.types).await? {
+            None => match self.registry.ids_of(&self.types).await? {
                 Ok(_) => Writer::Unknown(Instant::now()),
                 // Not even our own schemas are there: the registry has lost its data, and an id says nothing until it is mended.
                 Err(subject) => return Err(self.registry.lost(&subject)),

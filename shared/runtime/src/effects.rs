@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Origin},
+    arrival::{Arrival, Content, Origin},
     config,
     outside::{Answer, Effect, Outcome, Outside, Then},
 };
@@ -285,7 +285,7 @@ impl<O: Outside> Performer<O> {
     async fn conclude(&self, claimed: Claimed, outcome: Outcome<O>) {
         let name = outcome.name();
         info!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} came out as {name}", claimed.kind);
-        let content = Ok(Envelope {
+        let content = Content::Input(Envelope {
             id: ids::outcome(claimed.id, &name),
             cause: claimed.causation_id,
             key: claimed.key,

@@ -28,7 +28,9 @@ use crate::{
     ground::Ground,
     health,
     heartbeat::Heartbeat,
+    operators,
     outside::Outside,
+    redrive::Redriver,
     relay::{Relay, Wake},
     service::Service,
     startup,
@@ -67,12 +69,13 @@ where
     others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
 
     let heard = <S::Policy as Policy>::Heard::TYPES;
-    let types: Vec<RecordType> = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).copied().collect();
+    let types = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).chain(operators::TYPES);
+    let types: Vec<RecordType> = types.copied().collect();
     let schema_ids = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         ids = startup::ready::<S::Policy>(&ground, &types) => ids?,
     };
-    let hears: BTreeSet<&str> = heard.iter().map(|record_type| record_type.topic).collect();
+    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
         http: http.to_string(),
@@ -151,7 +154,7 @@ impl Parts {
         // What works.
         let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground)?);
         let (worker, arrivals) = mpsc::channel(config.batch.waiting);
-        let (effects, timers) = <(Arc<Notify>, Arc<Notify>)>::default();
+        let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
             pool: ground.pool.clone(),
@@ -169,6 +172,7 @@ impl Parts {
             relay: wake(),
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
+            redriver: Arc::clone(&redriver),
         };
         let finishing = CancellationToken::new();
         let working = tokio::spawn(work.run(finishing.clone()));
@@ -188,10 +192,23 @@ impl Parts {
             tokio::spawn(async move { told.cancelled().await })
         };
         others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
+        let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
+        let redriver = Redriver {
+            pool: ground.pool.clone(),
+            decoder: Arc::clone(&decoder),
+            topics: <S::Policy as Policy>::Heard::TYPES
+                .iter()
+                .chain(operators::TYPES)
+                .map(|heard| heard.topic)
+                .collect(),
+            worker: worker.clone(),
+            wake: redriver,
+            health: Arc::clone(&ground.health),
+        };
+        others.spawn(part(redriver.run(taking.clone())));
         let (polling, polled) = oneshot::channel();
         let polling_stopped = Arc::new(AtomicBool::default());
         let poller = {
-            let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
             let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&polling_stopped));
             let tokio = tokio::runtime::Handle::current();
             let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));

@@ -12,6 +12,7 @@ use crate::{
     ground::Ground,
     health::Health,
     kafka::{self, Topics},
+    operators,
     registry::Registry,
 };
 
@@ -61,7 +62,8 @@ async fn tables(pool: &PgPool, health: &Health) {
 async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> Vec<u32> {
     loop {
         let found = async {
-            let heard = registry.ids_of(P::Heard::TYPES).await?;
+            let types: Vec<RecordType> = P::Heard::TYPES.iter().chain(operators::TYPES).copied().collect();
+            let heard = registry.ids_of(&types).await?;
             heard.map_err(|subject| registry.lost(&subject))?;
             let stated = registry.ids_of(P::Stated::TYPES).await?;
             stated.map_err(|subject| registry.lost(&subject))

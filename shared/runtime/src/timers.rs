@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::arrival::{Arrival, Origin};
+use crate::arrival::{Arrival, Content, Origin};
 
 /// How long a claim on a due timer lasts: an instance that died with it in hand delays it by this much.
 const CLAIM: &str = "30 seconds";
@@ -129,7 +129,7 @@ async fn hand_on_due<P: Policy>(pool: &PgPool, worker: &mpsc::Sender<Arrival<P>>
                 continue;
             }
         };
-        let content = Ok(Envelope {
+        let content = Content::Input(Envelope {
             id: due.id,
             cause: due.causation_id,
             key: due.key,

@@ -13,16 +13,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use chrono::{DateTime, Utc};
-use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Row, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, process};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Origin},
+    arrival::{Arrival, Content, Origin, RawRecord, Rejection},
     dead_letters, effects,
     failure::Failure,
-    inbox, outbox,
+    inbox::{self, Entered},
+    operators::{self, Asked, Asking},
+    outbox, redrive,
     store::Store,
     telemetry::Spans,
     timers,
@@ -46,14 +47,31 @@ pub(crate) struct Committed {
     pub facts: usize,
     pub effects: usize,
     pub timers: usize,
-    pub dead_letters: usize,
+    /// What operators asked for, or a letter was closed behind which others may wait.
+    pub asking: Asking,
+}
+
+/// What a batch's inputs came to, beside what the policy decided.
+struct Done<P: Policy> {
+    processed: Processed<P>,
+    /// The effects whose outcomes were taken.
+    ended: BTreeSet<Uuid>,
+    /// The events that wait behind a dead letter of their key, by input id.
+    waiting: BTreeSet<Uuid>,
 }
 
 impl<S: Store> Transactions<S> {
     /// Commits what `arrivals` come to. On any failure nothing of it has happened.
     pub async fn handle(&self, arrivals: &[Arrival<S::Policy>]) -> Result<Committed, Failure> {
+        let mut tx = self.pool.begin().await?;
+        let letters: Vec<Uuid> = arrivals.iter().filter_map(redrive::letter).collect();
+        let closed = dead_letters::close(&mut tx, &letters).await?;
+        // One that was discarded in the meantime is not handled.
+        let is_open = |arrival: &&Arrival<_>| redrive::letter(arrival).is_none_or(|id| closed.contains(&id));
+        let open = || arrivals.iter().filter(is_open);
+
         let mut inputs: Vec<Envelope<S::Policy>> =
-            arrivals.iter().filter_map(|arrival| arrival.content.as_ref().ok()).cloned().collect();
+            open().filter_map(|arrival| arrival.content.input()).cloned().collect();
         let spans: Vec<_> = inputs
             .iter_mut()
             .map(|input| {
@@ -61,11 +79,21 @@ impl<S: Store> Transactions<S> {
                 self.spans.start(&mut input.trace, &name, &input.key)
             })
             .collect();
-
-        let mut tx = self.pool.begin().await?;
+        let asked: Vec<&Asked> = open().filter_map(asked).collect();
         let mut committed = Committed::default();
+        committed.asking.dead_letters = !closed.is_empty();
+        let mut actions = None;
+        if !asked.is_empty() {
+            let (begun, answers, asking) = operators::begin::<S::Policy>(&mut tx, asked).await?;
+            inputs.extend(answers);
+            committed.asking.effects |= asking.effects;
+            committed.asking.dead_letters |= asking.dead_letters;
+            actions = Some(begun);
+        }
+        let (mut ended, mut waiting) = <(BTreeSet<Uuid>, BTreeSet<Uuid>)>::default();
         if !inputs.is_empty() {
-            let processed = self.process(&mut tx, &inputs, &mut committed).await?;
+            let done = self.process(&mut tx, arrivals, &inputs, &mut committed).await?;
+            let processed = done.processed;
             outbox::insert::<S::Policy>(&mut tx, &processed.facts, &self.schema_ids).await?;
             effects::withdraw(&mut tx, &processed.withdrawn).await?;
             effects::insert(&mut tx, &processed.effects).await?;
@@ -74,8 +102,25 @@ impl<S: Store> Transactions<S> {
             committed.facts = processed.facts.len();
             committed.effects = processed.effects.len();
             committed.timers = processed.timers.len();
+            (ended, waiting) = (done.ended, done.waiting);
         }
-        committed.dead_letters = dead_letters::insert(&mut tx, S::Policy::SERVICE, arrivals).await?;
+        if let Some(actions) = actions {
+            actions.keep(&mut tx, &ended).await?;
+        }
+        let waiting: Vec<(&RawRecord, Rejection)> = arrivals
+            .iter()
+            .filter_map(|arrival| {
+                let input = arrival.content.input().filter(|input| waiting.contains(&input.id))?;
+                let Input::Record(record) = &input.input else { return None };
+                Some((arrival.record()?, dead_letters::waits(input.id, &input.key, record.record_type())))
+            })
+            .collect();
+        let waiting = waiting.iter().map(|(record, rejection)| (*record, rejection));
+        let rejected = arrivals.iter().filter_map(|arrival| match &arrival.content {
+            Content::Rejected(rejection) => Some((arrival.record()?, rejection)),
+            Content::Input(_) | Content::Asked(_) => None,
+        });
+        dead_letters::insert::<S::Policy>(&mut tx, rejected.chain(waiting)).await?;
         tx.commit().await?;
         spans.into_iter().for_each(crate::telemetry::InputSpan::end);
         Ok(committed)
@@ -84,15 +129,18 @@ impl<S: Store> Transactions<S> {
     async fn process(
         &self,
         tx: &mut PgConnection,
+        arrivals: &[Arrival<S::Policy>],
         inputs: &[Envelope<S::Policy>],
         committed: &mut Committed,
-    ) -> Result<Processed<S::Policy>, Failure> {
+    ) -> Result<Done<S::Policy>, Failure> {
         let mut state = self.lock(tx, inputs).await?;
         let before = state.clone();
 
         let ids: BTreeSet<Uuid> = inputs.iter().map(|input| input.id).collect();
-        let (now, mut fresh) = inbox::enter(tx, &ids).await?;
-        let moment = Moment { now, claims: self.settle(tx, inputs, &mut fresh).await? };
+        let Entered { mut fresh, now, holding } = inbox::enter(tx, &ids).await?;
+        let waiting = if holding { wait_behind(tx, arrivals, &mut fresh).await? } else { BTreeSet::new() };
+        let (claims, ended) = self.settle(tx, inputs, &mut fresh).await?;
+        let moment = Moment { now, claims };
 
         let mut processed = Processed::default();
         for input in inputs {
@@ -103,7 +151,7 @@ impl<S: Store> Transactions<S> {
             processed.then(decide::<S::Policy>(&mut state, seen, &moment, input)?);
         }
         self.store.save(tx, &before, &state, &processed.facts).await?;
-        Ok(processed)
+        Ok(Done { processed, ended, waiting })
     }
 
     /// Makes, locks and loads the rows that the inputs touch, in order of table and key.
@@ -125,7 +173,7 @@ impl<S: Store> Transactions<S> {
         Ok(state)
     }
 
-    /// Removes the rows of the timers and outcomes at hand, and tells which effects are claimed.
+    /// Removes the rows of the timers and outcomes at hand, and tells which effects are claimed and which have ended.
     ///
     /// A timer that was cleared, or an effect that has had its outcome, has no row any more: then the input counts as seen.
     async fn settle(
@@ -133,25 +181,52 @@ impl<S: Store> Transactions<S> {
         tx: &mut PgConnection,
         inputs: &[Envelope<S::Policy>],
         fresh: &mut BTreeSet<Uuid>,
-    ) -> Result<Claims, Failure> {
+    ) -> Result<(Claims, BTreeSet<Uuid>), Failure> {
         let due: Vec<Uuid> = inputs.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
         let fired = timers::remove(tx, &due).await?;
         let open = match self.has_effects {
             true => effects::lock(tx, inputs.iter().map(|input| input.key.as_str())).await?,
             false => effects::Open::default(),
         };
-        let mut done = vec![];
+        let mut ended = BTreeSet::new();
         for input in inputs {
             match &input.input {
                 Input::Timer(_) if !fired.contains(&input.id) => drop(fresh.remove(&input.id)),
-                Input::Outcome { effect, .. } if !open.ids.contains(effect) => drop(fresh.remove(&input.id)),
-                Input::Outcome { effect, .. } => done.push(*effect),
+                // Also where the batch has another outcome of it already: an operator's, or the outside's own.
+                Input::Outcome { effect, .. } if !open.ids.contains(effect) || !ended.insert(*effect) => {
+                    fresh.remove(&input.id);
+                }
                 _ => {}
             }
         }
-        effects::remove(tx, &done).await?;
-        Ok(open.claimed)
+        effects::remove(tx, &ended.iter().copied().collect::<Vec<_>>()).await?;
+        Ok((open.claimed, ended))
     }
+}
+
+/// Finds the events that must wait behind a dead letter of their topic and key, and takes their ids out of the inbox again.
+async fn wait_behind<P: Policy>(
+    tx: &mut PgConnection,
+    arrivals: &[Arrival<P>],
+    fresh: &mut BTreeSet<Uuid>,
+) -> Result<BTreeSet<Uuid>, Failure> {
+    let events = || {
+        arrivals.iter().filter_map(|arrival| {
+            let (record, input) = (arrival.record()?, arrival.content.input()?);
+            record.topic.ends_with(".events").then_some((record.topic, input.key.as_str(), input.id))
+        })
+    };
+    let keys: Vec<(&str, &str)> = events().map(|(topic, key, _)| (topic, key)).collect();
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let held = dead_letters::held(tx, &keys).await?;
+    let waits = |topic: &str, key: &str| held.contains(&(topic.to_owned(), key.to_owned()));
+    // One that was handled before, or is a repeat of one that waits already, needs no second row.
+    let waiting = events().filter(|(topic, key, id)| waits(topic, key) && fresh.remove(id)).map(|(.., id)| id);
+    let waiting: BTreeSet<Uuid> = waiting.collect();
+    inbox::leave(tx, &waiting.iter().copied().collect::<Vec<_>>()).await?;
+    Ok(waiting)
 }
 
 /// A policy that panics is a poisoned input, not the end of the service.
@@ -170,7 +245,6 @@ fn decide<P: Policy>(
 
 /// What an input is called in logs and spans.
 pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
-    use quadrille_core::Records;
     match input {
         Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
         Input::Timer(timer) => timer.name(),
@@ -178,15 +252,19 @@ pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
     }
 }
 
-/// The database's time once the locks are held.
-pub(crate) type Now = DateTime<Utc>;
+fn asked<P: Policy>(arrival: &Arrival<P>) -> Option<&Asked> {
+    match &arrival.content {
+        Content::Asked(asked) => Some(asked),
+        Content::Input(_) | Content::Rejected(_) => None,
+    }
+}
 
 impl<P: Policy> Arrival<P> {
-    /// The record that this arrival is, if it is one.
-    pub fn record(&self) -> Option<&crate::arrival::RawRecord> {
+    /// The record that this arrival is, if it has just come from its topic.
+    pub fn record(&self) -> Option<&RawRecord> {
         match &self.origin {
             Origin::Record(record) => Some(record),
-            Origin::Timer | Origin::Outcome => None,
+            Origin::Timer | Origin::Outcome | Origin::DeadLetter(_) => None,
         }
     }
 }

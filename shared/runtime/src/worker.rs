@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    arrival::{Arrival, Origin, Rejection},
+    arrival::{Arrival, Content, Origin, Rejection},
     backoff::Backoff,
     config,
     consumer::Consumer,
-    effects,
+    dead_letters, effects,
     failure::Failure,
     health::Health,
     relay::Wake,
@@ -42,6 +42,7 @@ pub(crate) struct Worker<S: Store> {
     pub relay: Wake,
     pub effects: Arc<Notify>,
     pub timers: Arc<Notify>,
+    pub redriver: Arc<Notify>,
 }
 
 /// The service stops while a batch could not be committed: nothing of it has happened, and its offsets stay.
@@ -166,6 +167,12 @@ impl<S: Store> Worker<S> {
         if committed.timers > 0 {
             self.timers.notify_one();
         }
+        if committed.asking.effects {
+            self.effects.notify_one();
+        }
+        if committed.asking.dead_letters {
+            self.redriver.notify_one();
+        }
         counter!("quadrille_inputs_total", "result" => "handled").increment(committed.handled as u64);
         counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
         counter!("quadrille_facts_total").increment(committed.facts as u64);
@@ -176,17 +183,21 @@ impl<S: Store> Worker<S> {
 
     /// Puts an input aside that cannot be handled: a record becomes a dead letter, a timer or an outcome waits and is shown.
     async fn bury(&self, arrival: Arrival<S::Policy>, failure: &str, stop: &CancellationToken) -> Result<(), Stopped> {
-        let Ok(envelope) = &arrival.content else { return self.bury_bare(arrival, failure, stop).await };
-        let name = input_name::<S::Policy>(&envelope.input);
-        error!(input.id = %envelope.id, key = envelope.key, "{name} cannot be handled: {failure}");
+        let (id, name) = match &arrival.content {
+            Content::Rejected(_) => return self.bury_bare(arrival, failure, stop).await,
+            Content::Asked(asked) => (asked.id, "an operator's request".to_owned()),
+            Content::Input(envelope) => (envelope.id, input_name::<S::Policy>(&envelope.input)),
+        };
+        error!(input.id = %id, "{name} cannot be handled: {failure}");
         let pool = &self.transactions.pool;
-        let put_aside = match &envelope.input {
-            Input::Record(_) => {
-                let rejection = self.rejection(&arrival, failure);
-                return Box::pin(self.handle(vec![Arrival { content: Err(rejection), ..arrival }], stop)).await;
+        let put_aside = match (&arrival.origin, arrival.content.input().map(|envelope| &envelope.input)) {
+            (Origin::DeadLetter(id), _) => dead_letters::failed(pool, *id, "handling_failed", "", failure).await,
+            (_, Some(Input::Timer(_))) => timers::back_off(pool, id, failure).await,
+            (_, Some(Input::Outcome { effect, .. })) => effects::back_off(pool, *effect, failure).await,
+            (_, Some(Input::Record(_)) | None) => {
+                let content = Content::Rejected(self.rejection(&arrival, failure));
+                return Box::pin(self.handle(vec![Arrival { content, ..arrival }], stop)).await;
             }
-            Input::Timer(_) => timers::back_off(pool, envelope.id, failure).await,
-            Input::Outcome { effect, .. } => effects::back_off(pool, *effect, failure).await,
         };
         if let Err(error) = put_aside {
             warn!(%error, "{name} was not put aside; its claim runs out and it comes again");
@@ -206,7 +217,7 @@ impl<S: Store> Worker<S> {
             record.headers.clear();
             record.value = None;
         }
-        if let Err(rejection) = &mut arrival.content {
+        if let Content::Rejected(rejection) = &mut arrival.content {
             rejection.detail = "the original could not be kept: see this service's log".to_owned();
             rejection.record_type.clear();
         }
@@ -226,7 +237,7 @@ impl<S: Store> Worker<S> {
     fn rejection(&self, arrival: &Arrival<S::Policy>, failure: &str) -> Rejection {
         use quadrille_core::Records;
         let mut rejection = Rejection::new("handling_failed", "", failure);
-        if let (Ok(envelope), Some(record)) = (&arrival.content, arrival.record()) {
+        if let (Some(envelope), Some(record)) = (arrival.content.input(), arrival.record()) {
             rejection.input = Some(envelope.id);
             // Only an event's key waits behind it: requests of a key are not ordered among each other.
             rejection.holds = record.topic.ends_with(".events").then(|| envelope.key.clone());

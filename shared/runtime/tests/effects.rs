@@ -4,17 +4,24 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
-use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
+use quadrille_events::{
+    StockReplenished, StockReplenishmentRequested, StockRequestRefused,
+    platform::{EffectAnswered, RedriveRequested},
+};
 use quadrille_runtime::{Answer, Config, Limit, Outside, Service, Store, Then, config::NoSettings, lock};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use support::{Shop, assert_order, distinct};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +126,13 @@ impl Policy for Warehouse {
         }
     }
 
+    fn answers(effect: &TakeIn, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::TakenIn { asked, .. } => *asked == effect.asked,
+            Outcome::GivenUp => true,
+        }
+    }
+
     fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
 
     fn version<'a>(state: &'a mut State, fact: &Stated) -> &'a mut i64 {
@@ -152,7 +166,7 @@ impl Store for Table {
 
 /// What the outside did, by idempotency key: how often it was told to act, and how often it was asked.
 #[derive(Default)]
-struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>, Notify);
+struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>, Notify, AtomicBool);
 
 impl Ledger {
     fn count(&self, id: Uuid, acts: u32, asks: u32) -> (u32, u32) {
@@ -169,7 +183,8 @@ impl Ledger {
     }
 }
 
-/// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes.
+/// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes; 6 are
+/// not answered until the warehouse is back (the ledger's third part).
 struct Gate(Arc<Ledger>);
 
 impl Outside for Gate {
@@ -178,7 +193,7 @@ impl Outside for Gate {
     async fn perform(&self, id: Uuid, effect: &TakeIn) -> Answer<Outcome> {
         let (acts, _) = self.0.count(id, 1, 0);
         match effect.quantity {
-            2 | 4 => Answer::Unknown("the answer was lost".into()),
+            2 | 4 | 6 => Answer::Unknown("the answer was lost".into()),
             3 if acts == 1 => Answer::Unknown("the request was lost".into()),
             5 => std::future::pending().await,
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
@@ -190,6 +205,7 @@ impl Outside for Gate {
         match effect.quantity {
             3 => Answer::Nothing,
             4 => Answer::Unknown("nobody answers".into()),
+            6 if !self.0.2.load(Ordering::SeqCst) => Answer::Unknown("the warehouse is away".into()),
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -277,6 +293,73 @@ async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<
     let instance = start(&shop, &ledger);
     shop.stated(1).await?;
     assert_eq!(ledger.all(), [(0, 1)], "it was asked for, and not done again");
+    stop(instance).await
+}
+
+const PARKED: &str = "select id, effect from effect where parked_at is not null";
+
+/// An effect that nobody answers is parked; a person's word on it is checked, and then is its outcome: once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_answers_what_the_outside_does_not_tell() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
+    shop.ask_for("TEA", 6, None).await?;
+    let (id, Json(effect)): (Uuid, Json<TakeIn>) = shop.row(|pool| sqlx::query_as(PARKED).fetch_optional(pool)).await?;
+    let taken = |asked: Uuid| serde_json::to_string(&Outcome::TakenIn { asked, quantity: 6 }).expect("JSON");
+    let answer = |id: Uuid, outcome: String| EffectAnswered {
+        outcome,
+        who: "ann".into(),
+        why: "they said so on the phone".into(),
+        ..EffectAnswered::new("tally".into(), id)
+    };
+    let good = answer(id, taken(effect.asked));
+    for (wrong, why) in [
+        (answer(id, taken(Uuid::nil())), "outcome: 'taken_in' is no answer to 'take_in'"),
+        (answer(id, "yes".into()), "outcome: this is none of tally"),
+        (answer(Uuid::nil(), good.outcome.clone()), "effect_id: there is no open effect"),
+        (EffectAnswered { who: " ".into(), ..good.clone() }, "who"),
+        (EffectAnswered { why: "\u{0}".into(), ..good.clone() }, "why"),
+    ] {
+        let (result, detail) = shop.operate(&wrong).await?;
+        assert!(result == "refused" && detail.contains(why), "{result}: {detail}, not {why}");
+    }
+    let (result, detail) = shop.operate(&good).await?;
+    assert_eq!(result, "done", "{detail}");
+    let stated = shop.stated(1).await?;
+    assert_eq!(decoded::<StockReplenished>(&stated[0])?.quantity, 6);
+    let (result, detail) = shop.operate(&good).await?;
+    assert!(result == "refused" && detail.contains("it has had its outcome"), "{detail}");
+    assert_eq!(ledger.all()[0].0, 1, "it was done once");
+    for instance in instances {
+        stop(instance).await?;
+    }
+    let kept: (String, String, String) =
+        sqlx::query_as("select what, who, why from operator_action where result = 'done'")
+            .fetch_one(&shop.database.pool)
+            .await?;
+    assert_eq!(kept, ("answer".into(), "ann".into(), "they said so on the phone".into()));
+    assert_eq!(shop.stated(1).await?.len(), 1);
+    Ok(())
+}
+
+/// A parked effect that is redriven is asked about, not done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redriven_effect_is_asked_about_first() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    shop.ask_for("TEA", 6, None).await?;
+    let (id, _): (Uuid, Json<TakeIn>) = shop.row(|pool| sqlx::query_as(PARKED).fetch_optional(pool)).await?;
+    ledger.2.store(true, Ordering::SeqCst);
+    let (who, why) = ("ann".to_owned(), "the warehouse is back".to_owned());
+    let redrive = RedriveRequested { effect_id: Some(id), who, why, ..RedriveRequested::new("tally".into()) };
+    let (result, detail) = shop.operate(&redrive).await?;
+    assert_eq!(result, "done", "{detail}");
+    shop.stated(1).await?;
+    assert_eq!(ledger.all()[0].0, 1, "done once, and then asked about");
+    let (result, detail) = shop.operate(&redrive).await?;
+    assert!(result == "refused", "{detail}");
     stop(instance).await
 }
 

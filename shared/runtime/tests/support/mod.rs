@@ -5,10 +5,15 @@
 #[path = "../../examples/tally/main.rs"]
 pub mod tally;
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use quadrille_cli::kafka::Record;
-use quadrille_core::Record as _;
+use quadrille_core::{Record as _, ids};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested};
 use quadrille_runtime::{
     Config, Service,
@@ -101,6 +106,32 @@ impl Shop {
         let mut record = FutureRecord::to(&topic).key(sku).payload(&value);
         record.partition = partition;
         self.producer.send(record, None).await.map(drop).map_err(|(error, _)| error.into())
+    }
+
+    /// Sends an operator's request, and waits for what came of it: the result and its sentence.
+    pub async fn operate<R: quadrille_core::Record>(&mut self, request: &R) -> anyhow::Result<(String, String)> {
+        let (ce_id, source) = (Uuid::new_v4().to_string(), "/test");
+        let value = self.world.framed(request).await?;
+        let headers = [("ce_id", ce_id.clone()), ("ce_source", source.to_owned())];
+        self.world.send_raw(R::TYPE.topic, Some(request.key().as_bytes()), &value, &headers).await?;
+        let id = ids::request(R::TYPE.topic, &request.key(), source, &ce_id);
+        let came = "select result, detail from operator_action where id = $1";
+        self.row(|pool| sqlx::query_as(came).bind(id).fetch_optional(pool)).await
+    }
+
+    /// Waits for a row: nothing tells a test of it.
+    pub async fn row<'a, T, F>(&'a self, mut query: impl FnMut(&'a sqlx::PgPool) -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = sqlx::Result<Option<T>>>,
+    {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(row) = query(&self.database.pool).await? {
+                return Ok(row);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "the row did not come within a minute");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What was stated so far, until there are `count` distinct events.

@@ -1,0 +1,163 @@
+//! `quadrille effects`: what services ask of the outside and has no outcome yet; parked ones wait for a person.
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Settings,
+    audit::databases,
+    operate::{self, Person},
+    output::{self, Paint, Table},
+};
+
+/// An open effect.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+#[allow(missing_docs)]
+pub struct Effect {
+    #[sqlx(default)]
+    pub service: String,
+    pub id: Uuid,
+    pub key: String,
+    pub kind: String,
+    pub effect: Value,
+    pub tries: i32,
+    pub wanted_at: DateTime<Utc>,
+    pub first_tried_at: Option<DateTime<Utc>>,
+    pub due: DateTime<Utc>,
+    pub parked_at: Option<DateTime<Utc>>,
+    pub last_answer: Option<String>,
+}
+
+/// An outcome that a person may state of each kind of effect.
+pub const OUTCOMES: [(&str, &[&str]); 6] = [
+    ("charge", &[r#"{"outcome":"captured","charge_id":"ch_1"}"#, r#"{"outcome":"declined","reason":"card_declined"}"#]),
+    ("refund", &[r#"{"outcome":"refunded","refund_id":"re_1"}"#, r#"{"outcome":"refused","reason":"account_closed"}"#]),
+    (
+        "hand_over",
+        &[r#"{"outcome":"accepted","tracking_id":"tr_1"}"#, r#"{"outcome":"refused","reason":"no_service"}"#],
+    ),
+    ("track", &[r#"{"outcome":"delivered"}"#, r#"{"outcome":"returned"}"#]),
+    ("recall", &[r#"{"outcome":"returned"}"#, r#"{"outcome":"delivered"}"#]),
+    (
+        "mail",
+        &[
+            r#"{"outcome":"sent","about":"order_shipped"}"#,
+            r#"{"outcome":"failed","about":"order_shipped","reason":"undelivered"}"#,
+        ],
+    ),
+];
+
+/// The open effects, parked ones first, then by age; and the databases that could not be read.
+pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<(Vec<Effect>, Vec<String>)> {
+    let services = databases::services();
+    if let Some(service) = service.filter(|service| !services.contains(service)) {
+        bail!("there is no service '{service}': {}", services.join(", "));
+    }
+    let (mut effects, mut unread) = (vec![], vec![]);
+    for name in services.into_iter().filter(|name| service.is_none_or(|service| service == *name)) {
+        match of(settings, name).await {
+            Ok(found) => effects.extend(found),
+            Err(error) => unread.push(format!("The database {} could not be read: {error}", settings.database(name))),
+        }
+    }
+    effects.sort_by_key(|effect| (effect.parked_at.is_none(), effect.wanted_at));
+    Ok((effects, unread))
+}
+
+async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<Effect>> {
+    let mut connection = databases::connect(settings, service).await?;
+    let mut effects: Vec<Effect> = sqlx::query_as(
+        "select id, key, kind, effect, tries, wanted_at, first_tried_at, due, parked_at, last_answer from effect",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    effects.iter_mut().for_each(|effect| service.clone_into(&mut effect.service));
+    Ok(effects)
+}
+
+/// Shows open effects.
+pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json: bool) -> anyhow::Result<()> {
+    let (mut effects, unread) = open(settings, service).await?;
+    effects.retain(|effect| !parked || effect.parked_at.is_some());
+    if json {
+        return output::json(&effects);
+    }
+    let (paint, now) = (Paint::detect(), Utc::now());
+    let mut table = Table::new(["service", "effect", "of", "id", "tries", "wanted", "state", "last answer"]);
+    for effect in &effects {
+        table.row([
+            effect.service.clone(),
+            effect.kind.clone(),
+            paint.saga(&effect.key, &output::printable(&effect.key)),
+            effect.id.to_string(),
+            effect.tries.to_string(),
+            format!("{} ago", span((now - effect.wanted_at).num_milliseconds())),
+            if effect.parked_at.is_some() { paint.bad(&effect.state(now)) } else { effect.state(now) },
+            output::printable(effect.last_answer.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table.print()?;
+    unread.iter().try_for_each(|sentence| output::line(sentence))?;
+    let waiting = effects.iter().filter(|effect| effect.parked_at.is_some()).count();
+    output::line(&format!("{} open effects, {waiting} of them parked.", effects.len()))
+}
+
+/// Shows one effect, and what a person could state of it.
+pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<()> {
+    let effect = find(settings, id).await?;
+    if json {
+        return output::json(&effect);
+    }
+    let now = Utc::now();
+    output::line(&format!("{} of {}, wanted by {} at {}", effect.kind, effect.key, effect.service, effect.wanted_at))?;
+    output::line(&format!("what is asked   {}", effect.effect))?;
+    output::line(&format!("state           {}, tried {} times", effect.state(now), effect.tries))?;
+    output::line(&format!("last answer     {}", output::printable(effect.last_answer.as_deref().unwrap_or("none"))))?;
+    output::line("What a person who has asked the outside may state, such as:")?;
+    for outcome in OUTCOMES.iter().filter(|(kind, _)| *kind == effect.kind).flat_map(|(_, outcomes)| *outcomes) {
+        output::line(&format!("  quadrille effects answer {id} '{outcome}' --who YOU --why REASON"))?;
+    }
+    Ok(())
+}
+
+/// Has a parked effect tried again: the outside is asked about it first. Whether it was done.
+pub async fn redrive(settings: &Settings, id: Uuid, person: &Person, json: bool) -> anyhow::Result<bool> {
+    let service = find(settings, id).await?.service;
+    operate::tell(&operate::ask(settings, "RedriveRequested", &service, person, json!({"effect_id": id})).await?, json)
+}
+
+/// States the outcome of an effect that the outside does not tell. Whether it was taken.
+pub async fn answer(settings: &Settings, id: Uuid, outcome: &str, person: &Person, json: bool) -> anyhow::Result<bool> {
+    let service = find(settings, id).await?.service;
+    let fields = json!({"effect_id": id, "outcome": outcome});
+    operate::tell(&operate::ask(settings, "EffectAnswered", &service, person, fields).await?, json)
+}
+
+async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<Effect> {
+    let (effects, unread) = open(settings, None).await?;
+    match effects.into_iter().find(|effect| effect.id == id) {
+        Some(effect) => Ok(effect),
+        None if unread.is_empty() => {
+            bail!("there is no open effect {id}: it has had its outcome, or never was (`quadrille effects list`)")
+        }
+        None => bail!("no effect {id} was found. {}", unread.join(" ")),
+    }
+}
+
+impl Effect {
+    fn state(&self, now: DateTime<Utc>) -> String {
+        let since = |from: DateTime<Utc>| span((now - from).num_milliseconds());
+        match (self.parked_at, self.tries) {
+            (Some(parked), _) => format!("parked for {}", since(parked)),
+            (None, 0) => "not tried yet".to_owned(),
+            (None, _) => format!("again in {}", span((self.due - now).num_milliseconds())),
+        }
+    }
+}
+
+fn span(ms: i64) -> String {
+    output::step(ms.max(0)).trim_start_matches('+').to_owned()
+}

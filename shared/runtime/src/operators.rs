@@ -1,0 +1,260 @@
+//! What a person asks of a service on `platform.requests`: an answer to an effect whose outcome is not known, or that an effect or a dead
+//! letter is tried again or given up. Each request is carried out once, and what came of it is a row: a refusal too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, Trace, bounds, ids, records};
+use quadrille_events::platform::{DiscardRequested, EffectAnswered, RedriveRequested};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+records! {
+    /// What operators ask, beside what the service's policy hears.
+    pub(crate) enum Request { RedriveRequested, DiscardRequested, EffectAnswered }
+}
+
+/// Heard by every service; each acts on those of its own key.
+pub(crate) const TYPES: &[RecordType] = Request::TYPES;
+
+/// A request with its input id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub id: Uuid,
+    pub request: Request,
+}
+
+/// The requests of a batch, on their way through its transaction.
+#[derive(Default)]
+pub(crate) struct Actions {
+    actions: Vec<Action>,
+    /// The effect that each accepted answer ends, by the request's id.
+    answers: BTreeMap<Uuid, Uuid>,
+}
+
+struct Action {
+    id: Uuid,
+    what: &'static str,
+    who: String,
+    why: String,
+    result: Result<String, String>,
+}
+
+/// What the batch's requests left to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asking {
+    pub effects: bool,
+    pub dead_letters: bool,
+}
+
+/// Carries out what is asked, and returns the answers to effects as the outcomes that they are: inputs like any other.
+pub(crate) async fn begin<P: Policy>(
+    tx: &mut PgConnection,
+    asked: Vec<&Asked>,
+) -> sqlx::Result<(Actions, Vec<Envelope<P>>, Asking)> {
+    let (mut actions, mut outcomes, mut left) = (Actions::default(), vec![], Asking::default());
+    let ids: Vec<Uuid> = asked.iter().map(|asked| asked.id).collect();
+    let known: Vec<Uuid> =
+        sqlx::query_scalar("select id from operator_action where id = any($1)").bind(&ids).fetch_all(&mut *tx).await?;
+    let mut known: BTreeSet<Uuid> = known.into_iter().collect();
+    for Asked { id, request } in asked {
+        if !known.insert(*id) {
+            continue;
+        }
+        let (what, who, why) = match request {
+            Request::RedriveRequested(r) => ("redrive", &r.who, &r.why),
+            Request::DiscardRequested(r) => ("discard", &r.who, &r.why),
+            Request::EffectAnswered(r) => ("answer", &r.who, &r.why),
+        };
+        // Both are kept with what is done.
+        let bounded = bounds::filled_text("who", who).and_then(|()| bounds::filled_text("why", why));
+        let result = match (bounded, request) {
+            (Err(fault), _) => Err(fault.to_string()),
+            (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive, &mut left).await?,
+            (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard, &mut left).await?,
+            (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
+                Ok(outcome) => {
+                    actions.answers.insert(*id, answer.effect_id);
+                    outcomes.push(outcome);
+                    Ok(String::new())
+                }
+                Err(refusal) => Err(refusal),
+            },
+        };
+        let (who, why) = (bounds::fitted(who), bounds::fitted(why));
+        actions.actions.push(Action { id: *id, what, who, why, result });
+    }
+    Ok((actions, outcomes, left))
+}
+
+impl Actions {
+    /// Keeps what came of each request; `ended` are the effects whose outcomes the transaction has taken.
+    pub async fn keep(mut self, tx: &mut PgConnection, ended: &BTreeSet<Uuid>) -> sqlx::Result<()> {
+        for action in &mut self.actions {
+            if let Some(effect) = self.answers.get(&action.id) {
+                action.result = match ended.contains(effect) {
+                    true => Ok(format!("effect {effect} has this outcome")),
+                    false => Err(format!("effect_id: the outcome of {effect} came from elsewhere just now")),
+                };
+            }
+            let (result, detail) = match &action.result {
+                Ok(detail) => ("done", detail),
+                Err(detail) => ("refused", detail),
+            };
+            tracing::warn!(
+                operator.who = action.who,
+                operator.why = action.why,
+                "An operator's {} is {result}: {detail}",
+                action.what
+            );
+            sqlx::query(
+                "insert into operator_action (id, what, who, why, result, detail) values ($1, $2, $3, $4, $5, $6)
+                 on conflict (id) do nothing",
+            )
+            .bind(action.id)
+            .bind(action.what)
+            .bind(&action.who)
+            .bind(&action.why)
+            .bind(result)
+            .bind(bounds::fitted(detail))
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn redriven(
+    tx: &mut PgConnection,
+    asked: &RedriveRequested,
+    left: &mut Asking,
+) -> sqlx::Result<Result<String, String>> {
+    if let Some(effect) = asked.effect_id {
+        let parked: Option<bool> = sqlx::query_scalar(
+            "with open as (select id, parked_at is not null as parked from effect where id = $1 for update),
+                 due as (update effect set parked_at = null, due = clock_timestamp() from open where effect.id = open.id and open.parked)
+             select parked from open",
+        )
+        .bind(effect)
+        .fetch_optional(tx)
+        .await?;
+        return Ok(match parked {
+            None => Err(format!(
+                "effect_id: there is no open effect {effect}: it has had its outcome, or is another service's"
+            )),
+            Some(false) => Err(format!("effect_id: {effect} is not parked: it is tried by itself")),
+            Some(true) => {
+                left.effects = true;
+                Ok(format!("the outside is asked about {effect} again"))
+            }
+        });
+    }
+    if asked.dead_letter_id.is_none() && asked.topic.is_empty() && asked.key.is_empty() {
+        return Ok(Err("name dead_letter_id, effect_id, topic or key".to_owned()));
+    }
+    let redriven = sqlx::query(
+        "update dead_letter set next_try = clock_timestamp(), redriven_by = $4, redriven_why = $5
+         where closed_at is null and ($1 is null or id = $1) and ($2 = '' or topic = $2) and ($3 = '' or key = convert_to($3, 'UTF8'))",
+    )
+    .bind(asked.dead_letter_id)
+    .bind(&asked.topic)
+    .bind(&asked.key)
+    .bind(&asked.who)
+    .bind(&asked.why)
+    .execute(tx)
+    .await?
+    .rows_affected();
+    if redriven == 0 {
+        return Ok(Err("no open dead letter of this service matches".to_owned()));
+    }
+    left.dead_letters = true;
+    Ok(Ok(format!("{redriven} dead letters are handled again")))
+}
+
+async fn discarded(
+    tx: &mut PgConnection,
+    asked: &DiscardRequested,
+    left: &mut Asking,
+) -> sqlx::Result<Result<String, String>> {
+    let discarded = sqlx::query(
+        "update dead_letter set closed_at = clock_timestamp(), closed_how = 'discarded', closed_by = $2, closed_why = $3
+         where id = $1 and closed_at is null",
+    )
+    .bind(asked.dead_letter_id)
+    .bind(&asked.who)
+    .bind(&asked.why)
+    .execute(tx)
+    .await?
+    .rows_affected();
+    let id = asked.dead_letter_id;
+    // What waited behind it may go on.
+    left.dead_letters |= discarded > 0;
+    Ok(match discarded {
+        0 => Err(format!("dead_letter_id: this service has no open dead letter {id}")),
+        _ => Ok(format!("dead letter {id} is given up")),
+    })
+}
+
+/// Whether every text of an outcome is within the contract's bounds: it goes into facts.
+fn bounded(field: &str, value: &serde_json::Value) -> Result<(), bounds::Fault> {
+    match value {
+        serde_json::Value::String(text) => bounds::text(field, text),
+        serde_json::Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, value)| bounded(&format!("{field}.{name}"), value))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Tried {
+    key: String,
+    effect: serde_json::Value,
+    causation_id: Uuid,
+    traceparent: String,
+    tracestate: String,
+    tries: i32,
+}
+
+/// The outcome that a person states, if the effect can have it.
+async fn answered<P: Policy>(
+    tx: &mut PgConnection,
+    asked: &EffectAnswered,
+) -> sqlx::Result<Result<Envelope<P>, String>> {
+    let id = asked.effect_id;
+    // Not locked here: a transaction locks its rows first and effects after them.
+    let tried: Option<Tried> =
+        sqlx::query_as("select key, effect, causation_id, traceparent, tracestate, tries from effect where id = $1")
+            .bind(id)
+            .fetch_optional(tx)
+            .await?;
+    let Some(tried) = tried else {
+        return Ok(Err(format!(
+            "effect_id: there is no open effect {id}: it has had its outcome, or is another service's"
+        )));
+    };
+    if tried.tries == 0 {
+        return Ok(Err(format!("effect_id: {id} was not tried yet: the outside has not been asked")));
+    }
+    let outcome: P::Outcome = match serde_json::from_str(&asked.outcome) {
+        Ok(outcome) => outcome,
+        Err(error) => return Ok(Err(format!("outcome: this is none of {}: {error}", P::SERVICE))),
+    };
+    match serde_json::from_value::<P::Effect>(tried.effect) {
+        Ok(effect) if P::answers(&effect, &outcome) => {
+            let texts = serde_json::to_value(&outcome).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+            if let Err(fault) = bounded("outcome", &texts) {
+                return Ok(Err(fault.to_string()));
+            }
+        }
+        Ok(effect) => return Ok(Err(format!("outcome: '{}' is no answer to '{}'", outcome.name(), effect.kind()))),
+        Err(error) => return Ok(Err(format!("effect_id: the row of {id} cannot be read: {error}"))),
+    }
+    Ok(Ok(Envelope {
+        id: ids::outcome(id, &outcome.name()),
+        cause: tried.causation_id,
+        key: tried.key,
+        version: 0,
+        trace: Trace { parent: tried.traceparent, state: tried.tracestate },
+        input: Input::Outcome { effect: id, outcome },
+    }))
+}

@@ -1,0 +1,110 @@
+//! Dead letters that are handled again: those that a person redrives, and those that waited behind one. They take the way of any other
+//! input, into this service alone; nothing is published for others to hear again.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::gauge;
+use quadrille_core::Policy;
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::{
+    arrival::{Arrival, Content, Origin, Rejection},
+    dead_letters::{self, Due},
+    decode::{Decoded, Decoder},
+    health::Health,
+};
+
+/// The longest sleep between two looks: the net under lost wake-ups and other instances' letters.
+const NET: Duration = Duration::from_secs(2);
+
+/// Hands due dead letters to the worker.
+pub(crate) struct Redriver<P: Policy> {
+    pub pool: PgPool,
+    pub decoder: Arc<Decoder>,
+    pub topics: Vec<&'static str>,
+    pub worker: mpsc::Sender<Arrival<P>>,
+    pub wake: Arc<Notify>,
+    pub health: Arc<Health>,
+}
+
+impl<P: Policy> Redriver<P> {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let passed = async {
+                let due = dead_letters::claim(&self.pool).await?;
+                for letter in due {
+                    let id = letter.id;
+                    if let Err(failure) = self.hand_on(letter).await {
+                        dead_letters::failed(&self.pool, id, failure.reason, &failure.field, &failure.detail).await?;
+                    }
+                }
+                self.look().await
+            };
+            if let Err(error) = passed.await {
+                warn!(%error, "Dead letters could not be looked at");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(NET) => {}
+            }
+        }
+    }
+
+    async fn hand_on(&self, letter: Due) -> Result<(), Rejection> {
+        let id = letter.id;
+        let failure = |detail: &dyn std::fmt::Display| Rejection::new("handling_failed", "", detail);
+        let record = letter.record(&self.topics).map_err(|why| failure(&why))?;
+        let content = loop {
+            match self.decoder.decode::<P>(&record, chrono::Utc::now().timestamp_millis()) {
+                Decoded::Input(envelope) => break Content::Input(envelope),
+                Decoded::Asked(asked) => break Content::Asked(asked),
+                Decoded::Rejected(rejection) => return Err(rejection),
+                Decoded::Skipped(name) => return Err(failure(&format!("this service does not hear {name}"))),
+                Decoded::NeedsSchema(schema) => {
+                    self.decoder.fetch(record.topic, schema).await.map_err(|away| failure(&away))?;
+                }
+            }
+        };
+        // A worker that has ended takes nothing more: the claim runs out, and another instance goes on.
+        let _ = self.worker.send(Arrival { origin: Origin::DeadLetter(id), content, room: None }).await;
+        Ok(())
+    }
+
+    /// Shows what waits for a person.
+    async fn look(&self) -> sqlx::Result<()> {
+        let (parked, open, held): (i64, i64, i64) = sqlx::query_as(
+            "select (select count(*) from effect where parked_at is not null), (select count(*) from dead_letter where closed_at is null),
+                 (select count(distinct (topic, holds)) from dead_letter where closed_at is null and holds is not null)",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        gauge!("quadrille_effects_parked").set(parked as f64);
+        gauge!("quadrille_dead_letters_open").set(open as f64);
+        gauge!("quadrille_keys_held").set(held as f64);
+        match parked {
+            0 => self.health.ok("effects"),
+            _ => self.health.warn("effects", &format!("{parked} are parked: `quadrille effects list --parked`")),
+        }
+        match held {
+            0 => self.health.ok("held_keys"),
+            _ => self
+                .health
+                .warn("held_keys", &format!("{held} wait behind dead letters: `quadrille dead-letters list`")),
+        }
+        Ok(())
+    }
+}
+
+/// The id of the dead letter that an arrival is, if it is one.
+pub(crate) fn letter<P: Policy>(arrival: &Arrival<P>) -> Option<Uuid> {
+    match arrival.origin {
+        Origin::DeadLetter(id) => Some(id),
+        Origin::Record(_) | Origin::Timer | Origin::Outcome => None,
+    }
+}

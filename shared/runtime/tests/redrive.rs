@@ -1,0 +1,184 @@
+//! A failed event holds its key; a redrive or a discard lets it go, in order, in the service that failed alone.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Record as _, Row, records};
+use quadrille_events::{
+    Money, ProductListed, StockReplenished,
+    platform::{DiscardRequested, RedriveRequested},
+};
+use quadrille_runtime::{Service, Store, lock};
+use quadrille_testkit::decoded;
+use sqlx::PgConnection;
+use support::{Shop, assert_order};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+records! { pub enum Heard { StockReplenished } }
+records! { pub enum Stated { ProductListed } }
+
+/// What no build of today can handle.
+const UNLUCKY: i32 = 13;
+/// Whether the build of tomorrow runs.
+static MENDED: AtomicBool = AtomicBool::new(false);
+
+/// Lists each delivery as a product whose name is its quantity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Lister;
+type State = BTreeMap<String, i64>;
+
+impl Policy for Lister {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+    type State = State;
+
+    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+
+    fn react(_: &State, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        let Input::Record(Heard::StockReplenished(came)) = &input.input else { return Decision::nothing() };
+        assert!(came.quantity != UNLUCKY || MENDED.load(Ordering::SeqCst), "{UNLUCKY} is unlucky");
+        let price = Money::try_cents(100).expect("a price");
+        Decision::fact(ProductListed { name: came.quantity.to_string(), ..ProductListed::new(came.sku.clone(), price) })
+    }
+
+    fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+
+    fn version<'a>(state: &'a mut State, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
+        state.entry(listed.sku.clone()).or_default()
+    }
+}
+
+struct Table;
+
+impl Store for Table {
+    type Policy = Lister;
+
+    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
+        let select = "select sku, version from tally where sku = any($1) order by sku for update";
+        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
+        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
+        state.extend(rows);
+        Ok(())
+    }
+
+    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Lister>]) -> sqlx::Result<()> {
+        for (sku, version) in new {
+            let update = sqlx::query("update tally set version = $2 where sku = $1");
+            update.bind(sku).bind(version).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+}
+
+fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    (stop, tokio::spawn(Service::new(Table).run_until(shop.config(), stopped)))
+}
+
+/// An event, as inventory would state it.
+async fn came(shop: &mut Shop, sku: &str, quantity: i32) -> anyhow::Result<()> {
+    let value = shop.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), quantity)).await?;
+    let headers = [("ce_id", Uuid::new_v4().to_string())];
+    shop.world.send_raw(StockReplenished::TYPE.topic, Some(sku.as_bytes()), &value, &headers).await?;
+    Ok(())
+}
+
+/// The names listed so far, by SKU and in order, once there are so many.
+async fn listed(shop: &Shop, count: usize) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let records = shop.world.read_until("product.events", move |records| records.len() >= count).await?;
+    assert_eq!(assert_order(&records), 0, "nothing is stated twice");
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in &records {
+        names.entry(record.key_text()).or_default().push(decoded::<ProductListed>(record)?.name);
+    }
+    Ok(names)
+}
+
+/// Waits until so many letters are open, and returns their ids, keys and reasons by offset.
+async fn open(shop: &Shop, key: &str, count: i64) -> anyhow::Result<Vec<(Uuid, String, i32)>> {
+    const COUNT: &str = "select count(*) from dead_letter where closed_at is null and holds = $1 having count(*) = $2";
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(COUNT).bind(key).bind(count).fetch_optional(pool)).await?;
+    let open =
+        "select id, reason, attempts from dead_letter where closed_at is null and holds = $1 order by \"offset\"";
+    Ok(sqlx::query_as(open).bind(key).fetch_all(&shop.database.pool).await?)
+}
+
+fn redrive(id: Uuid) -> RedriveRequested {
+    let (who, why) = ("ann".into(), "the new build knows thirteen".into());
+    RedriveRequested { dead_letter_id: Some(id), who, why, ..RedriveRequested::new("tally".into()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_events_of_a_failed_ones_key_wait_behind_it_and_follow_it_in_order() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let instances = [start(&shop), start(&shop)];
+    for (sku, quantity) in [("HELD", 1), ("HELD", UNLUCKY), ("HELD", 2), ("FREE", 1), ("HELD", 3), ("FREE", 2)] {
+        came(&mut shop, sku, quantity).await?;
+    }
+    let letters = open(&shop, "HELD", 3).await?;
+    let reasons: Vec<(&str, i32)> = letters.iter().map(|(_, reason, attempts)| (reason.as_str(), *attempts)).collect();
+    assert_eq!(reasons, [("handling_failed", 1), ("waits_behind", 1), ("waits_behind", 1)]);
+    let names = listed(&shop, 3).await?;
+    assert_eq!((names["HELD"].len(), names["FREE"].len()), (1, 2), "other keys go on: {names:?}");
+
+    // The build is still the same: it fails again, and still holds.
+    let (result, detail) = shop.operate(&redrive(letters[0].0)).await?;
+    assert_eq!(result, "done", "{detail}");
+    const AGAIN: &str = "select attempts from dead_letter where attempts = 2";
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(AGAIN).fetch_optional(pool)).await?;
+    assert_eq!(open(&shop, "HELD", 3).await?.len(), 3);
+
+    MENDED.store(true, Ordering::SeqCst);
+    shop.operate(&redrive(letters[0].0)).await?;
+    let names = listed(&shop, 6).await?;
+    assert_eq!(names["HELD"], ["1", "13", "2", "3"]);
+    open_none(&shop).await?;
+    let how: Vec<(String, Option<String>)> =
+        sqlx::query_as("select closed_how, closed_by from dead_letter order by \"offset\"")
+            .fetch_all(&shop.database.pool)
+            .await?;
+    assert_eq!(how[0], ("redriven".into(), Some("ann".into())));
+    assert_eq!(how[1], ("handled".into(), None));
+    let (result, detail) = shop.operate(&redrive(letters[0].0)).await?;
+    assert_eq!(result, "refused", "{detail}");
+
+    // Once nothing holds it the key goes on by itself; and what is read again changes nothing.
+    came(&mut shop, "HELD", 4).await?;
+    assert_eq!(listed(&shop, 7).await?["HELD"].last().map(String::as_str), Some("4"));
+    assert_eq!(shop.world.read("stock.events").await?.len(), 7, "nothing was published for others to hear again");
+
+    // Given up: what waits behind it goes on.
+    MENDED.store(false, Ordering::SeqCst);
+    came(&mut shop, "GIVEN-UP", UNLUCKY).await?;
+    came(&mut shop, "GIVEN-UP", 5).await?;
+    let letters = open(&shop, "GIVEN-UP", 2).await?;
+    let (who, why) = ("ann".to_owned(), "nobody needs it".to_owned());
+    let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), letters[0].0) };
+    let (result, detail) = shop.operate(&discard).await?;
+    assert_eq!(result, "done", "{detail}");
+    assert_eq!(listed(&shop, 8).await?["GIVEN-UP"], ["5"]);
+    for (stop, ended) in instances {
+        stop.cancel();
+        ended.await??;
+    }
+    Ok(())
+}
+
+async fn open_none(shop: &Shop) -> anyhow::Result<()> {
+    const NONE: &str = "select 1::bigint from dead_letter having count(*) filter (where closed_at is null) = 0";
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(NONE).fetch_optional(pool)).await?;
+    Ok(())
+}
