@@ -111,7 +111,9 @@ async fn every_command_that_a_document_names_is_known_with_its_options() -> anyh
         for command in document.spans().into_iter().chain(lines) {
             let Some(rest) = command.trim().strip_prefix("quadrille ") else { continue };
             let words: Vec<&str> = rest.split_whitespace().collect();
-            let is_name = |word: &&&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let is_name = |word: &&&str| {
+                !word.starts_with('-') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+            };
             let names: Vec<String> = words.iter().take_while(is_name).map(ToString::to_string).collect();
             let options = words.iter().filter(|word| word.starts_with("--"));
             let options: Vec<String> = options.filter_map(|word| Some(word.split('=').next()?.to_owned())).collect();
