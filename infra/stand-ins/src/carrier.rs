@@ -20,6 +20,7 @@ use std::{
     net::SocketAddr,
     path::Path as FilePath,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -112,7 +113,9 @@ async fn hand_over(
         let why = "order_id: 1 to 100 bytes are needed; method: at most 600 are accepted";
         return Err(Problem(StatusCode::BAD_REQUEST, why.to_owned()));
     }
+    let slow_ms = methods::method(&method).hand_over.slow_ms;
     let reply = carrier.parcels().hand_over(key, order_id, method)?;
+    tokio::time::sleep(Duration::from_millis(slow_ms.min(600_000))).await;
     carrier.answer(reply).await
 }
 

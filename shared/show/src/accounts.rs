@@ -74,7 +74,7 @@ impl Came {
             let told = |what: &str| format!("{key} ({}) {what}; stated: {}", order.kind.name(), story.told());
             let account = ledger.orders.get(&key).copied().unwrap_or_default();
             came.mails += u64::from(story.count("NotificationSent"));
-            if !story.is_settled() {
+            if !order.is_over(&story) {
                 came.lost.push(told("is not settled"));
                 continue;
             }

@@ -15,21 +15,23 @@ use quadrille_cli::{
 };
 use quadrille_core::Record;
 use quadrille_events::{
-    Money, OrderCancellationRequested, Personal, ProductListingRequested, Secret, StockReplenishmentRequested,
+    Money, OrderCancellationRequested, OrderRequested, Personal, ProductListingRequested, RefundRetryRequested,
+    RequestedLine, Secret, StockReplenishmentRequested, UserDeactivationRequested, UserProfileUpdateRequested,
     UserRegistrationRequested, frame,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    http,
-    orders::{FEW, Goods, Kind, Placed},
+    Follower, Tally, http,
+    orders::{CHANGING_CENTS, Customer, Deed, Goods, Kind, Placed, When},
 };
 
 /// A hash that the user service accepts, of a password that nobody uses.
 const PASSWORD_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$cXVhZHJpbGxlLXNhbHQtMQ$xpXrMpUdTewD+RekzHcR+O/Plrheo4rTHgMMq81Lc7A";
-/// How long the provider thinks about an order that is to be cancelled meanwhile: less than the payment service's own time-out.
-const THINKS_MS: u32 = 4_000;
+/// How long a client waits for what it does something after, services' deaths included.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// So many requests are on their way at once.
 const AT_ONCE: usize = 100;
 
@@ -39,6 +41,7 @@ pub struct Clients {
     registry: Registry,
     ids: Mutex<BTreeMap<String, u32>>,
     provider: String,
+    carrier: String,
 }
 
 impl Clients {
@@ -49,7 +52,13 @@ impl Clients {
             registry: Registry::connect(settings)?,
             ids: Mutex::default(),
             provider: settings.provider.url.clone(),
+            carrier: String::new(),
         })
+    }
+
+    /// The same, which know where the carrier is: see [`When::ParcelAtCarrier`].
+    pub fn with_carrier(self, url: &str) -> Self {
+        Self { carrier: url.to_owned(), ..self }
     }
 
     /// The record's value as it goes to Kafka.
@@ -89,38 +98,47 @@ impl Clients {
 
     /// Registers the customer of some goods.
     pub async fn register(&self, goods: &Goods) -> anyhow::Result<()> {
-        let name = format!("ann-{}", goods.tag.to_lowercase());
+        let email = format!("ann-{}@example.com", goods.tag.to_lowercase());
+        self.register_with(goods.customer, Some(email)).await
+    }
+
+    async fn register_with(&self, user_id: Uuid, email: Option<String>) -> anyhow::Result<()> {
         let registration = UserRegistrationRequested {
-            user_name: name.clone(),
+            user_name: format!("ann-{user_id}"),
             personal: Personal {
                 name: Some("Ann Example".to_owned()),
                 address: Some("1 Harbour Street, 20095 Hamburg".to_owned()),
-                email: Some(format!("{name}@example.com")),
+                email,
                 sealed: None,
             },
             password_hash: Secret::new(PASSWORD_HASH),
-            ..UserRegistrationRequested::new(goods.customer)
+            ..UserRegistrationRequested::new(user_id)
         };
         self.send(&registration).await.map(drop)
     }
 
     /// Lists some goods.
     pub async fn list(&self, goods: &Goods) -> anyhow::Result<()> {
-        for (sku, name, cents) in [(&goods.plenty, "Assam tea", 1_999), (&goods.few, "A cup", 850)] {
-            let listing = ProductListingRequested {
-                name: name.to_owned(),
-                currency: "EUR".to_owned(),
-                ..ProductListingRequested::new(sku.clone(), Money::cents(cents))
-            };
-            self.send(&listing).await?;
+        for product in goods.products() {
+            self.list_at(product.sku, product.name, product.price).await?;
         }
         Ok(())
     }
 
+    async fn list_at(&self, sku: &str, name: &str, price: Money) -> anyhow::Result<()> {
+        let listing = ProductListingRequested {
+            name: name.to_owned(),
+            currency: "EUR".to_owned(),
+            ..ProductListingRequested::new(sku.to_owned(), price)
+        };
+        self.send(&listing).await.map(drop)
+    }
+
     /// Replenishes some goods that are listed.
     pub async fn replenish(&self, goods: &Goods) -> anyhow::Result<()> {
-        for (sku, quantity) in [(&goods.plenty, 1_000_000), (&goods.few, FEW)] {
-            self.send(&StockReplenishmentRequested::new(sku.clone(), Uuid::new_v4(), quantity)).await?;
+        for product in goods.products() {
+            let delivery = StockReplenishmentRequested::new(product.sku.to_owned(), Uuid::new_v4(), product.quantity);
+            self.send(&delivery).await?;
         }
         Ok(())
     }
@@ -128,10 +146,15 @@ impl Clients {
     /// Places orders of these kinds, many at once.
     pub async fn order(&self, goods: &Goods, kinds: impl IntoIterator<Item = Kind>) -> anyhow::Result<Vec<Placed>> {
         let placed: Vec<Placed> = kinds.into_iter().map(Placed::new).collect();
-        let requests = placed.iter().map(|order| order.request(goods, THINKS_MS));
-        let sent = stream::iter(requests).map(|request| async move { self.send(&request).await });
-        sent.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+        self.place(goods, &placed).await?;
         Ok(placed)
+    }
+
+    /// Places these orders, many at once.
+    pub async fn place(&self, goods: &Goods, orders: &[Placed]) -> anyhow::Result<()> {
+        let requests = orders.iter().map(|order| order.request(goods));
+        let sent = stream::iter(requests).map(|request| async move { self.send(&request).await });
+        sent.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await
     }
 
     /// Cancels an order.
@@ -139,14 +162,95 @@ impl Clients {
         self.send(&OrderCancellationRequested::new(order.id)).await.map(drop)
     }
 
-    /// Waits until the payment provider has an order's charge, whatever it has said of it.
-    pub async fn charged(&self, order: &Placed, patience: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + patience;
-        let (url, key) = (format!("{}/ledger?order_id={}", self.provider, order.id), order.key());
-        while http::json(&url).await?["orders"].get(&key).is_none() {
-            ensure!(Instant::now() < deadline, "the provider knows no charge of {key} after {patience:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    /// What the client of an order does before it orders: its own customer registers.
+    pub async fn before(&self, follower: &Follower, order: &Placed) -> anyhow::Result<()> {
+        let user_id = order.own_customer;
+        let heard = |name| async move { heard(follower, &user_id.to_string(), name).await };
+        let address = |word: &str| Some(format!("{word}.{user_id}@example.com"));
+        match order.kind.plan().customer {
+            Customer::Shared | Customer::Nobody => return Ok(()),
+            Customer::Own(word) => self.register_with(user_id, address(word)).await?,
+            Customer::WithoutAddress => self.register_with(user_id, None).await?,
+            Customer::Deactivated => {
+                self.register_with(user_id, address("ann")).await?;
+                heard("UserRegistered").await?;
+                self.send(&UserDeactivationRequested::new(user_id)).await?;
+                return heard("UserDeactivated").await;
+            }
+        }
+        heard("UserRegistered").await
+    }
+
+    /// What the client of an order does later: each once it has seen what it waits for.
+    pub async fn after(&self, follower: &Follower, goods: &Goods, order: &Placed) -> anyhow::Result<()> {
+        for (when, deed) in order.kind.plan().later {
+            match when {
+                When::Heard(name) => heard(follower, &order.key(), name).await?,
+                When::ChargeAtProvider => self.charged(follower, order).await?,
+                When::ParcelAtCarrier => self.handed_over(follower, order).await?,
+            }
+            self.does(*deed, goods, order).await?;
         }
         Ok(())
     }
+
+    async fn does(&self, deed: Deed, goods: &Goods, order: &Placed) -> anyhow::Result<()> {
+        let customer = order.customer(goods);
+        match deed {
+            Deed::Cancel => self.cancel(order).await,
+            Deed::SameAgain => self.send(&order.request(goods)).await.map(drop),
+            Deed::OtherContent => {
+                let other = RequestedLine::new(goods.plenty.clone(), 1);
+                self.send(&OrderRequested { lines: vec![other], ..order.request(goods) }).await.map(drop)
+            }
+            Deed::RetryRefund => {
+                let retry = RefundRetryRequested {
+                    who: "ann@example.com".to_owned(),
+                    why: "The provider says that it works again.".to_owned(),
+                    ..RefundRetryRequested::new(order.id)
+                };
+                self.send(&retry).await.map(drop)
+            }
+            Deed::ChangePrice => self.list_at(&goods.changing, "", Money::cents(CHANGING_CENTS.1)).await,
+            Deed::Deactivate => self.send(&UserDeactivationRequested::new(customer)).await.map(drop),
+            Deed::TellAddress => {
+                let update = UserProfileUpdateRequested {
+                    personal: Personal { email: Some(format!("later.{customer}@example.com")), ..Personal::default() },
+                    ..UserProfileUpdateRequested::new(customer)
+                };
+                self.send(&update).await.map(drop)
+            }
+        }
+    }
+
+    /// Waits until the payment provider has an order's charge, whatever it has said of it.
+    pub async fn charged(&self, follower: &Follower, order: &Placed) -> anyhow::Result<()> {
+        heard(follower, &order.key(), "StockReserved").await?;
+        let (url, key) = (format!("{}/ledger?order_id={}", self.provider, order.id), order.key());
+        there(&url, &format!("the provider has no charge of {key}"), |told| told["orders"].get(&key).is_some()).await
+    }
+
+    /// Waits until the carrier has an order's parcel, whatever it has said of it.
+    async fn handed_over(&self, follower: &Follower, order: &Placed) -> anyhow::Result<()> {
+        heard(follower, &order.key(), "OrderConfirmed").await?;
+        let url = format!("{}/parcels?order_id={}", self.carrier, order.id);
+        let any = |told: &Value| told["parcels"].as_array().is_some_and(|parcels| !parcels.is_empty());
+        there(&url, &format!("the carrier has no parcel of {}", order.id), any).await
+    }
+}
+
+/// Waits until a fact of a key was stated.
+async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
+    let missing = |tally: &Tally| format!("no {name} of {key}: {}", tally.story(key).told());
+    follower.until(PATIENCE, |tally| tally.is(key, |story| story.has(name)), missing).await
+}
+
+/// Waits until the outside tells something. It cannot call us, so it is asked again and again.
+async fn there(url: &str, missing: &str, is_there: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there(&http::json(url).await?) {
+        ensure!(Instant::now() < deadline, "{missing} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }

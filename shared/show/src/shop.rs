@@ -25,8 +25,6 @@ pub const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipp
 
 /// With this in the environment a shop in which orders do not end stays as it is, to be looked at.
 const HOLD: &str = "QUADRILLE_SHOW_HOLD";
-/// How long an order may take until its charge is at the provider, services' deaths included.
-const CANCEL: Duration = Duration::from_secs(120);
 
 /// A shop.
 pub struct Shop {
@@ -41,7 +39,7 @@ pub struct Shop {
     pub world: World,
     /// Who orders.
     pub clients: Arc<Clients>,
-    cancelling: JoinSet<anyhow::Result<()>>,
+    clients_at_work: JoinSet<anyhow::Result<()>>,
     databases: BTreeMap<&'static str, Database>,
     folder: PathBuf,
     environment: Vec<(String, String)>,
@@ -101,7 +99,7 @@ impl Shop {
         world.settings.database.prefix = prefix;
         world.settings.provider.url.clone_from(&outside.payment);
         let follower = Arc::new(Follower::start(&world.settings, Start::Beginning, |_| {})?);
-        let clients = Arc::new(Clients::connect(&world.settings)?);
+        let clients = Arc::new(Clients::connect(&world.settings)?.with_carrier(&outside.carrier));
         let environment = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut shop = Self {
             instances: vec![],
@@ -109,7 +107,7 @@ impl Shop {
             outside,
             world,
             clients,
-            cancelling: JoinSet::new(),
+            clients_at_work: JoinSet::new(),
             databases,
             folder,
             environment,
@@ -194,11 +192,13 @@ impl Shop {
         let goods = Goods::new();
         self.clients.register(&goods).await?;
         self.clients.list(&goods).await?;
-        self.heard(&goods.plenty, "ProductListed").await?;
-        self.heard(&goods.few, "ProductListed").await?;
+        for product in goods.products() {
+            self.heard(product.sku, "ProductListed").await?;
+        }
         self.clients.replenish(&goods).await?;
-        self.heard(&goods.plenty, "StockReplenished").await?;
-        self.heard(&goods.few, "StockReplenished").await?;
+        for product in goods.products() {
+            self.heard(product.sku, "StockReplenished").await?;
+        }
         self.heard(&goods.customer.to_string(), "UserRegistered").await?;
         priced(&self.database("order")?.pool, &goods).await?;
         Ok(goods)
@@ -210,25 +210,24 @@ impl Shop {
         self.follower.until(START, |tally| tally.is(key, |story| story.has(name)), |_| missing()).await
     }
 
-    /// Places orders of these kinds. Those that are to be cancelled are, by a client of their own, once the provider thinks about
-    /// their charge.
+    /// Places orders of these kinds. What their clients do later they do while the shop goes on.
     pub async fn place(&mut self, goods: &Goods, kinds: impl IntoIterator<Item = Kind>) -> anyhow::Result<Vec<Placed>> {
-        let placed = self.clients.order(goods, kinds).await?;
-        let to_cancel: Vec<Placed> = placed.iter().filter(|order| order.kind == Kind::Cancelled).copied().collect();
-        let (clients, follower) = (Arc::clone(&self.clients), Arc::clone(&self.follower));
-        self.cancelling.spawn(async move {
-            for order in to_cancel {
-                let key = order.key();
-                let wanted = |tally: &Tally| tally.is(&key, |story| story.has("StockReserved"));
-                follower
-                    .until(CANCEL, wanted, |tally| format!("{key} is not reserved: {}", tally.story(&key).told()))
-                    .await?;
-                clients.charged(&order, CANCEL).await?;
-                clients.cancel(&order).await?;
-            }
-            Ok(())
-        });
+        let placed: Vec<Placed> = kinds.into_iter().map(Placed::new).collect();
+        self.place_these(goods, &placed).await?;
         Ok(placed)
+    }
+
+    /// Places these orders likewise.
+    pub async fn place_these(&mut self, goods: &Goods, placed: &[Placed]) -> anyhow::Result<()> {
+        let before = placed.iter().map(|order| self.clients.before(&self.follower, order));
+        futures::future::try_join_all(before).await?;
+        self.clients.place(goods, placed).await?;
+        for order in placed.iter().filter(|order| !order.kind.plan().later.is_empty()) {
+            let order = *order;
+            let (clients, follower, goods) = (Arc::clone(&self.clients), Arc::clone(&self.follower), goods.clone());
+            self.clients_at_work.spawn(async move { clients.after(&follower, &goods, &order).await });
+        }
+        Ok(())
     }
 
     /// Waits until every order is settled and its mails are sent. Where that does not come, what there is to look at is kept.
@@ -245,27 +244,21 @@ impl Shop {
     }
 
     async fn all_settled(&mut self, placed: &[Placed], patience: Duration) -> anyhow::Result<()> {
-        while let Some(cancelled) = self.cancelling.join_next().await {
-            cancelled??;
+        while let Some(done) = self.clients_at_work.join_next().await {
+            done??;
         }
-        let keys: Vec<(String, Kind)> = placed.iter().map(|order| (order.key(), order.kind)).collect();
-        let done = |tally: &Tally, key: &str, kind: Kind| {
-            // An unknown customer has no address: that mail waits for one.
-            tally.is(key, |story| story.is_settled() && (kind == Kind::UnknownCustomer || story.mails_owed() == 0))
+        let open = |tally: &Tally| -> Vec<Placed> {
+            let over = |order: &Placed| tally.is(&order.key(), |story| order.is_over(story));
+            placed.iter().filter(|order| !over(order)).copied().collect()
         };
-        let all = |tally: &Tally| keys.iter().all(|(key, kind)| done(tally, key, *kind));
+        let all = |tally: &Tally| open(tally).is_empty();
         let missing = |tally: &Tally| {
-            let open: Vec<String> = keys
-                .iter()
-                .filter(|(key, kind)| !done(tally, key, *kind))
-                .map(|(key, kind)| format!("{key} ({}): {}", kind.name(), tally.story(key).told()))
-                .collect();
-            format!(
-                "{} of {} orders are not settled, such as\n  {}",
-                open.len(),
-                keys.len(),
-                open[..open.len().min(5)].join("\n  ")
-            )
+            let open = open(tally);
+            let told = open.iter().take(5).map(|order| {
+                let key = order.key();
+                format!("\n  {key} ({}): {}", order.kind.name(), tally.story(&key).told())
+            });
+            format!("{} of {} orders are not settled, such as{}", open.len(), placed.len(), told.collect::<String>())
         };
         self.follower.until(patience, all, missing).await.with_context(|| format!("logs: {}", self.folder.display()))
     }
@@ -298,15 +291,15 @@ impl Shop {
 
 /// Waits until the order service, whose database this is, has these goods on its own price list: it refuses an unknown SKU for good.
 pub async fn priced(pool: &sqlx::PgPool, goods: &Goods) -> anyhow::Result<()> {
-    let skus = [goods.plenty.as_str(), goods.few.as_str()];
+    let skus = goods.products().map(|product| product.sku.to_owned());
     let deadline = Instant::now() + START;
     loop {
         let known = sqlx::query_scalar("select count(*) from price where sku = any($1)").bind(&skus[..]);
         let known: i64 = known.fetch_one(pool).await.context("the order service's price list")?;
-        if known == 2 {
+        if known == skus.len() as i64 {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "the order service has {known} of 2 prices after {START:?}");
+        ensure!(Instant::now() < deadline, "the order service has {known} of {} prices after {START:?}", skus.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -74,6 +74,8 @@ pub(super) fn method(name: &str) -> Method {
                 (method.way_ms, method.recall) = (Some(NEVER_MS), recall);
             } else if let Some(hand_over) = name.strip_prefix("accept_").and_then(Behaviour::common) {
                 method.hand_over = hand_over;
+            } else if let Some(hand_over) = name.strip_prefix("keep_accept_").and_then(Behaviour::common) {
+                (method.way_ms, method.hand_over) = (Some(NEVER_MS), hand_over);
             } else {
                 method.hand_over = Behaviour::refusing("unknown_method");
             }
@@ -94,6 +96,8 @@ mod tests {
         assert_eq!(method("recall_slow_40").recalled, Recalled::BackAfter(40));
         assert!(method("recall_timeout_after").recall.silent_after);
         assert_eq!(method("accept_fail_twice").hand_over.fails, 2);
+        let kept = method("keep_accept_slow_40");
+        assert_eq!((kept.hand_over.slow_ms, kept.way_ms), (40, method("keep").way_ms));
         assert_eq!(method("pigeon").hand_over, Behaviour::refusing("unknown_method"));
     }
 }

@@ -1,8 +1,9 @@
-//! `demo`: the six kinds of order on the running stack, sent as a newcomer would send them, seen live, and held against what was asked.
+//! `demo`: orders of many kinds on the running stack, group by group, seen live and held against what was asked.
 
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
+use futures::future::try_join_all;
 use quadrille_cli::{
     Settings, audit,
     codec::{Decoded, Decoder},
@@ -17,28 +18,76 @@ use uuid::Uuid;
 
 use crate::{
     Clients, Follower, Goods, Kind, Placed, Tally,
-    orders::FEW,
+    outside::Ledger,
     report::Report,
     shell::Shell,
     shop::{own_folder, priced},
 };
 
+/// How long a group may take to its ends.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the two deadlines may take: a deadline waits a while after the services' start, and the provider is silent for a minute.
+const LONG: Duration = Duration::from_secs(150);
 /// How long a newcomer waits for one answer before the services are to be looked at.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long the provider thinks about the order that is cancelled meanwhile.
-const THINKS_MS: u32 = 4_000;
+
+/// What is shown after the first six: what there is to see, and the orders that show it.
+const GROUPS: [(&str, &[Kind]); 7] = [
+    (
+        "Turned away at the door: OrderRejected, final for that id, and nobody else hears of it.",
+        &[Kind::UnknownSku, Kind::OtherTotal, Kind::TotalOverflows, Kind::TooMany],
+    ),
+    (
+        "A known id stays what it is: the same again is nothing new, other content is refused.",
+        &[Kind::SameAgain, Kind::OtherContentWhileOpen, Kind::OtherContentAfterDelivery],
+    ),
+    (
+        "The payment provider is away, or its answer is lost: it is asked what it did, and charges once.",
+        &[Kind::DeclinedLater, Kind::ChargeNotMade, Kind::ChargeTimedOut, Kind::ChargeUnknown, Kind::PriceChanges],
+    ),
+    (
+        "Cancelled after confirmation: a parcel may be on its way, so shipping decides.",
+        &[Kind::CancelledOnTheWay, Kind::CancelledTooLate, Kind::RefundRefused, Kind::RefundUnknown],
+    ),
+    ("The carrier's word ends an order too.", &[Kind::CarrierRefuses, Kind::HandOverTimedOut, Kind::ParcelReturns]),
+    ("Customers: verified is verified.", &[Kind::Deactivated, Kind::DeactivatedLater]),
+    (
+        "Mails hang on nothing: an order goes its way without them.",
+        &[Kind::AddressLate, Kind::MailPutOff, Kind::MailRefused, Kind::MailCut],
+    ),
+];
+/// What takes long, and is under way meanwhile.
+const DEADLINES: (&str, &[Kind]) = (
+    "Two deadlines, one before and one after confirmation. They take a while: see them come between the others.",
+    &[Kind::ExpiresUnconfirmed, Kind::ExpiresOnTheWay],
+);
+/// Facts of the straight path: shown of the first six orders, and known from then on.
+const KNOWN: [&str; 11] = [
+    "OrderRequested",
+    "OrderCreated",
+    "OrderConfirmed",
+    "CustomerVerified",
+    "StockReserved",
+    "ReservationCommitted",
+    "ReservationReleased",
+    "ShipmentDispatched",
+    "OrderShipped",
+    "ShipmentDelivered",
+    "NotificationSent",
+];
 
 /// Runs the show.
 pub async fn run() -> anyhow::Result<Report> {
     let settings = Settings::load(Overrides::default())?;
-    let paint = Paint::detect();
+    let place = |kinds: &[Kind]| kinds.iter().copied().map(Placed::new).collect::<Vec<_>>();
     let stage = Stage {
-        paint,
+        paint: Paint::detect(),
         shell: Shell::new(&settings, own_folder("demo")?)?,
         clients: Clients::connect(&settings)?,
         goods: Goods::new(),
-        orders: Kind::ALL.map(Placed::new),
+        first: place(&Kind::BASIC),
+        deadlines: place(DEADLINES.1),
+        groups: GROUPS.iter().map(|(_, kinds)| place(kinds)).collect(),
     };
     let follower = Follower::start(&settings, Start::End, stage.live(&settings)?)?;
 
@@ -51,16 +100,40 @@ pub async fn run() -> anyhow::Result<Report> {
     priced(&pool, &stage.goods).await?;
 
     stage.says("Six orders, by kcat and by the command line. Nobody calls anybody: each service hears facts and states new ones.");
-    for order in &stage.orders {
+    for order in &stage.first {
         stage.order(order, &settings).await?;
     }
     stage.says("One of them is cancelled while the payment provider still thinks about its charge.");
     stage.cancel(&follower).await?;
-    follower.until(PATIENCE, |tally| stage.is_over(tally), |tally| stage.what_is_open(tally)).await?;
+    stage.over(&follower, &stage.first, PATIENCE).await?;
+
+    stage.says("From here on only what is off the straight path is shown.");
+    stage.group(DEADLINES.0, &stage.deadlines);
+    let stage = &stage;
+    let follower = &follower;
+    let later = async {
+        stage.play(follower, &stage.deadlines).await?;
+        stage.over(follower, &stage.deadlines, LONG).await
+    };
+    let groups = async {
+        for ((says, _), orders) in GROUPS.iter().zip(&stage.groups) {
+            stage.group(says, orders);
+            stage.play(follower, orders).await?;
+            stage.over(follower, orders, PATIENCE).await?;
+        }
+        if !stage.is_over(&follower.tally(), &stage.deadlines) {
+            stage.says(
+                "The provider is silent still about one charge; its order was cancelled when its deadline passed.",
+            );
+        }
+        Ok(())
+    };
+    tokio::try_join!(later, groups)?;
 
     let mut report = Report::default();
     stage.says("What was asked for, and what came.");
-    stage.table(&follower.tally(), &mut report)?;
+    let ledger = Ledger::of(&settings.provider.url).await?;
+    stage.table(&follower.tally(), &ledger, &mut report)?;
     stage.says("The audit: what must always hold, over all topics, all databases and the provider's ledger.");
     let clean = audit::run(&settings, audit::Options::default(), false).await?;
     report.figure(if clean { "audit clean" } else { "the audit finds offences" });
@@ -74,7 +147,11 @@ struct Stage {
     shell: Shell,
     clients: Clients,
     goods: Goods,
-    orders: [Placed; 6],
+    /// The first six.
+    first: Vec<Placed>,
+    deadlines: Vec<Placed>,
+    /// As [`GROUPS`].
+    groups: Vec<Vec<Placed>>,
 }
 
 impl Stage {
@@ -89,18 +166,22 @@ impl Stage {
 
     /// Shows what comes of this run's orders, customer and goods: a line a record, in its saga's colour.
     fn live(&self, settings: &Settings) -> anyhow::Result<impl FnMut(&Record) + Send + 'static> {
-        let mut labels: HashMap<String, String> =
-            self.orders.iter().map(|order| (order.key(), order.kind.name().to_owned())).collect();
-        labels.insert(self.goods.customer.to_string(), "the customer".to_owned());
-        labels.extend([&self.goods.plenty, &self.goods.few].map(|sku| (sku.clone(), sku.clone())));
+        let mut labels: HashMap<String, (String, bool)> =
+            self.orders().map(|order| (order.key(), (order.kind.name().to_owned(), false))).collect();
+        let whole = |label: &str| (label.to_owned(), true);
+        labels.extend(self.first.iter().map(|order| (order.key(), whole(order.kind.name()))));
+        labels.insert(self.goods.customer.to_string(), whole("the customer"));
+        labels.extend([&self.goods.plenty, &self.goods.few].map(|sku| (sku.clone(), whole(sku))));
         let (paint, decoder) = (self.paint, Decoder::connect(settings)?);
         Ok(move |record: &Record| {
             let key = record.key_text();
-            let Some(label) = labels.get(&key) else { return };
+            let Some((label, whole)) = labels.get(&key) else { return };
             let decoded = decoder.decode(Some(&record.topic), record.value.as_deref());
-            if let Ok(Decoded::Record { info, json }) = decoded {
+            if let Ok(Decoded::Record { info, json }) = decoded
+                && (*whole || !KNOWN.contains(&info.short_name()))
+            {
                 let clock = paint.faint(&show::clock(record.timestamp_ms));
-                let name = paint.saga(&key, &format!("{label:<29} {:<27}", info.short_name()));
+                let name = paint.saga(&key, &format!("{label:<34} {:<27}", info.short_name()));
                 println!("{clock}  {name} {}", paint.faint(&shortened(&told(&show::brief(info, &json)))));
             }
         })
@@ -108,34 +189,35 @@ impl Stage {
 
     /// Registers the customer, lists the goods and stocks the shelves, as a client does: each after it has seen the answer.
     async fn open(&self, follower: &Follower) -> anyhow::Result<()> {
-        let Goods { tag, plenty, few, customer } = &self.goods;
+        let Goods { tag, customer, .. } = &self.goods;
         let name = format!("ann-{}", tag.to_lowercase());
         self.runs(&format!(
             "quadrille example UserRegistrationRequested --set user_id={customer} --set user_name={name} --set personal.email={name}@example.com | quadrille produce UserRegistrationRequested"
         ))
         .await?;
-        for (sku, price) in [(plenty, "19.99"), (few, "8.50")] {
+        for product in self.goods.products() {
             self.runs(&format!(
-                "quadrille example ProductListingRequested --set sku={sku} --set price={price} | quadrille produce ProductListingRequested"
+                "quadrille example ProductListingRequested --set sku={} --set price={} | quadrille produce ProductListingRequested",
+                product.sku, product.price
             ))
             .await?;
         }
         heard(follower, &customer.to_string(), "UserRegistered").await?;
-        for (sku, quantity) in [(plenty, 1_000), (few, FEW)] {
-            heard(follower, sku, "ProductListed").await?;
+        for product in self.goods.products() {
+            heard(follower, product.sku, "ProductListed").await?;
             self.runs(&format!(
-                "quadrille example StockReplenishmentRequested --set sku={sku} --set quantity={quantity} --set replenishment_id={} | quadrille produce StockReplenishmentRequested",
-                Uuid::new_v4()
+                "quadrille example StockReplenishmentRequested --set sku={} --set quantity={} --set replenishment_id={} | quadrille produce StockReplenishmentRequested",
+                product.sku, product.quantity, Uuid::new_v4()
             ))
             .await?;
-            heard(follower, sku, "StockReplenished").await?;
+            heard(follower, product.sku, "StockReplenished").await?;
         }
         Ok(())
     }
 
     async fn order(&self, order: &Placed, settings: &Settings) -> anyhow::Result<()> {
         let file = format!("{}.json", order.kind.name().replace(' ', "-"));
-        self.shell.file(&file, &to_json(&order.request(&self.goods, THINKS_MS)))?;
+        self.shell.file(&file, &to_json(&order.request(&self.goods)))?;
         let line = match sent_by(order.kind) {
             "kcat" => format!(
                 "quadrille encode OrderRequested {file} | kcat -P -b {} -t {} -k {} -D :end-of-record:",
@@ -149,9 +231,8 @@ impl Stage {
     }
 
     async fn cancel(&self, follower: &Follower) -> anyhow::Result<()> {
-        for order in self.orders.iter().filter(|order| order.kind == Kind::Cancelled) {
-            heard(follower, &order.key(), "StockReserved").await?;
-            self.clients.charged(order, PATIENCE).await?;
+        for order in self.first.iter().filter(|order| order.kind == Kind::Cancelled) {
+            self.clients.charged(follower, order).await?;
             let asked = json!({"order_id": order.id, "reason": "Changed my mind."});
             self.shell.file("cancellation.json", &asked.to_string())?;
             self.runs("quadrille produce OrderCancellationRequested cancellation.json").await?;
@@ -159,54 +240,85 @@ impl Stage {
         Ok(())
     }
 
-    fn is_over(&self, tally: &Tally) -> bool {
-        self.orders.iter().all(|order| {
-            tally.is(&order.key(), |story| {
-                story.is_settled() && (order.kind == Kind::UnknownCustomer || story.mails_owed() == 0)
-            })
-        })
+    /// Says what a group shows, an order a line.
+    fn group(&self, says: &str, orders: &[Placed]) {
+        self.says(says);
+        for order in orders {
+            let plan = order.kind.plan();
+            println!(
+                "  {} {}",
+                self.paint.saga(&order.key(), &format!("{:<34}", plan.name)),
+                self.paint.faint(plan.why)
+            );
+        }
     }
 
-    fn what_is_open(&self, tally: &Tally) -> String {
-        let open = self
-            .orders
-            .iter()
-            .map(|order| format!("{} ({}): {}", order.id, order.kind.name(), tally.story(&order.key()).told()));
-        format!("the orders have not all ended:\n  {}", open.collect::<Vec<_>>().join("\n  "))
+    /// Does all that the clients of these orders do.
+    async fn play(&self, follower: &Follower, orders: &[Placed]) -> anyhow::Result<()> {
+        try_join_all(orders.iter().map(|order| self.clients.before(follower, order))).await?;
+        self.clients.place(&self.goods, orders).await?;
+        try_join_all(orders.iter().map(|order| self.clients.after(follower, &self.goods, order))).await.map(drop)
     }
 
-    fn table(&self, tally: &Tally, report: &mut Report) -> anyhow::Result<()> {
-        let mut table = Table::new(["order", "kind", "sent by", "asked for", "came", "facts", "took"]);
-        let (mut good, mut all) = (0, 0);
-        for order in &self.orders {
-            let (key, story) = (order.key(), tally.story(&order.key()));
-            let (asked, came) = (order.kind.asked(), story.end());
+    /// Waits until these orders are over.
+    async fn over(&self, follower: &Follower, orders: &[Placed], patience: Duration) -> anyhow::Result<()> {
+        let missing = |tally: &Tally| {
+            let open = orders.iter().filter(|order| !tally.is(&order.key(), |story| order.is_over(story)));
+            let told = open
+                .map(|order| format!("\n  {} ({}): {}", order.id, order.kind.name(), tally.story(&order.key()).told()));
+            format!("these orders have not come to their ends:{}", told.collect::<String>())
+        };
+        follower.until(patience, |tally| self.is_over(tally, orders), missing).await
+    }
+
+    fn is_over(&self, tally: &Tally, orders: &[Placed]) -> bool {
+        orders.iter().all(|order| tally.is(&order.key(), |story| order.is_over(story)))
+    }
+
+    /// All orders, in the order in which they are shown.
+    fn orders(&self) -> impl Iterator<Item = &Placed> {
+        self.first.iter().chain(self.groups.iter().flatten()).chain(&self.deadlines)
+    }
+
+    fn table(&self, tally: &Tally, ledger: &Ledger, report: &mut Report) -> anyhow::Result<()> {
+        let mut table = Table::new(["order", "kind", "asked for", "came", "charged", "refunded", "facts", "took"]);
+        let (mut good, mut count, mut all) = (0, 0, 0);
+        for order in self.orders() {
+            let (key, story, plan) = (order.key(), tally.story(&order.key()), order.kind.plan());
+            let came = story.end();
             let (facts, took_ms) = story.length();
-            let as_asked = came.as_ref() == Some(&asked);
+            let as_asked = came.as_ref() == Some(&plan.end);
             let came = came.map(|end| end.to_string()).unwrap_or_default();
+            let account = ledger.orders.get(&key).copied().unwrap_or_default();
+            let money = (account.charges, account.refunds);
+            count += 1;
             good += usize::from(as_asked);
             all += facts;
-            report.must(as_asked, || format!("{key} was to be {asked}, and is {came}"));
+            report.must(as_asked, || format!("{key} was to be {}, and is {came}", plan.end));
+            report.must(money == plan.money, || {
+                format!("{key} was charged and refunded {money:?} times, not {:?}", plan.money)
+            });
+            report.must_be_none(&format!("{key} ({}) states", plan.name), &order.strays(&story));
             report.must_be_none("stated twice", &story.doubled());
             table.row([
                 self.paint.saga(&key, &key),
-                order.kind.name().to_owned(),
-                sent_by(order.kind).to_owned(),
-                asked.to_string(),
-                if as_asked { self.paint.good(&came) } else { self.paint.bad(&came) },
+                plan.name.to_owned(),
+                plan.end.to_string(),
+                if as_asked { self.paint.good("as asked") } else { self.paint.bad(&came) },
+                account.charges.to_string(),
+                account.refunds.to_string(),
                 facts.to_string(),
                 output::step(took_ms).trim_start_matches('+').to_owned(),
             ]);
         }
         table.print()?;
-        report.figure(format!("{good} of {} orders ended as asked", self.orders.len()));
+        report.figure(format!("{good} of {count} kinds of order ended as asked"));
         report.figure(format!("{all} facts stated of them"));
         Ok(())
     }
 
     fn where_to_look_next(&self) {
-        let port = |variable: &str, usual: &str| std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
-        let example = self.orders[5].id;
+        let example = self.first[5].id;
         self.says("Where to look next (export PATH=\"$PWD/target/debug:$PATH\")");
         for (what, why) in [
             (format!("quadrille saga {example}"), "the cancelled order: every step, its cause, the time between"),
@@ -231,6 +343,11 @@ fn sent_by(kind: Kind) -> &'static str {
     if matches!(kind, Kind::Good | Kind::ShortOfStock | Kind::Declined) { "kcat" } else { "quadrille produce" }
 }
 
+/// The port of a stand-in.
+fn port(variable: &str, usual: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| usual.to_owned())
+}
+
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
     let missing = |tally: &Tally| format!("no {name} of {key} came: {}", tally.story(key).told());
     follower.until(ANSWER, |tally| tally.is(key, |story| story.has(name)), missing).await
@@ -238,8 +355,8 @@ async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()>
 
 /// What a newcomer wants to know: not who ordered, which is the same throughout.
 fn told(brief: &str) -> String {
-    const KNOWN: [&str; 4] = ["customer_id=", "details.customer_id=", "details.currency=", "currency="];
-    let parts = brief.split(' ').filter(|part| !KNOWN.iter().any(|known| part.starts_with(known)));
+    const SAME: [&str; 4] = ["customer_id=", "details.customer_id=", "details.currency=", "currency="];
+    let parts = brief.split(' ').filter(|part| !SAME.iter().any(|known| part.starts_with(known)));
     parts.map(|part| part.strip_prefix("details.").unwrap_or(part)).collect::<Vec<_>>().join(" ")
 }
 

@@ -97,7 +97,7 @@ pub async fn run() -> anyhow::Result<Report> {
 }
 
 fn of(order: &Placed, goods: &Goods, quantity: i32) -> OrderRequested {
-    let mut request = order.request(goods, 0);
+    let mut request = order.request(goods);
     request.lines[0].quantity = quantity;
     request
 }

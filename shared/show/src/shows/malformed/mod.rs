@@ -244,7 +244,7 @@ impl Bench {
 
     /// Places a sound order in each of the ways that look odd.
     async fn order(&mut self, shop: &Shop, goods: &Goods) -> anyhow::Result<()> {
-        let framed = shop.clients.framed(&Placed::new(Kind::Good).request(goods, 0)).await?;
+        let framed = shop.clients.framed(&Placed::new(Kind::Good).request(goods)).await?;
         let id = u32::from_be_bytes([framed[1], framed[2], framed[3], framed[4]]);
         for way in 0..odd::WAYS {
             let order = Placed::new(Kind::Good);

@@ -11,7 +11,7 @@ pub const WAYS: usize = 6;
 
 /// An order's request, in the `way`-th odd way.
 pub fn request(order: &Placed, goods: &Goods, schema_id: u32, way: usize) -> RawRecord {
-    let request = order.request(goods, 0);
+    let request = order.request(goods);
     let mut datum = vec![];
     request.encode(&mut datum);
     let (id, plain) = (order.id.to_string(), frame(schema_id, &datum));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn blocks_say_the_same_as_one_list() {
-        let request = Placed::new(Kind::TwoLines).request(&Goods::new(), 0);
+        let request = Placed::new(Kind::TwoLines).request(&Goods::new());
         let mut plain = vec![];
         request.encode(&mut plain);
         let blocks = in_blocks(&request);
