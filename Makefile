@@ -66,7 +66,7 @@ full: check test demo shows ## All of it: what CI runs
 
 shows := show-kcat show-kill show-two show-rebalance show-malformed show-foreign show-memory
 
-demo: services ## 33 kinds of order, seen live, each to the end that was asked for
+demo: services ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
 
 shows: $(shows) ## Every show, one after another

@@ -10,7 +10,9 @@ use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use quadrille_cli::{
     Settings,
+    effects::{self, Effect},
     kafka::{Placed as Place, Producer},
+    operate::{self, Person},
     registry::Registry,
 };
 use quadrille_core::Record;
@@ -19,7 +21,7 @@ use quadrille_events::{
     RequestedLine, Secret, StockReplenishmentRequested, UserDeactivationRequested, UserProfileUpdateRequested,
     UserRegistrationRequested, frame,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -40,7 +42,7 @@ pub struct Clients {
     producer: Producer,
     registry: Registry,
     ids: Mutex<BTreeMap<String, u32>>,
-    provider: String,
+    settings: Settings,
     carrier: String,
 }
 
@@ -51,7 +53,7 @@ impl Clients {
             producer: Producer::connect(settings)?,
             registry: Registry::connect(settings)?,
             ids: Mutex::default(),
-            provider: settings.provider.url.clone(),
+            settings: settings.clone(),
             carrier: String::new(),
         })
     }
@@ -186,6 +188,7 @@ impl Clients {
         for (when, deed) in order.kind.plan().later {
             match when {
                 When::Heard(name) => heard(follower, &order.key(), name).await?,
+                When::InVain(kind) => self.in_vain(order, kind).await.map(drop)?,
                 When::ChargeAtProvider => self.charged(follower, order).await?,
                 When::ParcelAtCarrier => self.handed_over(follower, order).await?,
             }
@@ -211,6 +214,17 @@ impl Clients {
                 };
                 self.send(&retry).await.map(drop)
             }
+            Deed::AnswerThatItReturned => {
+                let track = self.in_vain(order, "track").await?;
+                let person = Person {
+                    who: "ann@example.com".to_owned(),
+                    why: "The carrier says on the telephone that it is back.".to_owned(),
+                };
+                let answer = json!({"effect_id": track, "outcome": r#"{"outcome":"returned"}"#});
+                let came = operate::ask(&self.settings, "EffectAnswered", "shipping", &person, answer).await?;
+                ensure!(came.result == "done", "the answer to {track} was {}: {}", came.result, came.detail);
+                Ok(())
+            }
             Deed::ChangePrice => self.list_at(&goods.changing, "", Money::cents(CHANGING_CENTS.1)).await,
             Deed::Deactivate => self.send(&UserDeactivationRequested::new(customer)).await.map(drop),
             Deed::TellAddress => {
@@ -223,10 +237,25 @@ impl Clients {
         }
     }
 
+    /// Waits until an order's effect of this kind was tried in vain, and returns its id.
+    async fn in_vain(&self, order: &Placed, kind: &str) -> anyhow::Result<Uuid> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (open, unread) = effects::open(&self.settings, Some(service_of(kind))).await?;
+            ensure!(unread.is_empty(), "{}", unread.join(" "));
+            let of_order = |effect: &&Effect| effect.key == order.key() && effect.kind == kind;
+            if let Some(tried) = open.iter().find(of_order).filter(|effect| effect.last_answer.is_some()) {
+                return Ok(tried.id);
+            }
+            ensure!(Instant::now() < deadline, "no {kind} of {} was tried in vain in {PATIENCE:?}", order.id);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until the payment provider has an order's charge, whatever it has said of it.
     pub async fn charged(&self, follower: &Follower, order: &Placed) -> anyhow::Result<()> {
         heard(follower, &order.key(), "StockReserved").await?;
-        let (url, key) = (format!("{}/ledger?order_id={}", self.provider, order.id), order.key());
+        let (url, key) = (format!("{}/ledger?order_id={}", self.settings.provider.url, order.id), order.key());
         there(&url, &format!("the provider has no charge of {key}"), |told| told["orders"].get(&key).is_some()).await
     }
 
@@ -236,6 +265,15 @@ impl Clients {
         let url = format!("{}/parcels?order_id={}", self.carrier, order.id);
         let any = |told: &Value| told["parcels"].as_array().is_some_and(|parcels| !parcels.is_empty());
         there(&url, &format!("the carrier has no parcel of {}", order.id), any).await
+    }
+}
+
+/// Which service wants effects of this kind.
+fn service_of(kind: &str) -> &'static str {
+    match kind {
+        "charge" | "refund" => "payment",
+        "mail" => "notification",
+        _ => "shipping",
     }
 }
 

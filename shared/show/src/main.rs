@@ -17,7 +17,7 @@ struct Cli {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// Orders of 33 kinds on the running stack, seen live
+    /// Orders of 34 kinds on the running stack, seen live
     Demo,
     /// An order placed and followed with kcat alone
     Kcat,

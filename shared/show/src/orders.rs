@@ -46,6 +46,7 @@ pub enum Kind {
     CarrierRefuses,
     HandOverTimedOut,
     ParcelReturns,
+    ParcelLost,
 
     ExpiresUnconfirmed,
     ExpiresOnTheWay,
@@ -64,6 +65,7 @@ pub enum Kind {
     MailPutOff,
     MailRefused,
     MailCut,
+    MailServerAway,
 }
 
 impl Kind {
@@ -72,7 +74,7 @@ impl Kind {
         [Self::Good, Self::UnknownCustomer, Self::ShortOfStock, Self::TwoLines, Self::Declined, Self::Cancelled];
 
     /// Those whose moment comes by itself, or by what their client does once it has seen a fact.
-    pub const BY_THEMSELVES: [Self; 42] = [
+    pub const BY_THEMSELVES: [Self; 43] = [
         Self::Good,
         Self::UnknownCustomer,
         Self::ShortOfStock,
@@ -102,6 +104,7 @@ impl Kind {
         Self::CarrierRefuses,
         Self::HandOverTimedOut,
         Self::ParcelReturns,
+        Self::ParcelLost,
         Self::ExpiresUnconfirmed,
         Self::ExpiresOnTheWay,
         Self::SameAgain,
@@ -281,6 +284,15 @@ impl Kind {
                     .money(1, 1)
             }
 
+            Self::ParcelLost => Plan::cancelled(
+                "parcel lost",
+                "shipment_recalled",
+                "the carrier knows nothing; a person says what became of it",
+            )
+            .delivered_by("lose")
+            .money(1, 1)
+            .then(&[(InVain("track"), AnswerThatItReturned)]),
+
             Self::ExpiresUnconfirmed => Plan::cancelled(
                 "deadline before confirmation",
                 "expired",
@@ -342,13 +354,11 @@ impl Kind {
             Self::AddressLate => Plan::delivered("address known later", "the mails wait for it, and then go in order")
                 .by(Customer::WithoutAddress)
                 .then(&[(Heard("OrderShipped"), TellAddress)]),
-            Self::AddressChanges => Plan::delivered(
-                "address changes while a mail waits",
-                "what was due before goes to the address of then, in order",
-            )
-            .by(Customer::Own("defer451-twice"))
-            .delivered_by("slow_3000")
-            .then(&[(Heard("OrderConfirmed"), TellAddress)]),
+            Self::AddressChanges => {
+                Plan::delivered("address changes while a mail waits", "what was due before goes to the address of then")
+                    .by(Customer::Own("defer451-twice"))
+                    .then(&[(InVain("mail"), TellAddress)])
+            }
             Self::MailPutOff => Plan::delivered("mail put off (451)", "tried again under its Message-ID")
                 .by(Customer::Own("defer451-once")),
             Self::MailRefused => Plan::delivered("mail refused (550)", "stated as failed; the order goes its way")
@@ -356,6 +366,9 @@ impl Kind {
                 .stated(&[("NotificationFailed", 2)]),
             Self::MailCut => Plan::delivered("mail cut after its text", "sent again: two copies, one Message-ID")
                 .by(Customer::Own("cut-after-data-once")),
+            Self::MailServerAway => {
+                Plan::delivered("mail server away", "the mails go once it is back, in order").by(Customer::Own("ann"))
+            }
         }
     }
 
@@ -426,6 +439,8 @@ pub enum Customer {
 pub enum When {
     /// This fact of its order.
     Heard(&'static str),
+    /// Its effect of this kind was tried in vain.
+    InVain(&'static str),
     /// The payment provider has the charge, whatever it has said of it.
     ChargeAtProvider,
     /// The carrier has the parcel, whatever it has said of it.
@@ -443,6 +458,8 @@ pub enum Deed {
     OtherContent,
     /// Asks for the refused refund again.
     RetryRefund,
+    /// States in the carrier's place that the parcel came back, as `quadrille effects answer` does.
+    AnswerThatItReturned,
     /// Changes the price of [`Goods::changing`].
     ChangePrice,
     /// Asks to deactivate the customer.

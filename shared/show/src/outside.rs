@@ -1,6 +1,9 @@
 //! The outside world of a shop: payment provider, carrier and mail catcher, each a process, and what they remember.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -17,32 +20,38 @@ pub struct Outside {
     pub mail: String,
     /// Where mail is taken, `host:port`.
     pub smtp: String,
+    /// In this order.
     processes: [Process; 3],
+    folder: PathBuf,
 }
 
 impl Outside {
     /// Starts the stand-ins; what they do is kept in files in `folder`, and so are their logs.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let program = binaries::find("quadrille-stand-ins")?;
-        let start = |name: &str, arguments: &[&str]| {
-            let state = folder.join(format!("{name}.state")).display().to_string();
-            let arguments: Vec<&str> = [name, "--bind", "127.0.0.1:0", "--state", &state]
-                .into_iter()
-                .chain(arguments.iter().copied())
-                .collect();
-            let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-            Process::start(name, &program, &arguments, &[], folder.join(format!("{name}.log")))
-        };
-        let mut payment = start("payment", &[])?;
-        let mut carrier = start("carrier", &[])?;
-        let mut mail = start("mail", &["--smtp-bind", "127.0.0.1:0", "--keep", "100000"])?;
+        let mut payment = start(folder, "payment", ANY_PORT, &[])?;
+        let mut carrier = start(folder, "carrier", ANY_PORT, &[])?;
+        let mut mail = start_mail(folder, ANY_PORT, ANY_PORT)?;
         Ok(Self {
             payment: payment.says("Listening on ").await?,
             carrier: carrier.says("Listening on ").await?,
             mail: mail.says("Listening on ").await?,
             smtp: mail.says("smtp://").await?,
             processes: [payment, carrier, mail],
+            folder: folder.to_owned(),
         })
+    }
+
+    /// The mail catcher goes away, as by a power cut.
+    pub async fn mail_goes_away(&mut self) -> anyhow::Result<()> {
+        self.processes[2].kill().await
+    }
+
+    /// The mail catcher is back where it was, with what it had.
+    pub async fn mail_comes_back(&mut self) -> anyhow::Result<()> {
+        let mut mail = start_mail(&self.folder, self.mail.trim_start_matches("http://"), &self.smtp)?;
+        mail.says("Listening on ").await?;
+        self.processes[2] = mail;
+        Ok(())
     }
 
     /// Their processes.
@@ -66,6 +75,20 @@ impl Outside {
         let count = |name: &str| told[name].as_u64().with_context(|| format!("the mail catcher tells no {name}"));
         Ok(Mails { message_ids: count("message_ids")?, repeats: count("repeats")? })
     }
+}
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+fn start_mail(folder: &Path, bind: &str, smtp: &str) -> anyhow::Result<Process> {
+    start(folder, "mail", bind, &["--smtp-bind", smtp, "--keep", "100000"])
+}
+
+fn start(folder: &Path, name: &str, bind: &str, further: &[&str]) -> anyhow::Result<Process> {
+    let program = binaries::find("quadrille-stand-ins")?;
+    let state = folder.join(format!("{name}.state")).display().to_string();
+    let arguments = [name, "--bind", bind, "--state", &state].into_iter().chain(further.iter().copied());
+    let arguments: Vec<String> = arguments.map(str::to_owned).collect();
+    Process::start(name, &program, &arguments, &[], folder.join(format!("{name}.log")))
 }
 
 /// Mails as the catcher counts them.

@@ -1,40 +1,244 @@
-//! The thin path through everything: the six kinds of order on the six services, each to the end that was asked for.
+//! Every kind of order on the six services, each to the end that was asked for; the moments that do not come by themselves are made.
 
 use std::time::Duration;
 
-use quadrille_show::{Kind, Shop, accounts, report::Report};
+use anyhow::Context;
+use quadrille_events::StockReplenishmentRequested;
+use quadrille_show::{
+    Kind, Placed, Shop, Story, accounts, http, orders::CHANGING_CENTS, outside::Ledger, report::Report,
+};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     let mut shop = Shop::open("endings", 1).await?;
     let goods = shop.stock().await?;
-    let placed = shop.place(&goods, Kind::BASIC).await?;
+    let mut placed = shop.place(&goods, Kind::BY_THEMSELVES).await?;
+
+    // Withdrawn before anybody claimed it.
+    let unclaimed =
+        [(Kind::CancelledUnclaimed, "payment", "charge"), (Kind::CancelledBeforeHandOver, "shipping", "hand_over")];
+    for (kind, service, effect) in unclaimed {
+        let order = Placed::new(kind);
+        let pool = &shop.database(service)?.pool;
+        stand_before(pool, &order, effect).await?;
+        shop.clients.place(&goods, &[order]).await?;
+        effects_of(pool, &order, effect, 2).await?;
+        shop.clients.cancel(&order).await?;
+        placed.push(order);
+    }
+
+    // The same delivery again is nothing, and another one under its id is refused.
+    let delivery = StockReplenishmentRequested::new(goods.changing.clone(), Uuid::new_v4(), 5);
+    for quantity in [5, 5, 6] {
+        shop.clients.send(&StockReplenishmentRequested { quantity, ..delivery.clone() }).await?;
+    }
+    shop.heard(&goods.changing, "StockRequestRefused").await?;
+    assert_eq!(shop.follower.tally().story(&goods.changing).count("StockReplenished"), 2, "the first and one more");
+
     shop.settled(&placed, PATIENCE).await?;
 
+    // What payment knows already and the order service does not hear yet, for its own deadline or a cancellation to meet.
+    let payment = shop.database("payment")?.pool.clone();
+    let held = Held::relay_of(&payment).await?;
+    let captured = [Kind::CancelledAsCaptured, Kind::ExpiresAsCaptured].map(Placed::new);
+    shop.clients.place(&goods, &captured).await?;
+    for order in &captured {
+        waits_in_outbox(&payment, order, "PaymentCaptured").await?;
+    }
+    shop.clients.cancel(&captured[0]).await?;
+    for order in &captured {
+        shop.heard(&order.key(), "OrderCancelled").await?;
+        assert!(!shop.follower.tally().story(&order.key()).has("PaymentCaptured"), "it was held back");
+    }
+    held.release().await;
+    placed.extend(captured);
+
+    // What shipping knows already, likewise.
+    let shipping = shop.database("shipping")?.pool.clone();
+    let held = Held::relay_of(&shipping).await?;
+    let delivered = Placed::new(Kind::ExpiresAsDelivered);
+    shop.clients.place(&goods, &[delivered]).await?;
+    waits_in_outbox(&shipping, &delivered, "ShipmentDelivered").await?;
+    shop.heard(&delivered.key(), "OrderRecallRequested").await?;
+    assert!(!shop.follower.tally().story(&delivered.key()).has("ShipmentDelivered"), "it was held back");
+    held.release().await;
+    placed.push(delivered);
+
+    // Nobody takes mails, and the order goes its way.
+    shop.outside.mail_goes_away().await?;
+    let unmailed = Placed::new(Kind::MailServerAway);
+    shop.place_these(&goods, &[unmailed]).await?;
+    shop.heard(&unmailed.key(), "OrderDelivered").await?;
+    effects_of(&shop.database("notification")?.pool, &unmailed, "mail", 2).await?;
+    shop.outside.mail_comes_back().await?;
+    placed.push(unmailed);
+
+    shop.settled(&placed, PATIENCE).await?;
     let mut report = Report::default();
     accounts::check(&shop, &placed, &mut report).await?;
     assert_eq!(report.shortfalls(), Vec::<String>::new());
+
     let ledger = shop.outside.ledger().await?;
+    let mails = mails(&shop).await?;
     let tally = shop.follower.tally();
     for order in &placed {
         let story = tally.story(&order.key());
-        assert_eq!(story.end(), Some(order.kind.asked()), "{}: {}", order.kind.name(), story.told());
-        let account = ledger.orders.get(&order.key()).copied().unwrap_or_default();
-        assert_eq!(
-            (account.charges, account.refunds),
-            order.kind.plan().money,
-            "{}: {}",
-            order.kind.name(),
-            story.told()
-        );
-        let confirmed = matches!(order.kind, Kind::Good | Kind::TwoLines);
-        assert_eq!(story.has("OrderConfirmed"), confirmed, "{}: {}", order.kind.name(), story.told());
-        if order.kind == Kind::TwoLines {
-            assert_eq!(story.committed, [(goods.plenty.clone(), 5)], "both lines were set aside as one");
-        }
+        let wrong = wrong(order, &story, &ledger, &mails);
+        assert_eq!(wrong, Vec::<String>::new(), "{} ({}): {}", order.id, order.kind.name(), story.told());
     }
+    let of = |kind| placed.iter().find(|order| order.kind == kind).map(Placed::key).unwrap_or_default();
+    assert_eq!(tally.story(&of(Kind::TwoLines)).committed, [(goods.plenty.clone(), 5)], "both lines as one");
+    assert_eq!(ledger.orders[&of(Kind::PriceChanges)].net, 2 * CHANGING_CENTS.0, "the price of when it was ordered");
+    assert_eq!(tally.story(&goods.changing).count("PriceChanged"), 1);
     assert!(tally.dead_letters.is_empty(), "{:?}", tally.dead_letters);
     Ok(())
+}
+
+/// What is not as this order's plan has it.
+fn wrong(order: &Placed, story: &Story, ledger: &Ledger, mails: &[Mail]) -> Vec<String> {
+    let plan = order.kind.plan();
+    let mut wrong = order.strays(story);
+    let mut must = |holds: bool, what: String| {
+        if !holds {
+            wrong.push(what);
+        }
+    };
+    must(story.end().as_ref() == Some(&plan.end), format!("it was to be {}", plan.end));
+    let account = ledger.orders.get(&order.key()).copied().unwrap_or_default();
+    let money = (account.charges, account.refunds);
+    must(money == plan.money, format!("{money:?} charges and refunds instead of {:?}", plan.money));
+
+    let (mails, copies) = of_order(mails, order);
+    must(mails.len() as u32 == story.count("NotificationSent"), format!("mails {mails:?}"));
+    let mut in_order = mails.clone();
+    in_order
+        .sort_by_key(|mail| ORDER_OF_MAILS.iter().position(|subject| mail.subject == *subject).unwrap_or(usize::MAX));
+    must(mails == in_order, format!("the order of mails {mails:?}"));
+    match order.kind {
+        Kind::MailCut => must(copies == 2 * mails.len(), format!("{copies} copies of {} mails", mails.len())),
+        Kind::AddressLate => must(mails.iter().all(|mail| mail.to.starts_with("later.")), format!("{mails:?}")),
+        Kind::AddressChanges => must(mails[0].to.starts_with("defer451-twice."), format!("{mails:?}")),
+        _ => {}
+    }
+    wrong
+}
+
+/// Subjects, in the order in which an order's mails are due. After these a refund and a cancellation come in either order.
+const ORDER_OF_MAILS: [&str; 2] = ["Your order is confirmed", "Your parcel is on its way"];
+
+/// A mail as the catcher took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mail {
+    number: u64,
+    message_id: String,
+    to: String,
+    subject: String,
+    text: String,
+}
+
+async fn mails(shop: &Shop) -> anyhow::Result<Vec<Mail>> {
+    let told = http::json(&format!("{}/api/mails?limit=100000", shop.outside.mail)).await?;
+    let text = |mail: &serde_json::Value, field: &str| mail[field].as_str().unwrap_or_default().to_owned();
+    let mut mails: Vec<Mail> = told["mails"]
+        .as_array()
+        .context("the mail catcher tells no mails")?
+        .iter()
+        .map(|mail| Mail {
+            number: mail["number"].as_u64().unwrap_or_default(),
+            message_id: text(mail, "message_id"),
+            to: mail["to"][0].as_str().unwrap_or_default().to_owned(),
+            subject: text(mail, "subject"),
+            text: text(mail, "text"),
+        })
+        .collect();
+    mails.sort_by_key(|mail| mail.number);
+    Ok(mails)
+}
+
+/// An order's mails, each once, as they came; and how many copies of them.
+fn of_order(mails: &[Mail], order: &Placed) -> (Vec<Mail>, usize) {
+    let all = mails.iter().filter(|mail| mail.text.contains(&order.key()));
+    let mut once: Vec<Mail> = vec![];
+    for mail in all.clone() {
+        if once.iter().all(|other| other.message_id != mail.message_id) {
+            once.push(mail.clone());
+        }
+    }
+    (once, all.count())
+}
+
+/// Puts an effect before the order's own of its kind: of one key and kind only the first is claimed, and this one is not due today.
+async fn stand_before(pool: &PgPool, order: &Placed, kind: &str) -> anyhow::Result<()> {
+    sqlx::query(
+        "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate, due)
+         values ($1, $2, $3, $3, '{}', $1, '', '', clock_timestamp() + interval '1 day')",
+    )
+    .bind(Uuid::new_v4())
+    .bind(order.key())
+    .bind(kind)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Waits until an order has so many effects of a kind.
+async fn effects_of(pool: &PgPool, order: &Placed, kind: &str, count: i64) -> anyhow::Result<()> {
+    let query = "select count(*) >= $3 from effect where key = $1 and kind = $2";
+    until(format!("{count} {kind} of {}", order.id), || async {
+        sqlx::query_scalar(query).bind(order.key()).bind(kind).bind(count).fetch_one(pool).await
+    })
+    .await
+}
+
+/// Waits until a fact of an order is committed and not published.
+async fn waits_in_outbox(pool: &PgPool, order: &Placed, name: &str) -> anyhow::Result<()> {
+    let query = "select exists (select from outbox where key = $1 and type like '%.' || $2)";
+    until(format!("{name} of {} in the outbox", order.id), || async {
+        sqlx::query_scalar(query).bind(order.key()).bind(name).fetch_one(pool).await
+    })
+    .await
+}
+
+/// A database tells nobody of its changes: it is asked again.
+async fn until<F: Future<Output = sqlx::Result<bool>>>(what: String, holds: impl Fn() -> F) -> anyhow::Result<()> {
+    let asked = async {
+        while !holds().await? {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, asked).await.with_context(|| format!("no {what} in {PATIENCE:?}"))?
+}
+
+/// A service's relay that does not publish: the test owns its lease, by a lock and a beat as an instance of it would.
+struct Held(JoinHandle<sqlx::Result<()>>);
+
+impl Held {
+    async fn relay_of(pool: &PgPool) -> anyhow::Result<Self> {
+        let mut connection = pool.acquire().await?.detach();
+        // The owner sees another one at its next beat and lets go of the lock; whoever asks for it most often has it.
+        let take = "with taken as (update lease set owner = 'a test', pid = pg_backend_pid(), beat = clock_timestamp())
+                    select pg_try_advisory_lock(x'71756164'::int)";
+        while !sqlx::query_scalar::<_, bool>(take).fetch_one(&mut connection).await? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Self(tokio::spawn(async move {
+            loop {
+                sqlx::query("update lease set beat = clock_timestamp()").execute(&mut connection).await?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })))
+    }
+
+    /// Lets the service publish.
+    async fn release(self) {
+        self.0.abort();
+        // Its connection is gone with it, and the lock with that.
+        let _ = self.0.await;
+    }
 }

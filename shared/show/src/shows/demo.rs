@@ -49,7 +49,10 @@ const GROUPS: [(&str, &[Kind]); 7] = [
         "Cancelled after confirmation: a parcel may be on its way, so shipping decides.",
         &[Kind::CancelledOnTheWay, Kind::CancelledTooLate, Kind::RefundRefused, Kind::RefundUnknown],
     ),
-    ("The carrier's word ends an order too.", &[Kind::CarrierRefuses, Kind::HandOverTimedOut, Kind::ParcelReturns]),
+    (
+        "The carrier's word ends an order too.",
+        &[Kind::CarrierRefuses, Kind::HandOverTimedOut, Kind::ParcelReturns, Kind::ParcelLost],
+    ),
     ("Customers: verified is verified.", &[Kind::Deactivated, Kind::DeactivatedLater]),
     (
         "Mails hang on nothing: an order goes its way without them.",
