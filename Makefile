@@ -69,6 +69,9 @@ shows := show-kcat show-kill show-two show-rebalance show-malformed show-foreign
 demo: services ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
 
+record: services ## The demo again, into docs/demo.txt
+	@$(world) target/debug/quadrille-show demo > docs/demo.txt
+
 shows: $(shows) ## Every show, one after another
 
 show-kcat: up ## An order placed and followed with kcat alone
@@ -101,4 +104,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check test full demo shows bench bench-compare help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check test full demo record shows bench bench-compare help $(shows)

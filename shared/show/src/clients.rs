@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     Follower, Tally, http,
-    orders::{CHANGING_CENTS, Customer, Deed, Goods, Kind, Placed, When},
+    orders::{CHANGING_CENTS, Customer, Deed, Goods, Kind, Placed, Product, When},
 };
 
 /// A hash that the user service accepts, of a password that nobody uses.
@@ -119,9 +119,9 @@ impl Clients {
         self.send(&registration).await.map(drop)
     }
 
-    /// Lists some goods.
-    pub async fn list(&self, goods: &Goods) -> anyhow::Result<()> {
-        for product in goods.products() {
+    /// Lists products.
+    pub async fn list(&self, products: &[Product<'_>]) -> anyhow::Result<()> {
+        for product in products {
             self.list_at(product.sku, product.name, product.price).await?;
         }
         Ok(())
@@ -136,9 +136,9 @@ impl Clients {
         self.send(&listing).await.map(drop)
     }
 
-    /// Replenishes some goods that are listed.
-    pub async fn replenish(&self, goods: &Goods) -> anyhow::Result<()> {
-        for product in goods.products() {
+    /// Replenishes products that are listed.
+    pub async fn replenish(&self, products: &[Product<'_>]) -> anyhow::Result<()> {
+        for product in products {
             let delivery = StockReplenishmentRequested::new(product.sku.to_owned(), Uuid::new_v4(), product.quantity);
             self.send(&delivery).await?;
         }

@@ -191,11 +191,11 @@ impl Shop {
     pub async fn stock(&self) -> anyhow::Result<Goods> {
         let goods = Goods::new();
         self.clients.register(&goods).await?;
-        self.clients.list(&goods).await?;
+        self.clients.list(&goods.products()).await?;
         for product in goods.products() {
             self.heard(product.sku, "ProductListed").await?;
         }
-        self.clients.replenish(&goods).await?;
+        self.clients.replenish(&goods.products()).await?;
         for product in goods.products() {
             self.heard(product.sku, "StockReplenished").await?;
         }

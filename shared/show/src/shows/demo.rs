@@ -198,21 +198,29 @@ impl Stage {
             "quadrille example UserRegistrationRequested --set user_id={customer} --set user_name={name} --set personal.email={name}@example.com | quadrille produce UserRegistrationRequested"
         ))
         .await?;
-        for product in self.goods.products() {
+        let products = self.goods.products();
+        let (shown, rest) = products.split_at(2);
+        for product in shown {
             self.runs(&format!(
-                "quadrille example ProductListingRequested --set sku={} --set price={} | quadrille produce ProductListingRequested",
-                product.sku, product.price
+                "quadrille example ProductListingRequested --set sku={} --set name='{}' --set price={} | quadrille produce ProductListingRequested",
+                product.sku, product.name, product.price
             ))
             .await?;
         }
+        self.clients.list(rest).await?;
         heard(follower, &customer.to_string(), "UserRegistered").await?;
-        for product in self.goods.products() {
+        for product in &products {
             heard(follower, product.sku, "ProductListed").await?;
+        }
+        for product in shown {
             self.runs(&format!(
                 "quadrille example StockReplenishmentRequested --set sku={} --set quantity={} --set replenishment_id={} | quadrille produce StockReplenishmentRequested",
                 product.sku, product.quantity, Uuid::new_v4()
             ))
             .await?;
+        }
+        self.clients.replenish(rest).await?;
+        for product in &products {
             heard(follower, product.sku, "StockReplenished").await?;
         }
         Ok(())
