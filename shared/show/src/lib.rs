@@ -12,7 +12,7 @@ pub mod outside;
 pub mod process;
 mod raw;
 pub mod report;
-mod shell;
+pub mod shell;
 pub mod shop;
 pub mod shows;
 pub mod story;

@@ -36,6 +36,9 @@ impl Shell {
             ("QUADRILLE__KAFKA__BROKERS", settings.kafka.brokers.clone()),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", settings.kafka.topic_prefix.clone()),
             ("QUADRILLE__REGISTRY__URL", settings.registry.url.clone()),
+            ("QUADRILLE__DATABASE__BASE_URL", settings.database.base_url.clone()),
+            ("QUADRILLE__DATABASE__PREFIX", settings.database.prefix.clone()),
+            ("QUADRILLE__PROVIDER__URL", settings.provider.url.clone()),
         ];
         Ok(Self { path, environment, folder })
     }

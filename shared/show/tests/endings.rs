@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_show::{
-    Kind, Placed, Shop, Story, accounts, http, orders::CHANGING_CENTS, outside::Ledger, report::Report,
+    Kind, Placed, Shop, Story, accounts, http, orders::CHANGING_CENTS, outside::Ledger, report::Report, shell::Shell,
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -18,6 +18,14 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     let mut shop = Shop::open("endings", 1).await?;
     let goods = shop.stock().await?;
     let mut placed = shop.place(&goods, Kind::BY_THEMSELVES).await?;
+
+    // What an open order waits for, and what holds it up.
+    let silent = placed.iter().find(|order| order.kind == Kind::ExpiresUnconfirmed).context("it was placed")?;
+    in_vain(&shop.database("payment")?.pool, silent, "charge").await?;
+    let shell = Shell::new(&shop.world.settings, shop.logs().into())?;
+    let told = shell.run(&format!("quadrille saga {}", silent.id)).await?;
+    assert!(told.contains("expects PaymentCaptured or PaymentDeclined from payment, for "), "{told}");
+    assert!(told.contains("charge tried "), "{told}");
 
     // Withdrawn before anybody claimed it.
     let unclaimed =
@@ -74,6 +82,7 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     let unmailed = Placed::new(Kind::MailServerAway);
     shop.place_these(&goods, &[unmailed]).await?;
     shop.heard(&unmailed.key(), "OrderDelivered").await?;
+    in_vain(&shop.database("notification")?.pool, &unmailed, "mail").await?;
     effects_of(&shop.database("notification")?.pool, &unmailed, "mail", 2).await?;
     shop.outside.mail_comes_back().await?;
     placed.push(unmailed);
@@ -191,6 +200,15 @@ async fn effects_of(pool: &PgPool, order: &Placed, kind: &str, count: i64) -> an
     let query = "select count(*) >= $3 from effect where key = $1 and kind = $2";
     until(format!("{count} {kind} of {}", order.id), || async {
         sqlx::query_scalar(query).bind(order.key()).bind(kind).bind(count).fetch_one(pool).await
+    })
+    .await
+}
+
+/// Waits until an order's effect of a kind was tried, and nothing is known.
+async fn in_vain(pool: &PgPool, order: &Placed, kind: &str) -> anyhow::Result<()> {
+    let query = "select exists (select from effect where key = $1 and kind = $2 and last_answer is not null)";
+    until(format!("{kind} of {} tried in vain", order.id), || async {
+        sqlx::query_scalar(query).bind(order.key()).bind(kind).fetch_one(pool).await
     })
     .await
 }
