@@ -82,6 +82,12 @@ impl Policy for Orders {
         }
     }
 
+    fn is_deadline(timer: &Timer) -> bool {
+        match timer {
+            Timer::ConfirmBy | Timer::EndBy => true,
+        }
+    }
+
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {
         match &input.input {
             Input::Record(Heard::ProductListed(listed)) => {

@@ -43,6 +43,12 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
         true
     }
 
+    /// Whether a timer is a business deadline: it fires only once the service has read what it hears to its end as seen after the
+    /// deadline passed, so that an answer that is there already counts.
+    fn is_deadline(_timer: &Self::Timer) -> bool {
+        false
+    }
+
     /// Folds what was heard and what was decided into the state.
     fn evolve(state: &mut Self::State, input: &Envelope<Self>, decision: &Decision<Self>);
 

@@ -29,6 +29,8 @@ pub struct Config<S = NoSettings> {
     pub batch: Batch,
     /// Effects' tries.
     pub effects: Effects,
+    /// Timers.
+    pub timers: Timers,
     /// The outside world of this service.
     pub outside: S,
 }
@@ -136,6 +138,15 @@ pub struct Effects {
     pub claim_ms: u64,
 }
 
+/// `timers`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timers {
+    /// How long a broker must have answered without a break, in milliseconds, before a business deadline may fire: what others have to
+    /// say comes a moment after the broker.
+    pub after_return_ms: u64,
+}
+
 impl<S: Default> Config<S> {
     /// The defaults of a service: the local world of `make up`.
     pub fn of(service: &str) -> Self {
@@ -160,6 +171,7 @@ impl<S: Default> Config<S> {
             telemetry: Telemetry { otlp_endpoint: String::new() },
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
             effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
+            timers: Timers { after_return_ms: 30_000 },
             outside: S::default(),
         }
     }

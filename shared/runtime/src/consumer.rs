@@ -33,6 +33,7 @@ use crate::{
     ground::Ground,
     health::Health,
     kafka, operators,
+    reading::Contact,
 };
 
 /// How long the thread waits for room at the worker before it pauses the partition.
@@ -53,6 +54,7 @@ pub(crate) struct Group {
     /// For the look at gaps: a client that joins no group.
     onlooker: ClientConfig,
     health: Arc<Health>,
+    contact: Arc<Contact>,
     state: Mutex<Assigned>,
 }
 
@@ -69,7 +71,7 @@ struct Assigned {
 }
 
 impl Consumer {
-    pub fn subscribe<P: Policy>(ground: &Ground) -> anyhow::Result<Self> {
+    pub fn subscribe<P: Policy>(ground: &Ground, contact: Arc<Contact>) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
         let types = P::Heard::TYPES.iter().chain(operators::TYPES);
         let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
@@ -82,6 +84,7 @@ impl Consumer {
             brokers: kafka.brokers.clone(),
             onlooker: kafka::onlooker_config(kafka, P::SERVICE),
             health: Arc::clone(&ground.health),
+            contact,
             state: Mutex::default(),
         };
         let client: BaseConsumer<Group> =
@@ -448,7 +451,13 @@ impl ClientContext for Group {
         let gone = self.topics.keys().find(|topic| {
             statistics.topics.get(*topic).is_some_and(|stats| stats.partitions.keys().all(|partition| *partition < 0))
         });
-        if !statistics.brokers.values().any(up) {
+        let reached = statistics.brokers.values().any(up);
+        if reached {
+            self.contact.is_there();
+        } else {
+            self.contact.is_lost();
+        }
+        if !reached {
             self.health.error("kafka", &format!("no broker at {} answers", self.brokers));
         } else if let Some(topic) = gone {
             self.health.error("kafka", &format!("topic {topic}, which this service hears, is gone"));
@@ -469,6 +478,9 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.contact.is_lost();
+        }
         debug!(%error, reason, "The Kafka client reports");
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     heartbeat::Heartbeat,
     operators,
     outside::Outside,
+    reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
     service::Service,
@@ -152,7 +153,8 @@ impl Parts {
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.
-        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground)?);
+        let contact = Arc::new(Contact::default());
+        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground, Arc::clone(&contact))?);
         let (worker, arrivals) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
@@ -192,6 +194,8 @@ impl Parts {
             tokio::spawn(async move { told.cancelled().await })
         };
         others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
+        let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms)?;
+        others.spawn(part(timers::run_deadlines(ground.pool.clone(), worker.clone(), reading, taking.clone())));
         let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
         let redriver = Redriver {
             pool: ground.pool.clone(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, TimerRow, Trace};
 use sqlx::{PgConnection, PgPool, types::Json};
 use tokio::sync::{Notify, mpsc};
@@ -10,10 +10,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::arrival::{Arrival, Content, Origin};
+use crate::{
+    arrival::{Arrival, Content, Origin},
+    reading::Reading,
+};
 
 /// How long a claim on a due timer lasts: an instance that died with it in hand delays it by this much.
 const CLAIM: &str = "30 seconds";
+/// Timers that are claimed at once.
+const BATCH: usize = 200;
+/// Later than any timer that is due.
+const FAR: TimeDelta = TimeDelta::days(36_500);
 /// The longest sleep between two looks: the net under lost wake-ups and other instances' timers.
 const NET: Duration = Duration::from_secs(1);
 
@@ -22,10 +29,10 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, timers: &[TimerRow<
         return Ok(());
     }
     sqlx::query(
-        "insert into timer (id, key, name, timer, causation_id, traceparent, tracestate, due, next_try)
-         select id, key, name, timer, causation_id, traceparent, tracestate, due, due
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::uuid[], $6::text[], $7::text[], $8::timestamptz[])
-             as new(id, key, name, timer, causation_id, traceparent, tracestate, due)",
+        "insert into timer (id, key, name, timer, causation_id, traceparent, tracestate, due, next_try, deadline)
+         select id, key, name, timer, causation_id, traceparent, tracestate, due, due, deadline
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::uuid[], $6::text[], $7::text[], $8::timestamptz[], $9::boolean[])
+             as new(id, key, name, timer, causation_id, traceparent, tracestate, due, deadline)",
     )
     .bind(timers.iter().map(|timer| timer.id).collect::<Vec<_>>())
     .bind(timers.iter().map(|timer| timer.key.as_str()).collect::<Vec<_>>())
@@ -35,6 +42,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, timers: &[TimerRow<
     .bind(timers.iter().map(|timer| timer.trace.parent.as_str()).collect::<Vec<_>>())
     .bind(timers.iter().map(|timer| timer.trace.state.as_str()).collect::<Vec<_>>())
     .bind(timers.iter().map(|timer| timer.due).collect::<Vec<_>>())
+    .bind(timers.iter().map(|timer| P::is_deadline(&timer.timer)).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -87,6 +95,22 @@ struct Due {
     tracestate: String,
 }
 
+/// What of the table is looked at: business deadlines go their own way, so that nothing else waits for them.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    Deadline,
+}
+
+impl Kind {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Plain => "not deadline",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
 /// Hands due timers to the worker until `stop`. `wake` says that new ones were set.
 pub(crate) async fn run<P: Policy>(
     pool: PgPool,
@@ -95,8 +119,12 @@ pub(crate) async fn run<P: Policy>(
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
-        let wait = match hand_on_due::<P>(&pool, &worker).await {
-            Ok(wait) => wait,
+        let wait = async {
+            hand_on::<P>(&pool, &worker, Kind::Plain, Utc::now() + FAR).await?;
+            next(&pool, Kind::Plain).await
+        };
+        let wait = match wait.await {
+            Ok(Next { wait, .. }) => wait,
             Err(error) => {
                 warn!(%error, "Due timers could not be read");
                 NET
@@ -110,43 +138,90 @@ pub(crate) async fn run<P: Policy>(
     }
 }
 
-/// Hands on what is due, and returns how long nothing more will be.
-async fn hand_on_due<P: Policy>(pool: &PgPool, worker: &mpsc::Sender<Arrival<P>>) -> sqlx::Result<Duration> {
-    let due: Vec<Due> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "update timer set next_try = clock_timestamp() + interval '{CLAIM}'
-         where id in (select id from timer where next_try <= now() and due <= now()
-                      order by next_try limit 200 for update skip locked)
-         returning id, key, timer, causation_id, traceparent, tracestate"
-    )))
-    .fetch_all(pool)
-    .await?;
-    let full = due.len() == 200;
-    for due in due {
-        let timer = match serde_json::from_value(due.timer) {
-            Ok(timer) => timer,
-            Err(error) => {
-                back_off(pool, due.id, &format!("the row cannot be read: {error}")).await?;
-                continue;
-            }
+/// Hands due business deadlines to the worker until `stop`, each once what the service hears is read beyond it.
+pub(crate) async fn run_deadlines<P: Policy>(
+    pool: PgPool,
+    worker: mpsc::Sender<Arrival<P>>,
+    reading: Reading,
+    stop: CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        let wait = async {
+            let Next { due, wait } = next(&pool, Kind::Deadline).await?;
+            let Some(due) = due else { return Ok::<_, sqlx::Error>(wait) };
+            let read = tokio::select! {
+                () = stop.cancelled() => return Ok(wait),
+                read = reading.catch_up(due) => read,
+            };
+            hand_on::<P>(&pool, &worker, Kind::Deadline, read).await?;
+            Ok(next(&pool, Kind::Deadline).await?.wait)
         };
-        let content = Content::Input(Envelope {
-            id: due.id,
-            cause: due.causation_id,
-            key: due.key,
-            version: 0,
-            trace: Trace { parent: due.traceparent, state: due.tracestate },
-            input: Input::Timer(timer),
+        let wait = wait.await.unwrap_or_else(|error| {
+            warn!(%error, "Due deadlines could not be read");
+            NET
         });
-        if worker.send(Arrival { origin: Origin::Timer, content, room: None }).await.is_err() {
-            return Ok(NET);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
-    if full {
-        return Ok(Duration::ZERO);
+}
+
+/// When there is something to do.
+struct Next {
+    /// The oldest timer that is due, if any is.
+    due: Option<DateTime<Utc>>,
+    /// How long nothing more will be.
+    wait: Duration,
+}
+
+async fn next(pool: &PgPool, kind: Kind) -> sqlx::Result<Next> {
+    let query = format!("select min(next_try), clock_timestamp() from timer where {}", kind.sql());
+    let (next, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
+        sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(pool).await?;
+    let wait = next.map_or(NET, |next| (next - now).to_std().unwrap_or_default().min(NET));
+    Ok(Next { due: next.filter(|next| *next <= now), wait })
+}
+
+/// Hands on what is due by the database's clock and was due by `until`.
+async fn hand_on<P: Policy>(
+    pool: &PgPool,
+    worker: &mpsc::Sender<Arrival<P>>,
+    kind: Kind,
+    until: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    loop {
+        let query = format!(
+            "update timer set next_try = clock_timestamp() + interval '{CLAIM}'
+             where id in (select id from timer where {} and next_try <= now() and due <= now() and due <= $1
+                          order by next_try limit {BATCH} for update skip locked)
+             returning id, key, timer, causation_id, traceparent, tracestate",
+            kind.sql()
+        );
+        let due: Vec<Due> = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(until).fetch_all(pool).await?;
+        let full = due.len() == BATCH;
+        for due in due {
+            let timer = match serde_json::from_value(due.timer) {
+                Ok(timer) => timer,
+                Err(error) => {
+                    back_off(pool, due.id, &format!("the row cannot be read: {error}")).await?;
+                    continue;
+                }
+            };
+            let content = Content::Input(Envelope {
+                id: due.id,
+                cause: due.causation_id,
+                key: due.key,
+                version: 0,
+                trace: Trace { parent: due.traceparent, state: due.tracestate },
+                input: Input::Timer(timer),
+            });
+            if worker.send(Arrival { origin: Origin::Timer, content, room: None }).await.is_err() {
+                return Ok(());
+            }
+        }
+        if !full {
+            return Ok(());
+        }
     }
-    let next: Option<(DateTime<Utc>, DateTime<Utc>)> =
-        sqlx::query_as("select min(next_try), clock_timestamp() from timer having min(next_try) is not null")
-            .fetch_optional(pool)
-            .await?;
-    Ok(next.map_or(NET, |(next, now)| (next - now).to_std().unwrap_or_default().min(NET)))
 }

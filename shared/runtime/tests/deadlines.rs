@@ -1,0 +1,242 @@
+//! Business deadlines: what is on the topics counts before they do. The order service's own policy and tables would do; here a smaller
+//! one, so that each case is a few records.
+
+mod support;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::TimeDelta;
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
+use quadrille_events::{Money, ProductListed, StockReplenished, StockReplenishmentRequested};
+use quadrille_runtime::{Config, Service, Store, config::NoSettings, lock};
+use quadrille_testkit::decoded;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use support::Shop;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+records! { pub enum Heard { StockReplenishmentRequested, StockReplenished } }
+records! { pub enum Stated { ProductListed } }
+
+/// A request sets a deadline of as many milliseconds as its quantity says; an answer that is heard before clears it. Whichever is first
+/// is stated as a product's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiter;
+type State = BTreeMap<String, i64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct AnswerBy;
+
+impl Named for AnswerBy {
+    fn kind(&self) -> &'static str {
+        "answer_by"
+    }
+}
+
+impl Policy for Waiter {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = AnswerBy;
+    type State = State;
+
+    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+
+    fn react(state: &State, moment: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        let first = state.get(&input.key).is_none_or(|version| *version == 0);
+        let says = |name: &str| {
+            let price = Money::try_cents(100).expect("a price");
+            Decision::fact(ProductListed { name: name.into(), ..ProductListed::new(input.key.clone(), price) })
+        };
+        match &input.input {
+            Input::Record(Heard::StockReplenishmentRequested(asked)) => {
+                let due = moment.now + TimeDelta::milliseconds(asked.quantity.into());
+                Decision::nothing().set(&input.key, AnswerBy, due)
+            }
+            Input::Record(Heard::StockReplenished(_)) if first => says("answered").clear(&input.key, "answer_by"),
+            Input::Timer(AnswerBy) if first => says("expired"),
+            _ => Decision::nothing(),
+        }
+    }
+
+    fn is_deadline(_: &AnswerBy) -> bool {
+        true
+    }
+
+    fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+
+    fn version<'a>(state: &'a mut State, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
+        state.entry(listed.sku.clone()).or_default()
+    }
+}
+
+struct Table;
+
+impl Store for Table {
+    type Policy = Waiter;
+
+    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
+        let select = "select sku, version from tally where sku = any($1) order by sku for update";
+        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
+        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
+        state.extend(rows);
+        Ok(())
+    }
+
+    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Waiter>]) -> sqlx::Result<()> {
+        for (sku, version) in new {
+            let update = sqlx::query("update tally set version = $2 where sku = $1");
+            update.bind(sku).bind(version).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+}
+
+struct Instance(CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>);
+
+fn start(shop: &Shop, after_return_ms: u64) -> Instance {
+    let mut config: Config<NoSettings> = shop.config();
+    config.timers.after_return_ms = after_return_ms;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    Instance(stop, tokio::spawn(Service::new(Table).run_until(config, stopped)))
+}
+
+impl Instance {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.0.cancel();
+        self.1.await?
+    }
+}
+
+async fn answer(shop: &mut Shop, sku: &str) -> anyhow::Result<()> {
+    let value = shop.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), 1)).await?;
+    let headers = [("ce_id", Uuid::new_v4().to_string())];
+    shop.world.send_raw(StockReplenished::TYPE.topic, Some(sku.as_bytes()), &value, &headers).await?;
+    Ok(())
+}
+
+/// What was stated of each SKU, once there are so many facts.
+async fn stated(shop: &Shop, count: usize) -> anyhow::Result<BTreeMap<String, String>> {
+    let records = shop.world.read_until("product.events", move |records| records.len() >= count).await?;
+    let says = |record: &quadrille_cli::kafka::Record| Ok((record.key_text(), decoded::<ProductListed>(record)?.name));
+    records.iter().map(says).collect()
+}
+
+const DEADLINE: &str = "select due from timer where deadline and key = $1";
+
+/// Waits until a deadline is set, and then until it is past by the database's clock.
+async fn passed(shop: &Shop, sku: &'static str) -> anyhow::Result<()> {
+    let _: chrono::DateTime<chrono::Utc> =
+        shop.row(|pool| sqlx::query_scalar(DEADLINE).bind(sku).fetch_optional(pool)).await?;
+    const PASSED: &str = "select due from timer where deadline and key = $1 and due < clock_timestamp()";
+    let _: chrono::DateTime<chrono::Utc> =
+        shop.row(|pool| sqlx::query_scalar(PASSED).bind(sku).fetch_optional(pool)).await?;
+    Ok(())
+}
+
+/// Cases, "Time": the service was down past a deadline while the answer lay on the topic. The answer counts; where there is none, the
+/// deadline does.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_lies_on_the_topic_counts_before_a_deadline_that_passed() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let instance = start(&shop, 0);
+    shop.ask_for("ANSWERED", 3_000, None).await?;
+    shop.ask_for("SILENT", 3_000, None).await?;
+    let _: chrono::DateTime<chrono::Utc> =
+        shop.row(|pool| sqlx::query_scalar(DEADLINE).bind("ANSWERED").fetch_optional(pool)).await?;
+    let _: chrono::DateTime<chrono::Utc> =
+        shop.row(|pool| sqlx::query_scalar(DEADLINE).bind("SILENT").fetch_optional(pool)).await?;
+    instance.stop().await?;
+    // Many records before it, so that it is read late; and in another partition what was aborted, with markers at the end.
+    for n in 0..2_000 {
+        shop.world.send_raw("stock.events", Some(format!("SKU-{n}").as_bytes()), b"no event", &[]).await?;
+    }
+    answer(&mut shop, "ANSWERED").await?;
+    passed(&shop, "ANSWERED").await?;
+    passed(&shop, "SILENT").await?;
+    let instance = start(&shop, 0);
+    let says = stated(&shop, 2).await?;
+    assert_eq!((says["ANSWERED"].as_str(), says["SILENT"].as_str()), ("answered", "expired"));
+    instance.stop().await
+}
+
+/// What another instance has still to read counts too: deadlines look at the group, not at the instance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_waits_for_what_another_instance_has_not_read() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let instances = [start(&shop, 0), start(&shop, 0)];
+    shop.ask_for("TEA", 4_000, None).await?;
+    // A record that whoever has its partition cannot handle yet: its row is locked by somebody else.
+    passed_unread(&mut shop).await?;
+    for instance in instances {
+        instance.stop().await?;
+    }
+    Ok(())
+}
+
+async fn passed_unread(shop: &mut Shop) -> anyhow::Result<()> {
+    let _: chrono::DateTime<chrono::Utc> =
+        shop.row(|pool| sqlx::query_scalar(DEADLINE).bind("TEA").fetch_optional(pool)).await?;
+    let mut hold = shop.database.pool.begin().await?;
+    sqlx::query("select from tally where sku = 'TEA' for update").execute(&mut *hold).await?;
+    answer(shop, "TEA").await?;
+    passed(shop, "TEA").await?;
+    // Long enough for a careless deadline to be handed on, behind the answer or before it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    hold.rollback().await?;
+    let says = stated(shop, 1).await?;
+    assert_eq!(says["TEA"], "answered");
+    Ok(())
+}
+
+/// A trailing transaction that was aborted takes up offsets that nobody ever reads: they hold up no deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_aborted_holds_up_no_deadline() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let instance = start(&shop, 0);
+    shop.ask_for("TEA", 500, None).await?;
+    aborted(&shop)?;
+    let says = stated(&shop, 1).await?;
+    assert_eq!(says["TEA"], "expired");
+    instance.stop().await
+}
+
+fn aborted(shop: &Shop) -> anyhow::Result<()> {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let producer: BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", &shop.world.settings.kafka.brokers)
+        .set("transactional.id", Uuid::new_v4().to_string())
+        .create()?;
+    let patience = Duration::from_secs(30);
+    producer.init_transactions(patience)?;
+    producer.begin_transaction()?;
+    let topic = shop.world.settings.topic("stock.events");
+    for partition in 0..6 {
+        producer
+            .send(BaseRecord::to(&topic).partition(partition).key("X").payload("never"))
+            .map_err(|(error, _)| error)?;
+    }
+    producer.flush(patience)?;
+    producer.abort_transaction(patience)?;
+    Ok(())
+}
+
+/// Not right after the broker's return, nor after a start that may follow one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_waits_after_the_brokers_return() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let began = std::time::Instant::now();
+    let instance = start(&shop, 12_000);
+    shop.ask_for("TEA", 1, None).await?;
+    let says = stated(&shop, 1).await?;
+    assert_eq!(says["TEA"], "expired");
+    assert!(began.elapsed() >= Duration::from_secs(12), "it fired after {:?}", began.elapsed());
+    instance.stop().await
+}
