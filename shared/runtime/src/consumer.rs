@@ -464,7 +464,10 @@ impl ClientContext for Group {
         } else {
             self.health.ok("kafka");
         }
+        let mut changed = None;
         for (topic, stats) in statistics.topics {
+            let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
+            changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
             for (partition, stats) in stats.partitions {
                 let Some(topic) = self.topics.get(topic.as_str()) else {
                     continue;
@@ -473,6 +476,13 @@ impl ClientContext for Group {
                     gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
                         .set(stats.consumer_lag as f64);
                 }
+            }
+        }
+        match changed {
+            None => self.health.ok("partitions"),
+            Some(changed) => {
+                error!("{changed}");
+                self.health.error("partitions", &changed);
             }
         }
     }

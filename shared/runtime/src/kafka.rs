@@ -33,7 +33,7 @@ pub(crate) fn consumer_config(kafka: &config::Kafka, service: &str, instance: &s
         .set("queued.max.messages.kbytes", "8192")
         .set("fetch.message.max.bytes", "524288")
         .set("fetch.queue.backoff.ms", "2")
-        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "2000")
         .set("statistics.interval.ms", "5000");
     config
@@ -80,6 +80,17 @@ pub(crate) enum Topics {
     Refused(String),
 }
 
+/// What is wrong with a topic that has `count` partitions, if they are not as many as declared. None at all is another matter: then the
+/// topic is not there.
+pub(crate) fn changed_partitions(physical: &str, topic: &str, count: usize) -> Option<String> {
+    let declared = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic)?.partitions as usize;
+    (count != 0 && count != declared).then(|| {
+        format!(
+            "topic {physical} has {count} partitions, {declared} are declared: a topic's number of partitions is fixed for its life, as keys would move"
+        )
+    })
+}
+
 /// Compares the topics that a service hears and states with their declaration. Blocks: call it off the async threads.
 pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topics {
     let client: BaseConsumer = match ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create() {
@@ -106,14 +117,8 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
             },
             Err(error) => return Topics::Waiting(format!("no broker at {} answers: {error}", kafka.brokers)),
         };
-        let declared = quadrille_events::TOPICS.iter().find(|declared| declared.name == record_type.topic);
-        if let Some(declared) = declared
-            && declared.partitions as usize != count
-        {
-            return Topics::Refused(format!(
-                "topic {topic} has {count} partitions, {} are declared: a topic's number of partitions is fixed for its life, as keys would move",
-                declared.partitions
-            ));
+        if let Some(changed) = changed_partitions(&topic, record_type.topic, count) {
+            return Topics::Refused(changed);
         }
         counts.insert(record_type.topic, count);
     }

@@ -10,6 +10,7 @@ use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Po
 use quadrille_events::{Money, ProductListed, StockReplenished, StockReplenishmentRequested};
 use quadrille_runtime::{Config, Service, Store, config::NoSettings, lock};
 use quadrille_testkit::decoded;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use support::Shop;
@@ -170,30 +171,57 @@ async fn an_answer_that_lies_on_the_topic_counts_before_a_deadline_that_passed()
 /// What another instance has still to read counts too: deadlines look at the group, not at the instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_waits_for_what_another_instance_has_not_read() -> anyhow::Result<()> {
+    const KEYS: i32 = 20;
+    const SET: &str = "select count(*) from timer where deadline having count(*) = $1";
+    const PASSED: &str = "select max(due) from timer where deadline having max(due) < clock_timestamp()";
     let mut shop = Shop::open().await?;
     let instances = [start(&shop, 0), start(&shop, 0)];
-    shop.ask_for("TEA", 4_000, None).await?;
-    // A record that whoever has its partition cannot handle yet: its row is locked by somebody else.
-    passed_unread(&mut shop).await?;
+    both_have_partitions(&shop).await?;
+    for n in 0..KEYS {
+        // One after another, so that now this instance finds one due and now that.
+        shop.ask_for(&format!("TEA-{n}"), 8_000 + 100 * n, Some(n % 6)).await?;
+    }
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(SET).bind(i64::from(KEYS)).fetch_optional(pool)).await?;
+    // Whoever has this record stands still with all of its partitions: somebody else has locked its row.
+    sqlx::query("insert into tally (sku) values ('BLOCK')").execute(&shop.database.pool).await?;
+    let mut hold = shop.database.pool.begin().await?;
+    sqlx::query("select from tally where sku = 'BLOCK' for update").execute(&mut *hold).await?;
+    answer(&mut shop, "BLOCK").await?;
+    for n in 0..KEYS {
+        answer(&mut shop, &format!("TEA-{n}")).await?;
+    }
+    let _: chrono::DateTime<chrono::Utc> = shop.row(|pool| sqlx::query_scalar(PASSED).fetch_optional(pool)).await?;
+    // Time for a careless deadline to be handed on by the other one: it looks each second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    hold.rollback().await?;
+    let says = stated(&shop, KEYS as usize + 1).await?;
+    let expired: Vec<&String> = says.iter().filter(|(_, name)| *name != "answered").map(|(sku, _)| sku).collect();
+    assert!(expired.is_empty(), "{expired:?} had their answers on the topic");
     for instance in instances {
         instance.stop().await?;
     }
     Ok(())
 }
 
-async fn passed_unread(shop: &mut Shop) -> anyhow::Result<()> {
-    let _: chrono::DateTime<chrono::Utc> =
-        shop.row(|pool| sqlx::query_scalar(DEADLINE).bind("TEA").fetch_optional(pool)).await?;
-    let mut hold = shop.database.pool.begin().await?;
-    sqlx::query("select from tally where sku = 'TEA' for update").execute(&mut *hold).await?;
-    answer(shop, "TEA").await?;
-    passed(shop, "TEA").await?;
-    // Long enough for a careless deadline to be handed on, behind the answer or before it.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    hold.rollback().await?;
-    let says = stated(shop, 1).await?;
-    assert_eq!(says["TEA"], "answered");
-    Ok(())
+/// Waits until two members of the group have partitions: then nothing passes on any more.
+async fn both_have_partitions(shop: &Shop) -> anyhow::Result<()> {
+    let group = format!("{}tally", shop.world.settings.kafka.group_prefix);
+    let onlooker: BaseConsumer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &shop.world.settings.kafka.brokers).create()?;
+    tokio::task::block_in_place(|| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let groups = onlooker.fetch_group_list(Some(&group), Duration::from_secs(10))?;
+            // The consumer protocol's assignment: a version, then the number of topics.
+            let has_some = |assignment: &[u8]| assignment.get(2..6).is_some_and(|count| count != [0; 4]);
+            let members = groups.groups().iter().flat_map(|group| group.members());
+            if members.filter(|member| member.assignment().is_some_and(has_some)).count() == 2 {
+                return Ok(());
+            }
+            anyhow::ensure!(std::time::Instant::now() < deadline, "the group has not settled within a minute");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    })
 }
 
 /// A trailing transaction that was aborted takes up offsets that nobody ever reads: they hold up no deadline.

@@ -85,13 +85,18 @@ impl Shop {
 
     /// An instance in a process of its own.
     pub fn spawn(&self) -> anyhow::Result<Child> {
-        let child = Command::new(example("tally"))
+        Ok(self.command().stdout(Stdio::null()).spawn()?)
+    }
+
+    /// The process that an instance would be.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(example("tally"));
+        command
             .envs(self.world.environment(&self.database.url()))
             .env("QUADRILLE__HTTP__BIND", "127.0.0.1:0")
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        Ok(child)
+            .env("NO_COLOR", "1")
+            .kill_on_drop(true);
+        command
     }
 
     /// Asks for one piece of `sku`, through this partition.
