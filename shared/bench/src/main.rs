@@ -47,6 +47,13 @@ enum Command {
         /// How often each
         #[arg(long, default_value_t = 2)]
         rounds: usize,
+        #[command(flatten)]
+        phases: Phases,
+    },
+    /// Measure some phases of the choreography alone, and keep nothing: to see what a change does
+    Only {
+        #[command(flatten)]
+        phases: Phases,
     },
     /// Run a service whose effects are answered in process
     Serve {
@@ -58,6 +65,37 @@ enum Command {
         /// The run's JSON
         run: PathBuf,
     },
+}
+
+/// Which phases.
+#[derive(clap::Args)]
+struct Phases {
+    /// Orders a second
+    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    rates: Vec<u32>,
+    /// For how long
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
+    /// Orders that wait in a drain
+    #[arg(long, default_value_t = 20_000)]
+    drain: u64,
+    /// How many drains
+    #[arg(long, default_value_t = 1)]
+    drains: usize,
+    /// Rows that the relay drains
+    #[arg(long, default_value_t = 100_000)]
+    rows: i64,
+}
+
+impl Phases {
+    fn of_sagas(&self) -> phases::Plan {
+        let rates = self.rates.iter().map(|rate| (*rate, self.seconds)).collect();
+        phases::Plan { rates, drain: self.drain, drains: self.drains, kill: None }
+    }
+
+    fn of_relay(&self) -> relay::Plan {
+        relay::Plan { rates: vec![(100, 5)], rows: self.rows, drains: 2 }
+    }
 }
 
 fn main() -> ExitCode {
@@ -90,11 +128,18 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let ours = std::env::current_exe()?.parent().context("where this program is")?.to_owned();
-    if let Some(Command::Compare { base, rounds }) = &cli.command {
-        let plan = phases::Plan { rates: vec![(100, 10), (1_000, 8)], drain: 20_000, drains: 1, kill: None };
-        let relay = relay::Plan { rates: vec![(100, 5)], rows: 100_000, drains: 2 };
-        compare::run(&ours, base, *rounds, &plan, &relay).await?;
-        return Ok(ExitCode::SUCCESS);
+    match &cli.command {
+        Some(Command::Compare { base, rounds, phases }) => {
+            compare::run(&ours, base, *rounds, &phases.of_sagas(), &phases.of_relay()).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Only { phases }) => {
+            let mut stage = Stage::open(Mode::Alone, &ours).await?;
+            let sagas = phases::run(&mut stage, &phases.of_sagas()).await?;
+            println!("{}", serde_json::to_string_pretty(&sagas)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let (alone, whole, relay) = match cli.little {
         true => {

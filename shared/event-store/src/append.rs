@@ -126,6 +126,9 @@ type Place = (Uuid, i64);
 ///
 /// An older version than expected is told by the missing predecessor (a stream only grows, so one that is seen stays), a newer
 /// one by the place that is taken. A writer who took it just now is waited for.
+///
+/// The predecessor is a scalar subquery, which is looked up by its key: of an `exists` the planner makes a hash of the whole table,
+/// for as long as it thinks the table small.
 async fn insert(tx: &mut PgConnection, wanted: &[&Append]) -> Result<BTreeSet<Place>, sqlx::Error> {
     let count = wanted.iter().map(|append| append.events.len()).sum();
     let mut streams = Vec::with_capacity(count);
@@ -158,7 +161,7 @@ async fn insert(tx: &mut PgConnection, wanted: &[&Append]) -> Result<BTreeSet<Pl
            as w (stream, version, expected, event_id, record, schema, payload, causation_id, time)
          join event_schema s on s.fingerprint = w.schema
          where w.expected = 0
-            or exists (select from event e where e.stream = w.stream and e.version = w.expected)
+            or (select true from event e where e.stream = w.stream and e.version = w.expected)
          order by w.stream, w.version
          on conflict do nothing
          returning stream, version",
