@@ -58,7 +58,7 @@ pub(crate) struct RawRecord {
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: RawHeaders,
     /// A header's name is not UTF-8: then none can be read.
     pub unreadable_headers: bool,
 }
@@ -70,9 +70,52 @@ impl RawRecord {
 
     /// A header's text: of several the first that says something. Null, empty and what is not UTF-8 count as absent.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let named = self.headers.iter().filter(|(header, _)| header == name);
-        let mut texts = named.filter_map(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
+        let named = self.headers.iter().filter(|(header, _)| *header == name);
+        let mut texts = named.filter_map(|(_, value)| std::str::from_utf8(value?).ok());
         texts.find(|text| !text.is_empty())
+    }
+}
+
+/// A record's headers, in one piece: most records are let go of without a second look, and a piece of memory for each name and each
+/// value was the most that they cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawHeaders {
+    text: String,
+    values: Vec<u8>,
+    /// Where each name and each value ends; none for a null.
+    ends: Vec<(usize, Option<usize>)>,
+}
+
+impl RawHeaders {
+    /// Names and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        let (mut name_from, mut value_from) = (0, 0);
+        self.ends.iter().map(move |(name_end, value_end)| {
+            let name = &self.text[name_from..*name_end];
+            name_from = *name_end;
+            let value = value_end.map(|end| &self.values[value_from..end]);
+            value_from = value_end.unwrap_or(value_from);
+            (name, value)
+        })
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Option<&'a [u8]>)> for RawHeaders {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a [u8]>)>>(headers: I) -> Self {
+        // What the contract's twelve take.
+        let mut all =
+            Self { text: String::with_capacity(160), values: Vec::with_capacity(448), ends: Vec::with_capacity(12) };
+        for (name, value) in headers {
+            all.text.push_str(name);
+            all.values.extend_from_slice(value.unwrap_or_default());
+            all.ends.push((all.text.len(), value.map(|_| all.values.len())));
+        }
+        all
     }
 }
 
@@ -109,5 +152,19 @@ impl Rejection {
     pub fn of_type(mut self, record_type: &str) -> Self {
         self.record_type = record_type.to_owned();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_as_they_came() {
+        let all: [(&str, Option<&[u8]>); 5] =
+            [("a", Some(b"1")), ("null", None), ("empty", Some(b"")), ("", Some(b"nameless")), ("a", Some(b"2"))];
+        let headers: RawHeaders = all.into_iter().collect();
+        assert_eq!(headers.iter().collect::<Vec<_>>(), all);
+        assert_eq!(RawHeaders::default().iter().count(), 0);
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    arrival::{Arrival, Content, Origin, RawRecord},
+    arrival::{Arrival, Content, Origin, RawHeaders, RawRecord},
     backoff::Backoff,
     decode::{Decoded, Decoder},
     gaps,
@@ -418,13 +418,14 @@ impl Group {
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
         let topic = *self.topics.get(message.topic())?;
         let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
-        let header =
-            |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         // The client panics at a header name that is not UTF-8.
         let headers = catch_unwind(AssertUnwindSafe(|| {
-            message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
+            message
+                .headers()
+                .map(|headers| headers.iter().map(|header| (header.key, header.value)).collect())
+                .unwrap_or_default()
         }));
-        let headers: Option<Vec<_>> = headers.ok();
+        let headers: Option<RawHeaders> = headers.ok();
         Some(RawRecord {
             topic,
             partition: message.partition(),

@@ -203,7 +203,7 @@ impl Due {
             timestamp_ms: self.record_time.timestamp_millis(),
             key: self.key,
             value: self.value,
-            headers: self.headers.0.into_iter().map(|header| (header.name, header.value)).collect(),
+            headers: self.headers.0.iter().map(|header| (header.name.as_str(), header.value.as_deref())).collect(),
             unreadable_headers: false,
         })
     }
@@ -212,12 +212,12 @@ impl Due {
 /// The headers, as far as they fit.
 fn kept_headers(record: &RawRecord) -> Vec<KeptHeader> {
     let mut bytes = 0;
-    let fits = |(name, value): &&(String, Option<Vec<u8>>)| {
-        bytes += name.len() + value.as_ref().map_or(0, Vec::len);
+    let fits = |(name, value): &(&str, Option<&[u8]>)| {
+        bytes += name.len() + value.map_or(0, <[u8]>::len);
         bytes <= MAX_KEPT_HEADER_BYTES
     };
     let kept = record.headers.iter().take_while(fits);
-    kept.map(|(name, value)| KeptHeader { name: name.clone(), value: value.clone() }).collect()
+    kept.map(|(name, value)| KeptHeader { name: name.to_owned(), value: value.map(<[u8]>::to_vec) }).collect()
 }
 
 /// A client's timestamp, kept within the years that a database can hold.
