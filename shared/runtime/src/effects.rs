@@ -160,11 +160,15 @@ impl<O: Outside> Performer<O> {
                         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                             return;
                         };
-                        let (id, this) = (effect.id, Arc::clone(&this));
+                        let (id, this, slots) = (effect.id, Arc::clone(&this), Arc::clone(&slots));
                         let trying = tokio::spawn(async move {
                             this.try_once(effect).await;
+                            // While all slots were taken, others that are due may have been left.
+                            let full = slots.available_permits() == 0;
                             drop(slot);
-                            this.wake.notify_one();
+                            if full {
+                                this.wake.notify_one();
+                            }
                         });
                         under_way.insert(id, trying);
                     }
@@ -308,6 +312,8 @@ impl<O: Outside> Performer<O> {
         if let Err(error) = postpone(&self.pool, claimed.id, answer, Duration::from_millis(wait_ms)).await {
             warn!(%error, effect.id = %claimed.id, "The answer was not kept; the claim runs out and it is asked again");
         }
+        // It may be due sooner than the next look.
+        self.wake.notify_one();
     }
 
     async fn park(&self, claimed: &Claimed, reason: &str) {

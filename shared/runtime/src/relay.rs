@@ -251,8 +251,7 @@ impl Sender {
         self.acks.open.store(1, Ordering::Release);
         let mut beat = tokio::time::interval(BEAT);
         for (index, row) in rows.iter().enumerate() {
-            let key = (row.topic.clone(), row.key.clone());
-            if held.contains_key(&key) {
+            if !held.is_empty() && held.contains_key(&(row.topic.clone(), row.key.clone())) {
                 skipped.insert(index);
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Logs, and traces that go through outbox, timers and effects as they go through topics.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
 use opentelemetry::{
     Context, KeyValue, global,
@@ -9,11 +9,14 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use quadrille_core::Trace;
+use quadrille_core::{Envelope, Policy, Trace};
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use uuid::Uuid;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    transaction::input_name,
+};
 
 /// Starts logging, once a process.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {
@@ -35,7 +38,7 @@ pub(crate) struct Spans {
 }
 
 /// One input's span, from its arrival in a batch to the batch's commit.
-pub(crate) struct InputSpan(Option<opentelemetry_sdk::trace::Span>);
+pub(crate) struct InputSpan(opentelemetry_sdk::trace::Span);
 
 impl Spans {
     pub fn new(service: &'static str, endpoint: &str) -> anyhow::Result<Self> {
@@ -49,11 +52,11 @@ impl Spans {
         Ok(Self { provider: Some(provider), service })
     }
 
-    /// Starts the span of an input, and makes `trace` the one that its facts, effects and timers carry on.
-    pub fn start(&self, trace: &mut Trace, name: &str, key: &str) -> InputSpan {
-        let Some(provider) = &self.provider else {
-            return InputSpan(None);
-        };
+    /// Starts the span of an input, and makes its trace the one that its facts, effects and timers carry on.
+    pub fn start<P: Policy>(&self, input: &mut Cow<'_, Envelope<P>>) -> Option<InputSpan> {
+        let provider = self.provider.as_ref()?;
+        let (name, key) = (input_name::<P>(&input.input), input.key.clone());
+        let trace = &mut input.to_mut().trace;
         let propagator = TraceContextPropagator::new();
         let parent = propagator.extract(&Carrier(trace));
         let tracer = provider.tracer("quadrille");
@@ -62,12 +65,12 @@ impl Spans {
             .with_kind(SpanKind::Consumer)
             .with_attributes([
                 KeyValue::new("messaging.system", "kafka"),
-                KeyValue::new("messaging.kafka.message.key", key.to_owned()),
+                KeyValue::new("messaging.kafka.message.key", key),
             ])
             .start_with_context(&tracer, &parent);
         let context = Context::new().with_remote_span_context(span.span_context().clone());
         propagator.inject_context(&context, &mut Carrier(trace));
-        InputSpan(Some(span))
+        Some(InputSpan(span))
     }
 
     /// Sends what is still waiting.
@@ -82,10 +85,8 @@ impl Spans {
 
 impl InputSpan {
     /// Ends the span.
-    pub fn end(self) {
-        if let Some(mut span) = self.0 {
-            span.end();
-        }
+    pub fn end(mut self) {
+        self.0.end();
     }
 }
 

@@ -22,7 +22,7 @@ const BATCH: usize = 200;
 /// Later than any timer that is due.
 const FAR: TimeDelta = TimeDelta::days(36_500);
 /// The longest sleep between two looks: the net under lost wake-ups and other instances' timers.
-const NET: Duration = Duration::from_secs(1);
+pub(crate) const NET: Duration = Duration::from_secs(1);
 
 pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, timers: &[TimerRow<P>]) -> sqlx::Result<()> {
     if timers.is_empty() {

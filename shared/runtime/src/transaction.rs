@@ -9,6 +9,7 @@
 //! before it is read, and an outbox number is drawn only under those locks.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -46,6 +47,9 @@ pub(crate) struct Committed {
     pub seen: usize,
     pub facts: usize,
     pub effects: usize,
+    /// An effect has ended, and another one of its batch's keys may have waited behind it.
+    pub freed: bool,
+    /// Timers that are due before the clock is looked at anyway.
     pub timers: usize,
     /// What operators asked for, or a letter was closed behind which others may wait.
     pub asking: Asking,
@@ -70,22 +74,16 @@ impl<S: Store> Transactions<S> {
         let is_open = |arrival: &&Arrival<_>| redrive::letter(arrival).is_none_or(|id| closed.contains(&id));
         let open = || arrivals.iter().filter(is_open);
 
-        let mut inputs: Vec<Envelope<S::Policy>> =
-            open().filter_map(|arrival| arrival.content.input()).cloned().collect();
-        let spans: Vec<_> = inputs
-            .iter_mut()
-            .map(|input| {
-                let name = input_name::<S::Policy>(&input.input);
-                self.spans.start(&mut input.trace, &name, &input.key)
-            })
-            .collect();
+        let mut inputs: Vec<Cow<'_, Envelope<S::Policy>>> =
+            open().filter_map(|arrival| arrival.content.input()).map(Cow::Borrowed).collect();
+        let spans: Vec<_> = inputs.iter_mut().filter_map(|input| self.spans.start(input)).collect();
         let asked: Vec<&Asked> = open().filter_map(asked).collect();
         let mut committed = Committed::default();
         committed.asking.dead_letters = !closed.is_empty();
         let mut actions = None;
         if !asked.is_empty() {
             let (begun, answers, asking) = operators::begin::<S::Policy>(&mut tx, asked).await?;
-            inputs.extend(answers);
+            inputs.extend(answers.into_iter().map(Cow::Owned));
             committed.asking.effects |= asking.effects;
             committed.asking.dead_letters |= asking.dead_letters;
             actions = Some(begun);
@@ -101,7 +99,6 @@ impl<S: Store> Transactions<S> {
             timers::insert(&mut tx, &processed.timers).await?;
             committed.facts = processed.facts.len();
             committed.effects = processed.effects.len();
-            committed.timers = processed.timers.len();
             (ended, waiting) = (done.ended, done.waiting);
         }
         if let Some(actions) = actions {
@@ -130,7 +127,7 @@ impl<S: Store> Transactions<S> {
         &self,
         tx: &mut PgConnection,
         arrivals: &[Arrival<S::Policy>],
-        inputs: &[Envelope<S::Policy>],
+        inputs: &[Cow<'_, Envelope<S::Policy>>],
         committed: &mut Committed,
     ) -> Result<Done<S::Policy>, Failure> {
         let mut state = self.lock(tx, inputs).await?;
@@ -139,7 +136,7 @@ impl<S: Store> Transactions<S> {
         let ids: BTreeSet<Uuid> = inputs.iter().map(|input| input.id).collect();
         let Entered { mut fresh, now, holding } = inbox::enter(tx, &ids).await?;
         let waiting = if holding { wait_behind(tx, arrivals, &mut fresh).await? } else { BTreeSet::new() };
-        let (claims, ended) = self.settle(tx, inputs, &mut fresh).await?;
+        let (claims, ended) = self.settle(tx, inputs, &mut fresh, committed).await?;
         let moment = Moment { now, claims };
 
         let mut processed = Processed::default();
@@ -150,6 +147,7 @@ impl<S: Store> Transactions<S> {
             committed.handled += usize::from(!seen);
             processed.then(decide::<S::Policy>(&mut state, seen, &moment, input)?);
         }
+        committed.timers = processed.timers.iter().filter(|timer| timer.due <= now + timers::NET).count();
         self.store.save(tx, &before, &state, &processed.facts).await?;
         Ok(Done { processed, ended, waiting })
     }
@@ -158,7 +156,7 @@ impl<S: Store> Transactions<S> {
     async fn lock(
         &self,
         tx: &mut PgConnection,
-        inputs: &[Envelope<S::Policy>],
+        inputs: &[Cow<'_, Envelope<S::Policy>>],
     ) -> Result<<S::Policy as Policy>::State, Failure> {
         let mut state = Default::default();
         for table in S::Policy::TABLES {
@@ -179,8 +177,9 @@ impl<S: Store> Transactions<S> {
     async fn settle(
         &self,
         tx: &mut PgConnection,
-        inputs: &[Envelope<S::Policy>],
+        inputs: &[Cow<'_, Envelope<S::Policy>>],
         fresh: &mut BTreeSet<Uuid>,
+        committed: &mut Committed,
     ) -> Result<(Claims, BTreeSet<Uuid>), Failure> {
         let due: Vec<Uuid> = inputs.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
         let fired = timers::remove(tx, &due).await?;
@@ -200,6 +199,7 @@ impl<S: Store> Transactions<S> {
             }
         }
         effects::remove(tx, &ended.iter().copied().collect::<Vec<_>>()).await?;
+        committed.freed = !ended.is_empty() && open.ids.len() > ended.len();
         Ok((open.claimed, ended))
     }
 }

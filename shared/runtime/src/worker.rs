@@ -161,7 +161,7 @@ impl<S: Store> Worker<S> {
         if committed.facts > 0 {
             self.relay.facts().await;
         }
-        if committed.effects > 0 {
+        if committed.effects > 0 || committed.freed {
             self.effects.notify_one();
         }
         if committed.timers > 0 {
