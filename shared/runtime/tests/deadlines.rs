@@ -61,6 +61,7 @@ impl Policy for Waiter {
                 Decision::nothing().set(&input.key, AnswerBy, due)
             }
             Input::Record(Heard::StockReplenished(_)) if first => says("answered").clear(&input.key, "answer_by"),
+            Input::Timer(AnswerBy) if input.key.starts_with("BAD-") => panic!("this one fails at each try"),
             Input::Timer(AnswerBy) if first => says("expired"),
             _ => Decision::nothing(),
         }
@@ -266,5 +267,25 @@ async fn a_deadline_waits_after_the_brokers_return() -> anyhow::Result<()> {
     let says = stated(&shop, 1).await?;
     assert_eq!(says["TEA"], "expired");
     assert!(began.elapsed() >= Duration::from_secs(12), "it fired after {:?}", began.elapsed());
+    instance.stop().await
+}
+
+/// Cases: 200 deadlines that fail at each try, one good one due after them. It fires; the others back off and are shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_deadlines_do_not_hold_up_a_good_one() -> anyhow::Result<()> {
+    const FAILING: i64 = 200;
+    const SHOWN: &str =
+        "select count(*) from timer where tries > 0 and last_failure like '%fails at each try%' having count(*) = $1";
+    let shop = Shop::open().await?;
+    let insert =
+        "insert into timer (id, key, name, timer, causation_id, traceparent, tracestate, due, next_try, deadline)
+                  select gen_random_uuid(), key, 'answer_by', 'null', gen_random_uuid(), '', '', due, due, true
+                  from (select 'BAD-' || n as key, now() - interval '1 minute' as due from generate_series(1, $1) as n
+                        union all select 'GOOD', now()) as deadlines";
+    sqlx::query(insert).bind(FAILING).execute(&shop.database.pool).await?;
+    let instance = start(&shop, 0);
+    let says = stated(&shop, 1).await?;
+    assert_eq!(says["GOOD"], "expired");
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(SHOWN).bind(FAILING).fetch_optional(pool)).await?;
     instance.stop().await
 }

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod binaries;
 mod clients;
 pub mod follower;
+pub mod held;
 pub mod http;
 pub mod orders;
 pub mod outside;

@@ -27,6 +27,8 @@ enum What {
     Two,
     /// One, three and again one instance of each service under 100 orders/s
     Rebalance,
+    /// Deadlines that pass before and after the answer, with the order service up and down
+    Deadlines,
     /// 100 malformed records on every topic between sound orders
     Malformed,
     /// Confluent's Python client reads every topic
@@ -73,6 +75,7 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Kill => shows::kill::run().await,
         What::Two => shows::two::run().await,
         What::Rebalance => shows::rebalance::run().await,
+        What::Deadlines => shows::deadlines::run().await,
         What::Malformed => shows::malformed::run().await,
         What::Foreign => shows::foreign::run().await,
         What::Memory => shows::memory::run().await,

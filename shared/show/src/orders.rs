@@ -52,6 +52,8 @@ pub enum Kind {
     ExpiresOnTheWay,
     ExpiresAsCaptured,
     ExpiresAsDelivered,
+    CapturedInTime,
+    DeliveredInTime,
 
     SameAgain,
     OtherContentWhileOpen,
@@ -320,6 +322,19 @@ impl Kind {
                     .ended_within(2_000)
                     .stated(&[("OrderRecallRequested", 1)])
             }
+
+            Self::CapturedInTime => Plan::delivered(
+                "deadline passed, captured before",
+                "the order service was down; the answer lay on the topic, and is read first",
+            )
+            .paid_by("tok_slow_4000")
+            .confirmed_within(6_000),
+            Self::DeliveredInTime => Plan::delivered(
+                "deadline passed, delivered before",
+                "the order service was down; the answer lay on the topic: no recall",
+            )
+            .delivered_by("accept_slow_4000")
+            .ended_within(6_000),
 
             Self::SameAgain => Plan::delivered("the same order again", "one order: a repeat has no answer of its own")
                 .then(&[(Heard("OrderCreated"), SameAgain), (Heard("OrderDelivered"), SameAgain)]),

@@ -5,10 +5,15 @@ use std::time::Duration;
 use anyhow::Context;
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_show::{
-    Kind, Placed, Shop, Story, accounts, http, orders::CHANGING_CENTS, outside::Ledger, report::Report, shell::Shell,
+    Kind, Placed, Shop, Story, accounts,
+    held::{Held, until, waits_in_outbox},
+    http,
+    orders::CHANGING_CENTS,
+    outside::Ledger,
+    report::Report,
+    shell::Shell,
 };
 use sqlx::PgPool;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -211,52 +216,4 @@ async fn in_vain(pool: &PgPool, order: &Placed, kind: &str) -> anyhow::Result<()
         sqlx::query_scalar(query).bind(order.key()).bind(kind).fetch_one(pool).await
     })
     .await
-}
-
-/// Waits until a fact of an order is committed and not published.
-async fn waits_in_outbox(pool: &PgPool, order: &Placed, name: &str) -> anyhow::Result<()> {
-    let query = "select exists (select from outbox where key = $1 and type like '%.' || $2)";
-    until(format!("{name} of {} in the outbox", order.id), || async {
-        sqlx::query_scalar(query).bind(order.key()).bind(name).fetch_one(pool).await
-    })
-    .await
-}
-
-/// A database tells nobody of its changes: it is asked again.
-async fn until<F: Future<Output = sqlx::Result<bool>>>(what: String, holds: impl Fn() -> F) -> anyhow::Result<()> {
-    let asked = async {
-        while !holds().await? {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(PATIENCE, asked).await.with_context(|| format!("no {what} in {PATIENCE:?}"))?
-}
-
-/// A service's relay that does not publish: the test owns its lease, by a lock and a beat as an instance of it would.
-struct Held(JoinHandle<sqlx::Result<()>>);
-
-impl Held {
-    async fn relay_of(pool: &PgPool) -> anyhow::Result<Self> {
-        let mut connection = pool.acquire().await?.detach();
-        // The owner sees another one at its next beat and lets go of the lock; whoever asks for it most often has it.
-        let take = "with taken as (update lease set owner = 'a test', pid = pg_backend_pid(), beat = clock_timestamp())
-                    select pg_try_advisory_lock(x'71756164'::int)";
-        while !sqlx::query_scalar::<_, bool>(take).fetch_one(&mut connection).await? {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(Self(tokio::spawn(async move {
-            loop {
-                sqlx::query("update lease set beat = clock_timestamp()").execute(&mut connection).await?;
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        })))
-    }
-
-    /// Lets the service publish.
-    async fn release(self) {
-        self.0.abort();
-        // Its connection is gone with it, and the lock with that.
-        let _ = self.0.await;
-    }
 }

@@ -1,5 +1,6 @@
 //! The shows, one file each.
 
+pub mod deadlines;
 pub mod demo;
 pub mod foreign;
 pub mod kcat;
