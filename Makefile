@@ -64,7 +64,7 @@ full: check test demo shows ## All of it: what CI runs
 
 ##@ Seeing is believing
 
-shows := show-kcat show-kill show-two show-rebalance show-deadlines show-malformed show-foreign show-memory
+shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-foreign show-memory
 
 demo: services ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
@@ -79,6 +79,7 @@ show-kill: up ## kill -9 of all six services in the middle of 500 orders: nothin
 show-two: up ## Two instances of each service, one stopped, one killed
 show-rebalance: up ## 1, 3 and again 1 instance of each service under 100 orders/s
 show-deadlines: up ## Both deadlines of an order, with and without an answer on its way
+show-effects: up ## Charges and refunds that the provider never tells of, redriven or answered by a person: each done once
 show-malformed: up ## 100 malformed records on every topic between good orders
 show-foreign: up ## Confluent's Python client reads every topic
 show-memory: up ## Memory of each service after 5,000 orders

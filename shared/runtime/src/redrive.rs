@@ -67,7 +67,11 @@ impl<P: Policy> Redriver<P> {
                 Decoded::Rejected(rejection) => return Err(rejection),
                 Decoded::Skipped(name) => return Err(failure(&format!("this service does not hear {name}"))),
                 Decoded::NeedsSchema(schema) => {
-                    self.decoder.fetch(record.topic, schema).await.map_err(|away| failure(&away))?;
+                    if let Err(away) = self.decoder.fetch(record.topic, schema).await {
+                        // Nobody is to blame: the claim runs out, and the registry is asked again.
+                        warn!(%away, dead_letter.id = %id, "A dead letter waits for its schema");
+                        return Ok(());
+                    }
                 }
             }
         };

@@ -166,7 +166,7 @@ impl Store for Table {
 
 /// What the outside did, by idempotency key: how often it was told to act, and how often it was asked.
 #[derive(Default)]
-struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>, Notify, AtomicBool);
+struct Ledger(Mutex<BTreeMap<Uuid, (u32, u32)>>, Notify, AtomicBool, tokio::sync::Mutex<()>);
 
 impl Ledger {
     fn count(&self, id: Uuid, acts: u32, asks: u32) -> (u32, u32) {
@@ -184,7 +184,7 @@ impl Ledger {
 }
 
 /// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes; 6 are
-/// not answered until the warehouse is back (the ledger's third part).
+/// not answered until the warehouse is back (the ledger's third part); 7 are answered once the gate is opened (its fourth).
 struct Gate(Arc<Ledger>);
 
 impl Outside for Gate {
@@ -196,6 +196,10 @@ impl Outside for Gate {
             2 | 4 | 6 => Answer::Unknown("the answer was lost".into()),
             3 if acts == 1 => Answer::Unknown("the request was lost".into()),
             5 => std::future::pending().await,
+            7 => {
+                drop(self.0.3.lock().await);
+                Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: 7 })
+            }
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -340,6 +344,62 @@ async fn a_person_answers_what_the_outside_does_not_tell() -> anyhow::Result<()>
             .await?;
     assert_eq!(kept, ("answer".into(), "ann".into(), "they said so on the phone".into()));
     assert_eq!(shop.stated(1).await?.len(), 1);
+    Ok(())
+}
+
+/// A person answers while the outside is about to: one of both counts, and who was late is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_persons_answer_and_the_outsides_own_one_counts() -> anyhow::Result<()> {
+    const COUNT: usize = 20;
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
+    let gate = ledger.3.lock().await;
+    for n in 0..COUNT {
+        shop.ask_for(&format!("SKU-{n}"), 7, Some(n as i32 % 6)).await?;
+    }
+    const UNDER_WAY: &str = "select array_agg(id order by id), array_agg(key order by id) from effect where tries > 0
+         having count(*) = 20";
+    let (ids, skus): (Vec<Uuid>, Vec<String>) = shop.row(|pool| sqlx::query_as(UNDER_WAY).fetch_optional(pool)).await?;
+    let given_up = |id: Uuid| EffectAnswered {
+        outcome: serde_json::to_string(&Outcome::GivenUp).expect("JSON"),
+        who: "ann".into(),
+        why: "they said so on the phone".into(),
+        ..EffectAnswered::new("tally".into(), id)
+    };
+    // Before the outside says anything a person's word is the outcome.
+    let (result, detail) = shop.operate(&given_up(ids[0])).await?;
+    assert_eq!(result, "done", "{detail}");
+    shop.stated(1).await?;
+
+    for id in &ids[1..COUNT / 2] {
+        shop.world.send(&given_up(*id)).await?;
+    }
+    drop(gate);
+    for id in &ids[COUNT / 2..] {
+        shop.world.send(&given_up(*id)).await?;
+    }
+    let stated = shop.stated(COUNT).await?;
+    const ALL: &str = "select array_agg(detail), array_agg(result) from operator_action having count(*) = 20";
+    let (details, results): (Vec<String>, Vec<String>) =
+        shop.row(|pool| sqlx::query_as(ALL).fetch_optional(pool)).await?;
+    for instance in instances {
+        stop(instance).await?;
+    }
+    assert_eq!(
+        shop.world.read("stock.events").await?.len(),
+        COUNT,
+        "one fact of each, the late ones' answers included"
+    );
+    for (id, sku) in ids.iter().zip(&skus) {
+        let fact = stated.iter().find(|record| record.key_text() == *sku).expect("each SKU has its answer");
+        let by_person = fact.header("ce_type") == Some("quadrille.stock.StockRequestRefused");
+        let of_id = |(detail, _): &(&String, &String)| detail.contains(&id.to_string());
+        let (detail, result) = details.iter().zip(&results).find(of_id).expect("each request is kept");
+        assert_eq!(by_person, result == "done", "{sku}: {result}, {detail}");
+    }
+    let open: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&shop.database.pool).await?;
+    assert_eq!(open, 0);
     Ok(())
 }
 

@@ -182,3 +182,42 @@ async fn open_none(shop: &Shop) -> anyhow::Result<()> {
     let _: i64 = shop.row(|pool| sqlx::query_scalar(NONE).fetch_optional(pool)).await?;
     Ok(())
 }
+
+/// A redrive whose transaction is cut off in its middle, as a kill does it, has not happened: it is handled once all the same, and what
+/// waits behind it comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_is_cut_off_is_handled_once() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let instances = [start(&shop), start(&shop)];
+    came(&mut shop, "CUT", 1).await?;
+    listed(&shop, 1).await?;
+    let pool = shop.database.pool.clone();
+    sqlx::query("alter table tally add constraint too_early check (version < 2)").execute(&pool).await?;
+    came(&mut shop, "CUT", 2).await?;
+    came(&mut shop, "CUT", 3).await?;
+    let letters = open(&shop, "CUT", 2).await?;
+    sqlx::query("alter table tally drop constraint too_early").execute(&pool).await?;
+
+    let mut held = pool.begin().await?;
+    sqlx::query("select from tally where sku = 'CUT' for update").execute(&mut *held).await?;
+    let (result, detail) = shop.operate(&redrive(letters[0].0)).await?;
+    assert_eq!(result, "done", "{detail}");
+    for _ in 0..2 {
+        // The letter is closed and the row waited for: all but the commit of it is yet to come.
+        const CUT: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock' and query like '%from tally%' limit 1";
+        let cut: bool = shop.row(|pool| sqlx::query_scalar(CUT).fetch_optional(pool)).await?;
+        assert!(cut);
+    }
+    assert_eq!(open(&shop, "CUT", 2).await?.len(), 2, "nothing of it has happened");
+    held.rollback().await?;
+
+    assert_eq!(listed(&shop, 3).await?["CUT"], ["1", "2", "3"]);
+    open_none(&shop).await?;
+    for (stop, ended) in instances {
+        stop.cancel();
+        ended.await??;
+    }
+    assert_eq!(shop.world.read("product.events").await?.len(), 3, "once each");
+    Ok(())
+}

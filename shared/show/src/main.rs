@@ -29,6 +29,8 @@ enum What {
     Rebalance,
     /// Deadlines that pass before and after the answer, with the order service up and down
     Deadlines,
+    /// Charges and refunds that the provider never tells of: redriven, or answered by a person
+    Effects,
     /// 100 malformed records on every topic between sound orders
     Malformed,
     /// Confluent's Python client reads every topic
@@ -76,6 +78,7 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Two => shows::two::run().await,
         What::Rebalance => shows::rebalance::run().await,
         What::Deadlines => shows::deadlines::run().await,
+        What::Effects => shows::effects::run().await,
         What::Malformed => shows::malformed::run().await,
         What::Foreign => shows::foreign::run().await,
         What::Memory => shows::memory::run().await,

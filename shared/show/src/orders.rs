@@ -30,6 +30,8 @@ pub enum Kind {
     ChargeNotMade,
     ChargeTimedOut,
     ChargeUnknown,
+    ChargeNeverTold,
+    ChargeForgotten,
     PriceChanges,
 
     CancelledUnclaimed,
@@ -42,6 +44,7 @@ pub enum Kind {
 
     RefundRefused,
     RefundUnknown,
+    RefundNeverTold,
 
     CarrierRefuses,
     HandOverTimedOut,
@@ -196,6 +199,16 @@ impl Kind {
                 Plan::delivered("charge unknown for a while", "asked again until the provider says what it did")
                     .paid_by("tok_unknown_2")
             }
+            Self::ChargeNeverTold => {
+                Plan::delivered("charge never told", "charged, and the provider never says so: a person does")
+                    .paid_by("tok_unknown")
+            }
+            Self::ChargeForgotten => Plan::cancelled(
+                "charge lost for too long",
+                "declined",
+                "not charged, and too late to try again: a person says so",
+            )
+            .paid_by("tok_timeout_before"),
             Self::PriceChanges => {
                 Plan::delivered("price changes before the charge", "it is charged what it was when it was ordered")
                     .of(|goods| vec![line(&goods.changing, 2)])
@@ -265,6 +278,17 @@ impl Kind {
                 "asked again until the provider says that it was done: once",
             )
             .paid_by("tok_refund_unknown_2")
+            .delivered_by("keep")
+            .money(1, 1)
+            .stated(&[("OrderRecallRequested", 1)])
+            .then(&[(Heard("OrderShipped"), Cancel)]),
+
+            Self::RefundNeverTold => Plan::cancelled(
+                "refund never told",
+                "shipment_recalled",
+                "given back, and the provider never says so: a person does",
+            )
+            .paid_by("tok_refund_unknown")
             .delivered_by("keep")
             .money(1, 1)
             .stated(&[("OrderRecallRequested", 1)])

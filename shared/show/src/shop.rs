@@ -43,6 +43,8 @@ pub struct Shop {
     databases: BTreeMap<&'static str, Database>,
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    /// Further settings of one service.
+    of_service: Vec<(&'static str, String, String)>,
     started: usize,
 }
 
@@ -111,6 +113,7 @@ impl Shop {
             databases,
             folder,
             environment,
+            of_service: vec![],
             started: 0,
         };
         futures::future::try_join_all(SERVICES.map(|service| shop.migrate(service))).await?;
@@ -136,7 +139,14 @@ impl Shop {
             environment.push(("QUADRILLE__OUTSIDE__URL".to_owned(), outside));
         }
         environment.extend(self.environment.iter().cloned());
+        let own = self.of_service.iter().filter(|(of, ..)| *of == service);
+        environment.extend(own.map(|(_, variable, value)| (variable.clone(), value.clone())));
         Ok(environment)
+    }
+
+    /// Sets a variable for those instances of a service that start from now on.
+    pub fn set(&mut self, service: &'static str, variable: &str, value: &str) {
+        self.of_service.push((service, variable.to_owned(), value.to_owned()));
     }
 
     async fn migrate(&self, service: &'static str) -> anyhow::Result<()> {

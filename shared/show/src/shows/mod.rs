@@ -2,6 +2,7 @@
 
 pub mod deadlines;
 pub mod demo;
+pub mod effects;
 pub mod foreign;
 pub mod kcat;
 pub mod kill;
