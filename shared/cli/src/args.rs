@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, dead_letters, decode, doctor, effects, encode, example, kafka::Start, kcat,
-    operate::Person, orders, output, produce, saga, schemas, settings::Overrides, status, topics, watch,
+    Settings, audit, catalogue::Catalogue, dead_letters, decode, doctor, effects, encode, example, group, kafka::Start,
+    kcat, operate::Person, orders, output, produce, saga, schemas, settings::Overrides, status, stream, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -61,6 +61,16 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    /// Show an order's events as its event store has them: no broker and no registry is asked.
+    Stream {
+        /// The order's id
+        order: String,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Consumer groups: how far services have read.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Show all orders with their state, open ones first.
     Orders {
         /// Only those that have not ended
@@ -269,6 +279,26 @@ enum SchemasCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// Have a stopped service read again what it has read. Without --yes it only says what that would do, with exit status 1.
+    Rewind {
+        /// The service
+        service: String,
+        /// beginning, a time like 2026-01-31T12:00:00Z, 10m for ten minutes ago, or an offset
+        #[arg(long, value_parser = watch::start)]
+        to: Start,
+        /// Only this topic, or topic/partition; may be repeated
+        #[arg(long, value_name = "TOPIC[/PARTITION]")]
+        topic: Vec<String>,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum EffectsCommand {
     /// Show open effects, parked ones first.
     List {
@@ -427,6 +457,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             blocking(|| watch::run(&settings, &options, output::line))?;
         }
         Command::Saga { order, form } => blocking(|| saga::run(&settings, &order, form.json))?,
+        Command::Stream { order, form } => stream::run(&settings, &order, form.json).await?,
+        Command::Group(GroupCommand::Rewind { service, to, topic, yes, form }) => {
+            let options = group::Options { to, only: topic, yes, json: form.json };
+            return Ok(done(blocking(|| group::rewind(&settings, &service, &options))?));
+        }
         Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
             effects::list(&settings, service.as_deref(), parked, form.json).await?;

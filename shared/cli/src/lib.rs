@@ -5,6 +5,7 @@
 //! - [`saga`] and [`orders`] tell histories from topics alone, and with [`waits`] what an open order waits for.
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
 //! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
+//! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again.
 //! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
@@ -22,6 +23,7 @@ pub mod doctor;
 pub mod effects;
 pub mod encode;
 pub mod example;
+pub mod group;
 pub mod history;
 mod http;
 mod input;
@@ -37,6 +39,7 @@ pub mod schemas;
 pub mod settings;
 pub mod show;
 pub mod status;
+pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod topics;

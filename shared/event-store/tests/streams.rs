@@ -205,6 +205,53 @@ async fn of_eight_writers_that_expect_the_same_version_one_appends() -> Result<(
     Ok(())
 }
 
+/// 10,000 appends by 16 writers to 8 streams, each trying again at a conflict: no version is there twice and none is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_appends_at_once_leave_no_gap_and_no_fork() -> Result<(), Error> {
+    const WRITERS: u128 = 16;
+    const EACH: u128 = 625;
+    let streams: [Uuid; 8] = std::array::from_fn(|at| Uuid::from_u128(0x100 + at as u128));
+    let database = database().await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let pool = database.pool.clone();
+            tokio::spawn(async move {
+                let mut expected = [0i64; 8];
+                for number in 0..EACH {
+                    let at = ((writer + number) % 8) as usize;
+                    loop {
+                        let mut tx = pool.begin().await?;
+                        match append(&mut tx, &[to(streams[at], expected[at], [1 + writer * EACH + number])]).await {
+                            Ok(_) => {
+                                tx.commit().await?;
+                                expected[at] += 1;
+                                break;
+                            }
+                            Err(Error::Conflict { found, .. }) => expected[at] = found,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Ok::<_, Error>(())
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no panic")?;
+    }
+    let mut connection = database.pool.acquire().await?;
+    let mut all = vec![];
+    for stream in streams {
+        let events = read(&mut connection, stream, 1).await?;
+        let versions: Vec<i64> = events.iter().map(|event| event.version).collect();
+        assert_eq!(versions, (1..=events.len() as i64).collect::<Vec<_>>());
+        all.extend(events.iter().map(|event| event.id.as_u128()));
+    }
+    all.sort_unstable();
+    assert_eq!(all, (1..=WRITERS * EACH).collect::<Vec<_>>());
+    Ok(())
+}
+
 /// Eight writers over three streams, each trying again at the version that it was told: nothing is lost, nothing is doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_writers_that_try_again_lose_nothing() -> Result<(), Error> {

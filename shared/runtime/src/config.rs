@@ -31,6 +31,8 @@ pub struct Config<S = NoSettings> {
     pub effects: Effects,
     /// Timers.
     pub timers: Timers,
+    /// How long what was handled is remembered.
+    pub retention: Retention,
     /// The outside world of this service.
     pub outside: S,
 }
@@ -147,6 +149,15 @@ pub struct Timers {
     pub after_return_ms: u64,
 }
 
+/// `retention`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// How long the inbox remembers inputs, and how long closed dead letters stay, in days: longer than any topic that is heard keeps
+    /// records, those without end aside.
+    pub inbox_days: u32,
+}
+
 impl<S: Default> Config<S> {
     /// The defaults of a service: the local world of `make up`.
     pub fn of(service: &str) -> Self {
@@ -172,6 +183,7 @@ impl<S: Default> Config<S> {
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
             effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
             timers: Timers { after_return_ms: 30_000 },
+            retention: Retention { inbox_days: 35 },
             outside: S::default(),
         }
     }

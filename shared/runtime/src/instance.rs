@@ -30,6 +30,7 @@ use crate::{
     heartbeat::Heartbeat,
     operators,
     outside::Outside,
+    prune,
     reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
@@ -60,6 +61,7 @@ where
     O: Outside<Policy = S::Policy>,
     C: Serialize + DeserializeOwned + Default + Clone + Send + 'static,
 {
+    prune::check::<S::Policy>(&config.retention)?;
     let started_at = chrono::Utc::now();
     let ground = Arc::new(Ground::new(S::Policy::SERVICE, &config)?);
     let listener = health::listen(&config.http.bind, config.instance).await?;
@@ -150,6 +152,7 @@ impl Parts {
         let wake = || Wake { ground: Arc::clone(ground), owner: Arc::clone(&owner), local: Arc::clone(&relay_wake) };
         others.spawn(part(wake().listen(taking.clone())));
         others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
+        others.spawn(part(prune::run(ground.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.

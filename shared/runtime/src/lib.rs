@@ -29,6 +29,7 @@ mod lease;
 mod operators;
 mod outbox;
 mod outside;
+mod prune;
 mod reading;
 mod redrive;
 mod registry;

@@ -20,6 +20,9 @@ use crate::{
     process::{Process, START},
 };
 
+/// How long a service may take to end.
+const STOP: Duration = Duration::from_secs(20);
+
 /// The six services.
 pub const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipping", "notification"];
 
@@ -170,6 +173,18 @@ impl Shop {
         let http = process.says("Health and metrics on ").await?;
         self.instances.push(Instance { service, process, http });
         self.instances.last_mut().context("it was just pushed")
+    }
+
+    /// Stops every instance of a service, gracefully.
+    pub async fn stop(&mut self, service: &str) -> anyhow::Result<()> {
+        let (stopping, others) = self.instances.drain(..).partition(|instance| instance.service == service);
+        self.instances = others;
+        let stopping: Vec<Instance> = stopping;
+        for mut instance in stopping {
+            let (_, status) = instance.process.stop(STOP).await?;
+            ensure!(status.success(), "{} ended with {status}; its log: {}", instance.process.name(), instance.process.log());
+        }
+        Ok(())
     }
 
     /// Waits until every instance is ready.

@@ -3,7 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use quadrille_cli::{
+    Settings, group,
+    kafka::{Reader, Start, committed},
+};
 use quadrille_events::StockReplenishmentRequested;
+use quadrille_order::{
+    policy::ORDERS,
+    store::{OrderStore, rebuild},
+};
+use quadrille_runtime::Store;
 use quadrille_show::{
     Kind, Placed, Shop, Story, accounts,
     held::{Held, until, waits_in_outbox},
@@ -97,6 +106,9 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     accounts::check(&shop, &placed, &mut report).await?;
     assert_eq!(report.shortfalls(), Vec::<String>::new());
 
+    rows_are_what_their_streams_say(&shop).await?;
+    what_is_folded_may_be_read_again(&mut shop).await?;
+
     let ledger = shop.outside.ledger().await?;
     let mails = mails(&shop).await?;
     let tally = shop.follower.tally();
@@ -111,6 +123,67 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     assert_eq!(tally.story(&goods.changing).count("PriceChanged"), 1);
     assert!(tally.dead_letters.is_empty(), "{:?}", tally.dead_letters);
     Ok(())
+}
+
+/// Every order's row, rebuilt from its stream alone, is the row that is there.
+async fn rows_are_what_their_streams_say(shop: &Shop) -> anyhow::Result<()> {
+    let mut connection = shop.database("order")?.pool.acquire().await?;
+    let ids: Vec<String> = sqlx::query_scalar("select order_id::text from orders order by 1").fetch_all(&mut *connection).await?;
+    assert!(ids.len() > 30, "{} orders", ids.len());
+    let mut state = quadrille_order::State::default();
+    OrderStore::default().load(&mut connection, ORDERS, &ids, &mut state).await?;
+    for (id, order) in &state.orders {
+        assert_eq!(rebuild(&mut connection, id.parse()?).await?, *order, "the stream of {id} says otherwise");
+    }
+    Ok(())
+}
+
+/// Prices and addresses are folded from topics without end. Read again from their beginning, with an inbox that has forgotten all, they
+/// change nothing: versions are compared.
+async fn what_is_folded_may_be_read_again(shop: &mut Shop) -> anyhow::Result<()> {
+    const PRICES: &str = "select jsonb_agg(price order by sku) from price";
+    const ADDRESSES: &str = "select jsonb_agg(to_jsonb(address) - 'changed_at' order by user_id) from address";
+    let folded = [("order", "product.events", PRICES), ("notification", "user.events", ADDRESSES)];
+    let settings = shop.world.settings.clone();
+    let rewind = |service: &str, topic: &str| {
+        let options = group::Options { to: Start::Beginning, only: vec![topic.to_owned()], yes: true, json: true };
+        tokio::task::block_in_place(|| group::rewind(&settings, service, &options))
+    };
+    let events = shop.follower.tally().events;
+    for (service, topic, rows) in folded {
+        let pool = shop.database(service)?.pool.clone();
+        let before: serde_json::Value = sqlx::query_scalar(rows).fetch_one(&pool).await?;
+        let refused = rewind(service, topic).err().context("it runs, and may not be rewound")?.to_string();
+        assert!(refused.contains("stop them first"), "{refused}");
+        shop.stop(service).await?;
+        sqlx::query("delete from inbox").execute(&pool).await?;
+        assert!(rewind(service, topic)?);
+        shop.start(service).await?;
+        shop.ready().await?;
+        let read = "select exists (select from inbox)";
+        until(format!("{service}'s inbox"), || sqlx::query_scalar(read).fetch_one(&pool)).await?;
+        read_to_the_end(&settings, service, topic).await?;
+        let after: serde_json::Value = sqlx::query_scalar(rows).fetch_one(&pool).await?;
+        assert_eq!(before, after, "what {service} folds from {topic}");
+    }
+    assert_eq!(shop.follower.tally().events, events, "nothing was stated");
+    Ok(())
+}
+
+/// Waits until a service's group has handled all that a topic holds.
+async fn read_to_the_end(settings: &Settings, service: &str, topic: &str) -> anyhow::Result<()> {
+    let is_read = || {
+        let partitions = Reader::connect(settings)?.partitions(&[topic])?;
+        let committed = committed(settings, &settings.group(service), &partitions)?;
+        anyhow::Ok(partitions.iter().zip(committed).all(|(p, next)| next.unwrap_or(p.low) >= p.high))
+    };
+    let read = async {
+        while !tokio::task::block_in_place(is_read)? {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, read).await.with_context(|| format!("{service} has not read {topic}"))?
 }
 
 /// What is not as this order's plan has it.

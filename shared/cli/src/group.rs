@@ -1,0 +1,140 @@
+//! `quadrille group rewind`: a stopped service reads again what it has read. Its inbox and its policies make that harmless.
+
+use anyhow::{Context, bail};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+};
+use serde::Serialize;
+
+use crate::{
+    Settings,
+    audit::databases,
+    kafka::{self, PATIENCE, Partition, Reader, Start},
+    output::{self, Table},
+};
+
+/// One partition's way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Rewind {
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+}
+
+/// What to rewind.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to.
+    pub to: Start,
+    /// Only these: a topic, or `topic/partition`. All that the service has read, where none is named.
+    pub only: Vec<String>,
+    /// Do it; else only say what would be done.
+    pub yes: bool,
+    /// As JSON.
+    pub json: bool,
+}
+
+/// Rewinds the group of `service`, or says what that would do. Returns whether it was done. Blocks.
+///
+/// # Errors
+///
+/// An instance that runs, a service or topic that does not exist, a place beyond what was read.
+pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::Result<bool> {
+    let services = databases::services();
+    if !services.contains(&service) {
+        bail!("there is no service '{service}': {}", services.join(", "));
+    }
+    let group = settings.group(service);
+    let consumer: BaseConsumer = kafka::client(settings).set("group.id", &group).create()?;
+    stopped(settings, &consumer, service, &group)?;
+    let rewinds = plan(settings, service, &group, options)?;
+    if options.yes {
+        let mut list = TopicPartitionList::new();
+        for rewind in &rewinds {
+            list.add_partition_offset(&settings.topic(&rewind.topic), rewind.partition, Offset::Offset(rewind.to))?;
+        }
+        if !rewinds.is_empty() {
+            consumer.commit(&list, CommitMode::Sync).map_err(|error| kafka::explained(settings, error))?;
+        }
+    }
+    tell(service, &rewinds, options)?;
+    Ok(options.yes)
+}
+
+/// A running instance would go on where it is, and commit over what is written here.
+fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &str) -> anyhow::Result<()> {
+    let groups = consumer.fetch_group_list(Some(group), PATIENCE).map_err(|error| kafka::explained(settings, error))?;
+    let members: Vec<String> = groups
+        .groups()
+        .iter()
+        .filter(|found| found.name() == group)
+        .flat_map(|group| group.members().iter().map(|member| member.client_id().to_owned()))
+        .collect();
+    if members.is_empty() {
+        return Ok(());
+    }
+    bail!("{service} has {} running instances: stop them first ({})", members.len(), members.join(", "))
+}
+
+fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> anyhow::Result<Vec<Rewind>> {
+    let reader = Reader::connect(settings)?;
+    let names: Vec<&str> = quadrille_events::TOPICS.iter().map(|topic| &*topic.name).collect();
+    let partitions = reader.partitions(&names)?;
+    let committed = kafka::committed(settings, group, &partitions)?;
+    let is_named = |partition: &Partition| {
+        let place = format!("{}/{}", partition.topic, partition.number);
+        options.only.is_empty() || options.only.iter().any(|only| **only == *partition.topic || *only == place)
+    };
+    let read: Vec<(Partition, i64)> = partitions
+        .into_iter()
+        .zip(committed)
+        .filter_map(|(partition, committed)| Some((partition, committed?)))
+        .filter(|(partition, _)| is_named(partition))
+        .collect();
+    if read.is_empty() {
+        let of = if options.only.is_empty() { String::new() } else { format!(" of {}", options.only.join(", ")) };
+        bail!("{service} has read nothing{of} yet: there is nothing to rewind");
+    }
+    let wanted: Vec<Partition> = read.iter().map(|(partition, _)| partition.clone()).collect();
+    let positions = reader.positions(&wanted, options.to)?;
+    let mut rewinds = vec![];
+    for (partition, from) in read {
+        let key = (partition.topic.clone(), partition.number);
+        let to = *positions.get(&key).context("every partition has a position")?;
+        if matches!(options.to, Start::Offset(_)) && to > from {
+            bail!(
+                "{}/{} was read up to {from}: going on to {to} would pass over records",
+                partition.topic,
+                partition.number
+            );
+        }
+        if to < from {
+            rewinds.push(Rewind { topic: partition.topic.to_string(), partition: partition.number, from, to });
+        }
+    }
+    Ok(rewinds)
+}
+
+fn tell(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow::Result<()> {
+    if options.json {
+        return output::json(&rewinds);
+    }
+    let mut table = Table::new(["topic", "partition", "from", "to", "read again"]);
+    for Rewind { topic, partition, from, to } in rewinds {
+        table.row([
+            topic.clone(),
+            partition.to_string(),
+            from.to_string(),
+            to.to_string(),
+            format!("up to {} records", from - to),
+        ]);
+    }
+    table.print()?;
+    match options.yes {
+        true => output::line(&format!("{service} reads {} partitions again once it runs.", rewinds.len())),
+        false => output::line("Nothing was changed: --yes does it."),
+    }
+}
