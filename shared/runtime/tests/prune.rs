@@ -15,7 +15,8 @@ async fn ids_are_forgotten_once_nothing_can_bring_them_back() -> anyhow::Result<
     .execute(&shop.database.pool)
     .await?;
     let instance = shop.start();
-    let left = "select count(*) from inbox having count(*) filter (where at < clock_timestamp() - interval '35 days') = 0";
+    let left =
+        "select count(*) from inbox having count(*) filter (where at < clock_timestamp() - interval '35 days') = 0";
     let left: i64 = shop.row(|pool| sqlx::query_scalar(left).fetch_optional(pool)).await?;
     assert_eq!(left, 100, "what is younger stays");
     instance.stop().await

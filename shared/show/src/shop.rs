@@ -182,7 +182,12 @@ impl Shop {
         let stopping: Vec<Instance> = stopping;
         for mut instance in stopping {
             let (_, status) = instance.process.stop(STOP).await?;
-            ensure!(status.success(), "{} ended with {status}; its log: {}", instance.process.name(), instance.process.log());
+            ensure!(
+                status.success(),
+                "{} ended with {status}; its log: {}",
+                instance.process.name(),
+                instance.process.log()
+            );
         }
         Ok(())
     }

@@ -128,7 +128,8 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
 /// Every order's row, rebuilt from its stream alone, is the row that is there.
 async fn rows_are_what_their_streams_say(shop: &Shop) -> anyhow::Result<()> {
     let mut connection = shop.database("order")?.pool.acquire().await?;
-    let ids: Vec<String> = sqlx::query_scalar("select order_id::text from orders order by 1").fetch_all(&mut *connection).await?;
+    let ids: Vec<String> =
+        sqlx::query_scalar("select order_id::text from orders order by 1").fetch_all(&mut *connection).await?;
     assert!(ids.len() > 30, "{} orders", ids.len());
     let mut state = quadrille_order::State::default();
     OrderStore::default().load(&mut connection, ORDERS, &ids, &mut state).await?;
