@@ -27,8 +27,8 @@ pub(crate) struct Asked {
 #[derive(Default)]
 pub(crate) struct Actions {
     actions: Vec<Action>,
-    /// The effect that each accepted answer ends, by the request's id.
-    answers: BTreeMap<Uuid, Uuid>,
+    /// Each accepted answer's effect and outcome, as input id, by the request's id.
+    answers: BTreeMap<Uuid, (Uuid, Uuid)>,
 }
 
 struct Action {
@@ -73,7 +73,7 @@ pub(crate) async fn begin<P: Policy>(
             (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard, &mut left).await?,
             (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
                 Ok(outcome) => {
-                    actions.answers.insert(*id, answer.effect_id);
+                    actions.answers.insert(*id, (answer.effect_id, outcome.id));
                     outcomes.push(outcome);
                     Ok(String::new())
                 }
@@ -87,11 +87,11 @@ pub(crate) async fn begin<P: Policy>(
 }
 
 impl Actions {
-    /// Keeps what came of each request; `ended` are the effects whose outcomes the transaction has taken.
-    pub async fn keep(mut self, tx: &mut PgConnection, ended: &BTreeSet<Uuid>) -> sqlx::Result<()> {
+    /// Keeps what came of each request; `ended` are the effects whose outcomes the transaction has taken, each with that outcome's id.
+    pub async fn keep(mut self, tx: &mut PgConnection, ended: &BTreeMap<Uuid, Uuid>) -> sqlx::Result<()> {
         for action in &mut self.actions {
-            if let Some(effect) = self.answers.get(&action.id) {
-                action.result = match ended.contains(effect) {
+            if let Some((effect, outcome)) = self.answers.get(&action.id) {
+                action.result = match ended.get(effect) == Some(outcome) {
                     true => Ok(format!("effect {effect} has this outcome")),
                     false => Err(format!("effect_id: the outcome of {effect} came from elsewhere just now")),
                 };

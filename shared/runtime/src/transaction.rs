@@ -10,7 +10,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -58,8 +58,8 @@ pub(crate) struct Committed {
 /// What a batch's inputs came to, beside what the policy decided.
 struct Done<P: Policy> {
     processed: Processed<P>,
-    /// The effects whose outcomes were taken.
-    ended: BTreeSet<Uuid>,
+    /// The effects whose outcomes were taken, each with that outcome's input id.
+    ended: BTreeMap<Uuid, Uuid>,
     /// The events that wait behind a dead letter of their key, by input id.
     waiting: BTreeSet<Uuid>,
 }
@@ -88,7 +88,7 @@ impl<S: Store> Transactions<S> {
             committed.asking.dead_letters |= asking.dead_letters;
             actions = Some(begun);
         }
-        let (mut ended, mut waiting) = <(BTreeSet<Uuid>, BTreeSet<Uuid>)>::default();
+        let (mut ended, mut waiting) = <(BTreeMap<Uuid, Uuid>, BTreeSet<Uuid>)>::default();
         if !inputs.is_empty() {
             let done = self.process(&mut tx, arrivals, &inputs, &mut committed).await?;
             let processed = done.processed;
@@ -180,25 +180,29 @@ impl<S: Store> Transactions<S> {
         inputs: &[Cow<'_, Envelope<S::Policy>>],
         fresh: &mut BTreeSet<Uuid>,
         committed: &mut Committed,
-    ) -> Result<(Claims, BTreeSet<Uuid>), Failure> {
+    ) -> Result<(Claims, BTreeMap<Uuid, Uuid>), Failure> {
         let due: Vec<Uuid> = inputs.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
         let fired = timers::remove(tx, &due).await?;
         let open = match self.has_effects {
             true => effects::lock(tx, inputs.iter().map(|input| input.key.as_str())).await?,
             false => effects::Open::default(),
         };
-        let mut ended = BTreeSet::new();
+        let mut ended = BTreeMap::new();
         for input in inputs {
-            match &input.input {
-                Input::Timer(_) if !fired.contains(&input.id) => drop(fresh.remove(&input.id)),
-                // Also where the batch has another outcome of it already: an operator's, or the outside's own.
-                Input::Outcome { effect, .. } if !open.ids.contains(effect) || !ended.insert(*effect) => {
-                    fresh.remove(&input.id);
+            let counts = match &input.input {
+                Input::Record(_) => true,
+                Input::Timer(_) => fired.contains(&input.id),
+                // Of an operator's outcome and the outside's own in one batch the first counts. Where both say the same they are one
+                // input, with one id.
+                Input::Outcome { effect, .. } => {
+                    open.ids.contains(effect) && *ended.entry(*effect).or_insert(input.id) == input.id
                 }
-                _ => {}
+            };
+            if !counts {
+                fresh.remove(&input.id);
             }
         }
-        effects::remove(tx, &ended.iter().copied().collect::<Vec<_>>()).await?;
+        effects::remove(tx, &ended.keys().copied().collect::<Vec<_>>()).await?;
         committed.freed = !ended.is_empty() && open.ids.len() > ended.len();
         Ok((open.claimed, ended))
     }

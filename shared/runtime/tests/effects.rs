@@ -403,6 +403,47 @@ async fn of_a_persons_answer_and_the_outsides_own_one_counts() -> anyhow::Result
     Ok(())
 }
 
+/// The same answer twice in one batch, as two people give it or a person and the outside: one input, which takes effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_answer_twice_in_one_batch_takes_effect_once() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    let gate = ledger.3.lock().await;
+    shop.ask_for("TEA", 7, None).await?;
+    const UNDER_WAY: &str = "select id, effect from effect where tries > 0";
+    let (id, Json(effect)): (Uuid, Json<TakeIn>) =
+        shop.row(|pool| sqlx::query_as(UNDER_WAY).fetch_optional(pool)).await?;
+
+    // While the worker waits for a row, what comes gathers to one batch.
+    let mut held = shop.database.pool.begin().await?;
+    sqlx::query("insert into tally (sku) values ('HELD')").execute(&mut *held).await?;
+    shop.ask_for("HELD", 1, None).await?;
+    const WAITS: &str = "select pid from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%into tally%' limit 1";
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(WAITS).fetch_optional(pool)).await?;
+    let same = EffectAnswered {
+        outcome: serde_json::to_string(&Outcome::TakenIn { asked: effect.asked, quantity: 7 })?,
+        who: "ann".into(),
+        why: "they said so on the phone".into(),
+        ..EffectAnswered::new("tally".into(), id)
+    };
+    shop.world.send(&same).await?;
+    shop.world.send(&same).await?;
+    drop(gate);
+    // Nothing tells that they lie before the worker; where they do not, the test only sees less.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    held.rollback().await?;
+
+    let stated = shop.stated(2).await?;
+    assert_eq!(distinct(&stated), 2, "its outcome is stated, and what was asked meanwhile");
+    const ALL: &str = "select array_agg(result) from operator_action having count(*) = 2";
+    let _: Vec<String> = shop.row(|pool| sqlx::query_scalar(ALL).fetch_optional(pool)).await?;
+    stop(instance).await?;
+    assert_eq!(shop.world.read("stock.events").await?.len(), 2);
+    Ok(())
+}
+
 /// A parked effect that is redriven is asked about, not done again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redriven_effect_is_asked_about_first() -> anyhow::Result<()> {
