@@ -71,8 +71,10 @@ impl<S: Store> Transactions<S> {
         let letters: Vec<Uuid> = arrivals.iter().filter_map(redrive::letter).collect();
         let closed = dead_letters::close(&mut tx, &letters).await?;
         // One that was discarded in the meantime is not handled.
-        let is_open = |arrival: &&Arrival<_>| redrive::letter(arrival).is_none_or(|id| closed.contains(&id));
-        let open = || arrivals.iter().filter(is_open);
+        let is_open = |arrival: &&Arrival<_>| redrive::letter(arrival).is_some_and(|id| closed.contains(&id));
+        // Letters first: what has come of their keys meanwhile is later than they are.
+        let others = || arrivals.iter().filter(|arrival| redrive::letter(arrival).is_none());
+        let open = || arrivals.iter().filter(is_open).chain(others());
 
         let mut inputs: Vec<Cow<'_, Envelope<S::Policy>>> =
             open().filter_map(|arrival| arrival.content.input()).map(Cow::Borrowed).collect();
