@@ -1,6 +1,6 @@
 //! What arrives at a service's worker: inputs, and records that are none.
 
-use quadrille_core::{Envelope, Policy, bounds};
+use quadrille_core::{Envelope, Input, Named, Policy, Records, bounds};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -13,6 +13,24 @@ pub(crate) struct Arrival<P: Policy> {
     /// A record's share of the memory that waiting records may take; given back when the arrival is done with.
     #[expect(dead_code, reason = "held, and dropped with the arrival")]
     pub room: Option<OwnedSemaphorePermit>,
+}
+
+impl<P: Policy> Arrival<P> {
+    /// The record that this arrival is, if it has just come from its topic.
+    pub fn record(&self) -> Option<&RawRecord> {
+        match &self.origin {
+            Origin::Record(record) => Some(record),
+            Origin::Timer | Origin::Outcome | Origin::DeadLetter(_) => None,
+        }
+    }
+
+    /// The dead letter that it is, if it is one that is handled again.
+    pub fn letter(&self) -> Option<Uuid> {
+        match self.origin {
+            Origin::DeadLetter(id) => Some(id),
+            Origin::Record(_) | Origin::Timer | Origin::Outcome => None,
+        }
+    }
 }
 
 /// What an arrival turned out to be.
@@ -31,6 +49,15 @@ impl<P: Policy> Content<P> {
             Self::Input(envelope) => Some(envelope),
             Self::Rejected(_) | Self::Asked(_) => None,
         }
+    }
+}
+
+/// What an input is called in logs and spans.
+pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
+    match input {
+        Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
+        Input::Timer(timer) => timer.name(),
+        Input::Outcome { outcome, .. } => outcome.name(),
     }
 }
 

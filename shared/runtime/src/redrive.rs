@@ -9,7 +9,6 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::{
     arrival::{Arrival, Content, Origin, Rejection},
@@ -102,13 +101,5 @@ impl<P: Policy> Redriver<P> {
                 .warn("held_keys", &format!("{held} wait behind dead letters: `quadrille dead-letters list`")),
         }
         Ok(())
-    }
-}
-
-/// The id of the dead letter that an arrival is, if it is one.
-pub(crate) fn letter<P: Policy>(arrival: &Arrival<P>) -> Option<Uuid> {
-    match arrival.origin {
-        Origin::DeadLetter(id) => Some(id),
-        Origin::Record(_) | Origin::Timer | Origin::Outcome => None,
     }
 }

@@ -14,8 +14,8 @@ use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::Subsc
 use uuid::Uuid;
 
 use crate::{
+    arrival::input_name,
     config::{Log, LogFormat},
-    transaction::input_name,
 };
 
 /// Starts logging, once a process.

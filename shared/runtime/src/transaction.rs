@@ -14,17 +14,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Row, process};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Content, Origin, RawRecord, Rejection},
+    arrival::{Arrival, Content, RawRecord, Rejection},
     dead_letters, effects,
     failure::Failure,
     inbox::{self, Entered},
     operators::{self, Asked, Asking},
-    outbox, redrive,
+    outbox,
     store::Store,
     telemetry::Spans,
     timers,
@@ -68,12 +68,12 @@ impl<S: Store> Transactions<S> {
     /// Commits what `arrivals` come to. On any failure nothing of it has happened.
     pub async fn handle(&self, arrivals: &[Arrival<S::Policy>]) -> Result<Committed, Failure> {
         let mut tx = self.pool.begin().await?;
-        let letters: Vec<Uuid> = arrivals.iter().filter_map(redrive::letter).collect();
+        let letters: Vec<Uuid> = arrivals.iter().filter_map(Arrival::letter).collect();
         let closed = dead_letters::close(&mut tx, &letters).await?;
         // One that was discarded in the meantime is not handled.
-        let is_open = |arrival: &&Arrival<_>| redrive::letter(arrival).is_some_and(|id| closed.contains(&id));
+        let is_open = |arrival: &&Arrival<_>| arrival.letter().is_some_and(|id| closed.contains(&id));
         // Letters first: what has come of their keys meanwhile is later than they are.
-        let others = || arrivals.iter().filter(|arrival| redrive::letter(arrival).is_none());
+        let others = || arrivals.iter().filter(|arrival| arrival.letter().is_none());
         let open = || arrivals.iter().filter(is_open).chain(others());
 
         let mut inputs: Vec<Cow<'_, Envelope<S::Policy>>> =
@@ -249,28 +249,9 @@ fn decide<P: Policy>(
     })
 }
 
-/// What an input is called in logs and spans.
-pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
-    match input {
-        Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
-        Input::Timer(timer) => timer.name(),
-        Input::Outcome { outcome, .. } => outcome.name(),
-    }
-}
-
 fn asked<P: Policy>(arrival: &Arrival<P>) -> Option<&Asked> {
     match &arrival.content {
         Content::Asked(asked) => Some(asked),
         Content::Input(_) | Content::Rejected(_) => None,
-    }
-}
-
-impl<P: Policy> Arrival<P> {
-    /// The record that this arrival is, if it has just come from its topic.
-    pub fn record(&self) -> Option<&RawRecord> {
-        match &self.origin {
-            Origin::Record(record) => Some(record),
-            Origin::Timer | Origin::Outcome | Origin::DeadLetter(_) => None,
-        }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    arrival::{Arrival, Content, Origin, Rejection},
+    arrival::{Arrival, Content, Origin, Rejection, input_name},
     backoff::Backoff,
     config,
     consumer::Consumer,
@@ -24,7 +24,7 @@ use crate::{
     relay::Wake,
     store::Store,
     timers,
-    transaction::{Committed, Transactions, input_name},
+    transaction::{Committed, Transactions},
 };
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
