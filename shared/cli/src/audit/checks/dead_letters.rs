@@ -4,7 +4,7 @@ use super::Checks;
 use crate::audit::report::Rule;
 
 /// Topics that some service hears: what cannot be handled there must be a dead letter.
-const HEARD: [&str; 11] = [
+const HEARD: [&str; 12] = [
     "user.requests",
     "user.events",
     "verification.events",
@@ -16,6 +16,7 @@ const HEARD: [&str; 11] = [
     "payment.requests",
     "payment.events",
     "shipment.events",
+    "platform.requests",
 ];
 
 impl Checks<'_> {
