@@ -60,17 +60,7 @@ pub struct Which {
 
 /// The open dead letters, the oldest first; and the databases that could not be read.
 pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<(Vec<DeadLetter>, Vec<String>)> {
-    let services = databases::services();
-    if let Some(service) = service.filter(|service| !services.contains(service)) {
-        bail!("there is no service '{service}': {}", services.join(", "));
-    }
-    let (mut letters, mut unread) = (vec![], vec![]);
-    for name in services.into_iter().filter(|name| service.is_none_or(|service| service == *name)) {
-        match of(settings, name).await {
-            Ok(found) => letters.extend(found),
-            Err(error) => unread.push(format!("The database {} could not be read: {error}", settings.database(name))),
-        }
-    }
+    let (mut letters, unread) = databases::each(settings, service, of).await?;
     letters.sort_by_key(|letter| letter.failed_at);
     Ok((letters, unread))
 }

@@ -52,17 +52,7 @@ pub const OUTCOMES: [(&str, &[&str]); 6] = [
 
 /// The open effects, parked ones first, then by age; and the databases that could not be read.
 pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<(Vec<Effect>, Vec<String>)> {
-    let services = databases::services();
-    if let Some(service) = service.filter(|service| !services.contains(service)) {
-        bail!("there is no service '{service}': {}", services.join(", "));
-    }
-    let (mut effects, mut unread) = (vec![], vec![]);
-    for name in services.into_iter().filter(|name| service.is_none_or(|service| service == *name)) {
-        match of(settings, name).await {
-            Ok(found) => effects.extend(found),
-            Err(error) => unread.push(format!("The database {} could not be read: {error}", settings.database(name))),
-        }
-    }
+    let (mut effects, unread) = databases::each(settings, service, of).await?;
     effects.sort_by_key(|effect| (effect.parked_at.is_none(), effect.wanted_at));
     Ok((effects, unread))
 }
@@ -94,7 +84,7 @@ pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json
             paint.saga(&effect.key, &output::printable(&effect.key)),
             effect.id.to_string(),
             effect.tries.to_string(),
-            format!("{} ago", span((now - effect.wanted_at).num_milliseconds())),
+            format!("{} ago", output::span((now - effect.wanted_at).num_milliseconds())),
             if effect.parked_at.is_some() { paint.bad(&effect.state(now)) } else { effect.state(now) },
             output::printable(effect.last_answer.as_deref().unwrap_or_default()),
         ]);
@@ -149,15 +139,11 @@ async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<Effect> {
 
 impl Effect {
     fn state(&self, now: DateTime<Utc>) -> String {
-        let since = |from: DateTime<Utc>| span((now - from).num_milliseconds());
+        let since = |from: DateTime<Utc>| output::span((now - from).num_milliseconds());
         match (self.parked_at, self.tries) {
             (Some(parked), _) => format!("parked for {}", since(parked)),
             (None, 0) => "not tried yet".to_owned(),
-            (None, _) => format!("again in {}", span((self.due - now).num_milliseconds())),
+            (None, _) => format!("again in {}", output::span((self.due - now).num_milliseconds())),
         }
     }
-}
-
-fn span(ms: i64) -> String {
-    output::step(ms.max(0)).trim_start_matches('+').to_owned()
 }

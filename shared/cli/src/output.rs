@@ -123,6 +123,11 @@ pub fn step(ms: i64) -> String {
     }
 }
 
+/// A span from now on or until now, as people read it: `3 ms`, `1.24 s`. Nothing is shorter than no time.
+pub fn span(ms: i64) -> String {
+    step(ms.max(0)).trim_start_matches('+').to_owned()
+}
+
 /// Whether and how standard output is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint(bool);

@@ -183,7 +183,12 @@ impl Wait {
     pub fn told(&self) -> String {
         let mut parts = vec![];
         if !self.expects.is_empty() {
-            parts.push(format!("expects {} from {}, for {}", self.expects.join(" or "), self.from, span(self.for_ms)));
+            parts.push(format!(
+                "expects {} from {}, for {}",
+                self.expects.join(" or "),
+                self.from,
+                output::span(self.for_ms)
+            ));
         }
         parts.extend(self.rows.iter().map(|row| match (self.expects.is_empty(), row.told()) {
             (true, told) => format!("{}: {told}", self.from),
@@ -196,18 +201,16 @@ impl Wait {
 impl Row {
     fn told(&self) -> String {
         match self {
-            Self::Effect { kind, parked_after_ms: Some(after), .. } => format!("{kind} parked after {}", span(*after)),
+            Self::Effect { kind, parked_after_ms: Some(after), .. } => {
+                format!("{kind} parked after {}", output::span(*after))
+            }
             Self::Effect { kind, tries: 0, .. } => format!("{kind} not tried yet"),
             Self::Effect { kind, tries, due_in_ms, .. } => {
-                format!("{kind} tried {}, again in {}", times(*tries), span(*due_in_ms))
+                format!("{kind} tried {}, again in {}", times(*tries), output::span(*due_in_ms))
             }
-            Self::Timer { name, due_in_ms } => format!("{name} in {}", span(*due_in_ms)),
+            Self::Timer { name, due_in_ms } => format!("{name} in {}", output::span(*due_in_ms)),
         }
     }
-}
-
-fn span(ms: i64) -> String {
-    output::step(ms.max(0)).trim_start_matches('+').to_owned()
 }
 
 fn times(count: i32) -> String {

@@ -15,7 +15,6 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
 };
-use sqlx::PgPool;
 use tracing::warn;
 
 use crate::{ground::Ground, kafka};
@@ -62,7 +61,6 @@ pub(crate) struct Reading {
     /// Without the world's prefix.
     topics: BTreeSet<&'static str>,
     after_return: Duration,
-    pool: PgPool,
 }
 
 impl Reading {
@@ -77,7 +75,6 @@ impl Reading {
             client: Arc::new(config.create()?),
             topics: P::Heard::TYPES.iter().map(|heard| heard.topic).collect(),
             after_return: Duration::from_millis(after_return_ms),
-            pool: ground.pool.clone(),
         })
     }
 
@@ -110,7 +107,8 @@ impl Reading {
             tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
             return Err(format!("the broker has answered for {held:?} only, {:?} are asked for", self.after_return));
         }
-        let now: DateTime<Utc> = match sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await {
+        let now: DateTime<Utc> = match sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.ground.pool).await
+        {
             Ok(now) => now,
             Err(error) => {
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use quadrille_cli::kafka::Record;
+use quadrille_cli::{kafka::Record, waits::QUESTIONS};
 use quadrille_core::Record as _;
 use quadrille_events::{OrderCancelled, OrderRejected, ReservationCommitted};
 use quadrille_testkit::decoded;
@@ -129,10 +129,7 @@ impl Story {
                 && undone("PaymentCaptured", &["PaymentRefunded", "RefundFailed"]);
         let seen_off = undone("ShipmentDispatched", &["ReservationCommitted", "ReservationReleased"]);
         self.end().is_some()
-            && answered("OrderCreated", &["CustomerVerified", "CustomerRejected"])
-            && answered("CustomerVerified", &["StockReserved", "ReservationRejected"])
-            && answered("StockReserved", &["PaymentCaptured", "PaymentDeclined"])
-            && answered("OrderConfirmed", &["ShipmentDelivered", "ShipmentAborted", "ShipmentRecalled"])
+            && QUESTIONS.iter().all(|question| answered(question.asked, question.answers))
             && let_go
             && seen_off
     }
