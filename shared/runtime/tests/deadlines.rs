@@ -6,14 +6,13 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
+use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenished, StockReplenishmentRequested};
-use quadrille_runtime::{Config, Service, Store, config::NoSettings, lock};
+use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::decoded;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
-use support::Shop;
+use support::{Shop, Versions, VersionsBySku};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,7 +23,6 @@ records! { pub enum Stated { ProductListed } }
 /// is stated as a product's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiter;
-type State = BTreeMap<String, i64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct AnswerBy;
@@ -43,13 +41,13 @@ impl Policy for Waiter {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = AnswerBy;
-    type State = State;
+    type State = VersionsBySku;
 
-    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+    fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("tally", &input.key)]
     }
 
-    fn react(state: &State, moment: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+    fn react(state: &VersionsBySku, moment: &Moment, input: &Envelope<Self>) -> Decision<Self> {
         let first = state.get(&input.key).is_none_or(|version| *version == 0);
         let says = |name: &str| {
             let price = Money::try_cents(100).expect("a price");
@@ -71,32 +69,10 @@ impl Policy for Waiter {
         true
     }
 
-    fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+    fn evolve(_: &mut VersionsBySku, _: &Envelope<Self>, _: &Decision<Self>) {}
 
-    fn version<'a>(state: &'a mut State, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
+    fn version<'a>(state: &'a mut VersionsBySku, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
         state.entry(listed.sku.clone()).or_default()
-    }
-}
-
-struct Table;
-
-impl Store for Table {
-    type Policy = Waiter;
-
-    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
-        let select = "select sku, version from tally where sku = any($1) order by sku for update";
-        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
-        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
-        state.extend(rows);
-        Ok(())
-    }
-
-    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Waiter>]) -> sqlx::Result<()> {
-        for (sku, version) in new {
-            let update = sqlx::query("update tally set version = $2 where sku = $1");
-            update.bind(sku).bind(version).execute(&mut *tx).await?;
-        }
-        Ok(())
     }
 }
 
@@ -107,7 +83,7 @@ fn start(shop: &Shop, after_return_ms: u64) -> Instance {
     config.timers.after_return_ms = after_return_ms;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    Instance(stop, tokio::spawn(Service::new(Table).run_until(config, stopped)))
+    Instance(stop, tokio::spawn(Service::new(Versions::<Waiter>::new()).run_until(config, stopped)))
 }
 
 impl Instance {

@@ -7,15 +7,14 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Record as _, Row, records};
+use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{
     Money, ProductListed, StockReplenished,
     platform::{DiscardRequested, RedriveRequested},
 };
-use quadrille_runtime::{Service, Store, lock};
+use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
-use sqlx::PgConnection;
-use support::{Shop, assert_order};
+use support::{Shop, Versions, VersionsBySku, assert_order};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -30,7 +29,6 @@ static MENDED: AtomicBool = AtomicBool::new(false);
 /// Lists each delivery as a product whose name is its quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Lister;
-type State = BTreeMap<String, i64>;
 
 impl Policy for Lister {
     const SERVICE: &'static str = "tally";
@@ -40,52 +38,30 @@ impl Policy for Lister {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
-    type State = State;
+    type State = VersionsBySku;
 
-    fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
+    fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("tally", &input.key)]
     }
 
-    fn react(_: &State, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+    fn react(_: &VersionsBySku, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
         let Input::Record(Heard::StockReplenished(came)) = &input.input else { return Decision::nothing() };
         assert!(came.quantity != UNLUCKY || MENDED.load(Ordering::SeqCst), "{UNLUCKY} is unlucky");
         let price = Money::try_cents(100).expect("a price");
         Decision::fact(ProductListed { name: came.quantity.to_string(), ..ProductListed::new(came.sku.clone(), price) })
     }
 
-    fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+    fn evolve(_: &mut VersionsBySku, _: &Envelope<Self>, _: &Decision<Self>) {}
 
-    fn version<'a>(state: &'a mut State, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
+    fn version<'a>(state: &'a mut VersionsBySku, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
         state.entry(listed.sku.clone()).or_default()
-    }
-}
-
-struct Table;
-
-impl Store for Table {
-    type Policy = Lister;
-
-    async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
-        let select = "select sku, version from tally where sku = any($1) order by sku for update";
-        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
-        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
-        state.extend(rows);
-        Ok(())
-    }
-
-    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Lister>]) -> sqlx::Result<()> {
-        for (sku, version) in new {
-            let update = sqlx::query("update tally set version = $2 where sku = $1");
-            update.bind(sku).bind(version).execute(&mut *tx).await?;
-        }
-        Ok(())
     }
 }
 
 fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    (stop, tokio::spawn(Service::new(Table).run_until(shop.config(), stopped)))
+    (stop, tokio::spawn(Service::new(Versions::<Lister>::new()).run_until(shop.config(), stopped)))
 }
 
 /// An event, as inventory would state it.

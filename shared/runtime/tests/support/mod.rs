@@ -7,23 +7,26 @@ pub mod tally;
 
 use std::{
     collections::BTreeMap,
+    marker::PhantomData,
     path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use quadrille_cli::kafka::Record;
-use quadrille_core::{Record as _, ids};
+use quadrille_core::{Fact, Policy, Record as _, ids};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested};
 use quadrille_runtime::{
-    Config, Service,
+    Config, Service, Store,
     config::{Log, LogFormat, NoSettings},
+    lock,
 };
 use quadrille_testkit::{Database, World, decoded};
 use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
 };
+use sqlx::PgConnection;
 use tokio::{
     process::{Child, Command},
     task::JoinHandle,
@@ -53,6 +56,50 @@ impl Instance {
 
 pub fn service() -> Service<tally::Table> {
     Service::new(tally::Table).migrations(&sqlx::migrate!("examples/tally"))
+}
+
+/// A state of nothing but the versions of what was stated, by SKU, in the example's table.
+pub type VersionsBySku = BTreeMap<String, i64>;
+
+/// The store of a policy with such a state.
+pub struct Versions<P>(PhantomData<P>);
+
+impl<P> Versions<P> {
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<P: Policy<State = VersionsBySku>> Store for Versions<P> {
+    type Policy = P;
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        _: &str,
+        skus: &[String],
+        state: &mut VersionsBySku,
+    ) -> sqlx::Result<()> {
+        let select = "select sku, version from tally where sku = any($1) order by sku for update";
+        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
+        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
+        state.extend(rows);
+        Ok(())
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        _: &VersionsBySku,
+        new: &VersionsBySku,
+        _: &[Fact<P>],
+    ) -> sqlx::Result<()> {
+        for (sku, version) in new {
+            let update = sqlx::query("update tally set version = $2 where sku = $1");
+            update.bind(sku).bind(version).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Shop {
