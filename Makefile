@@ -60,7 +60,19 @@ check: ## Format, lints and the quick tests; needs nothing running
 test: up ## Every test, on the real servers, with topics and databases of their own
 	@$(world) cargo test --workspace
 
-full: check test demo shows ## All of it: what CI runs
+prove: prerequisites ## Explore every state of small worlds, with the policies that ship: every claim of the contract holds
+	@cargo run -q -p quadrille-model -- prove
+
+prove-mutations: prerequisites ## Alter one thing at a time: each is caught, with a shortest counterexample
+	@cargo run -q -p quadrille-model -- mutations
+
+prove-deep: prerequisites ## Larger worlds, an hour and 12 GiB; not for CI
+	@cargo run -q -p quadrille-model -- prove --deep
+
+mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; hours, not for CI. BASE=rev: changed lines only
+	@BASE=$(BASE) $(local)/mutants
+
+full: check prove prove-mutations test demo shows ## All of it: what CI runs
 
 ##@ Seeing is believing
 
@@ -106,4 +118,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check test full demo record shows bench bench-compare help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check test full demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)

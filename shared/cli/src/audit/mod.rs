@@ -1,4 +1,4 @@
-//! `quadrille audit`: what always holds (the contract's section 5), checked over all topics, databases and the provider's ledger.
+//! `quadrille audit`: what always holds (the contract's section 3), checked over all topics, databases and the provider's ledger.
 //!
 //! The topics' ends are noted first, from what comes late in a saga to what comes early: so an answer that is read has its question
 //! within what is read. What is younger than the grace period may be on its way; the audit looks again until nothing is, or its

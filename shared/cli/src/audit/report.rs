@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::output::{self, Paint};
 
-/// The rules of the contract's section 5, and what stands beside them.
+/// The rules of the contract's section 3, and what stands beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {

@@ -483,14 +483,24 @@ fn records_that_are_neither_handled_nor_dead_letters() {
     };
     stored.services.get_mut("order").expect("there").dead_letters.push(letter.clone());
     sound(&audit(&stored, None));
-
-    let grave = DeadLetter {
-        topic: "shipment.events".into(),
-        record_type: "quadrille.shipment.ShipmentDelivered".into(),
-        ..letter
-    };
-    stored.services.get_mut("order").expect("there").dead_letters.push(grave);
-    offends(&audit(&stored, None), Rule::DeadLetters, "its saga stands still");
+    for (service, record_type) in [
+        ("order", "quadrille.shipment.ShipmentDelivered"),
+        ("payment", "quadrille.order.OrderCancelled"),
+        ("shipping", "quadrille.order.OrderRecallRequested"),
+    ] {
+        let mut stored = databases();
+        let letters = |service: &str| DeadLetter {
+            topic: "order.events".into(),
+            record_type: record_type.into(),
+            offset: 1_000_000 + service.len() as i64,
+            ..letter.clone()
+        };
+        stored.services.get_mut("order").expect("there").dead_letters.push(letter.clone());
+        stored.services.entry("user".into()).or_default().dead_letters.push(letters("user"));
+        sound(&audit(&stored, None));
+        stored.services.entry(service.into()).or_default().dead_letters.push(letters(service));
+        offends(&audit(&stored, None), Rule::DeadLetters, "its saga stands still");
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Checks<'_> {
             let is_grave = move |name: &str| match service.as_str() {
                 "order" => matches!(name, "ShipmentDelivered" | "ShipmentAborted" | "ShipmentRecalled"),
                 "inventory" | "payment" => name == "OrderCancelled",
+                "shipping" => name == "OrderRecallRequested",
                 _ => false,
             };
             let short = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();

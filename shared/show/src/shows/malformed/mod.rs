@@ -30,13 +30,14 @@ const EACH: usize = 100;
 const BETWEEN: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Events whose dead letter holds a saga up, as the contract's section 5 names them.
-const ALARMS: [(&str, &str); 5] = [
+/// Events whose dead letter holds a saga up, as the contract's section 3 names them.
+const ALARMS: [(&str, &str); 6] = [
     ("order", "quadrille.shipment.ShipmentDelivered"),
     ("order", "quadrille.shipment.ShipmentAborted"),
     ("order", "quadrille.shipment.ShipmentRecalled"),
     ("inventory", "quadrille.order.OrderCancelled"),
     ("payment", "quadrille.order.OrderCancelled"),
+    ("shipping", "quadrille.order.OrderRecallRequested"),
 ];
 
 /// Where a record lies: topic, partition, offset.

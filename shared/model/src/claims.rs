@@ -1,0 +1,344 @@
+//! What is claimed of every state of a world: the contract's section 3, and that it can happen at all.
+//!
+//! Claims look at what everyone can see: records, what is true outside, stock, and whether rows wait. None looks at how far a policy
+//! thinks it has come.
+
+use std::collections::BTreeSet;
+
+use stateright::Property;
+
+use crate::{
+    outside::{Parcel, Said},
+    record::Kind::{self, *},
+    shop,
+    spec::{Forgets, Spec},
+    world::{State, World},
+};
+
+/// The claims of a world.
+pub fn of(spec: &Spec) -> Vec<Property<World>> {
+    if spec.mails {
+        return vec![
+            Property::always("a mail of one kind goes once, whatever happens", mails_go_once),
+            Property::always("at the end each mail that was due was sent or given up", mails_are_told),
+        ];
+    }
+    let mut claims = vec![
+        Property::always("stock is never negative and adds up (1)", stock_adds_up),
+        Property::always("what is set aside is what orders hold (1)", stock_is_held_by_orders),
+        Property::always("an order is captured and refunded at most once (2)", money_moves_once),
+        Property::always("payment states what the provider did (2)", payment_tells_the_truth),
+        Property::always("an order ends once, and then only refusals are stated (3)", ends_once),
+        Property::always("no parcel is with the customer after OrderCancelled (4)", no_parcel_after_cancelled),
+        Property::always("an id stands for one type (5)", ids_name_types),
+        Property::always("every cause is a record (7)", causes_exist),
+        Property::always("no question is answered twice or unasked (9)", answers_at_most_once),
+        Property::always("every request is answered, once (9)", requests_are_answered),
+        Property::always("the baton is passed on unchanged", one_baton),
+        Property::always("at the end every accepted order has ended (3)", all_end),
+        Property::always("at the end a cancelled order holds nothing (2, 4)", cancelled_holds_nothing),
+        Property::always("at the end a delivered order is paid for and gone (1, 2)", delivered_is_paid_for),
+        Property::always("at the end every question is answered (9)", all_answered),
+        Property::always(
+            "a dead letter that raises no alarm leaves no order open and nothing of a cancelled one",
+            letters_harm_nothing,
+        ),
+    ];
+    // Rule 13: an inbox is needed for requests, and for nothing else.
+    if spec.forgets != Forgets::All {
+        claims.push(Property::always("versions are consecutive, repeats are exact (5, 6)", versions_are_consecutive));
+    }
+    let always = claims.len();
+    claims.extend(occurrences().into_iter().filter(|claim| spec.sometimes.contains(&claim.name)));
+    assert_eq!(
+        claims.len(),
+        always + spec.sometimes.len(),
+        "{}: claims.rs does not know all of {:?}",
+        spec.name,
+        spec.sometimes
+    );
+    claims
+}
+
+macro_rules! occurrences {
+    ($($name:literal),+ $(,)?) => {
+        vec![$(Property::sometimes($name, |world: &World, state: &State| happened(world, state, $name))),+]
+    };
+}
+
+/// Every ending, every refusal and every compensation, by the record that tells of it.
+fn occurrences() -> Vec<Property<World>> {
+    occurrences![
+        "OrderDelivered",
+        "OrderRejected/unknown_sku",
+        "OrderRequestRefused/conflicting_content",
+        "OrderCancelled/requested",
+        "OrderCancelled/expired",
+        "OrderCancelled/deactivated_customer",
+        "OrderCancelled/insufficient_stock",
+        "OrderCancelled/declined",
+        "OrderCancelled/shipment_aborted",
+        "OrderCancelled/shipment_recalled",
+        "OrderRecallRequested/requested",
+        "OrderRecallRequested/expired",
+        "OrderCancellationRefused/unknown_order",
+        "OrderCancellationRefused/rejected",
+        "OrderCancellationRefused/cancelled",
+        "OrderCancellationRefused/delivered",
+        "OrderCancellationRefused/recall_under_way",
+        "OrderCancellationRefused/recall_failed",
+        "CustomerRejected/deactivated_customer",
+        "ReservationRejected/insufficient_stock",
+        "ReservationRejected/order_cancelled",
+        "ReservationCommitted",
+        "ReservationReleased",
+        "ReservationReleased after ReservationCommitted",
+        "PaymentDeclined/card_declined",
+        "PaymentDeclined/order_cancelled",
+        "PaymentRefunded",
+        "PaymentRefunded after RefundFailed",
+        "RefundFailed/account_closed",
+        "PaymentRequestRefused/unknown_order",
+        "PaymentRequestRefused/no_failed_refund",
+        "ShipmentAborted/recalled",
+        "ShipmentAborted/carrier_refused",
+        "ShipmentRecalled/recalled",
+        "ShipmentRecalled/returned",
+        "ShipmentDelivered after OrderRecallRequested",
+        "PaymentCaptured after OrderCancelled",
+        "StockReserved after OrderCancelled",
+    ]
+}
+
+/// Whether a record of that label was stated; or one of a type where another type was stated too, of the same order.
+fn happened(world: &World, state: &State, name: &str) -> bool {
+    (0..world.spec.orders).any(|order| match name.split_once(" after ") {
+        Some((later, earlier)) => {
+            let told = |name: &str| world.told(state, order, Kind::named(name)) > 0;
+            told(later) && told(earlier)
+        }
+        None => {
+            let mut records = world.saga(state, order).flat_map(|log| &log.records);
+            records.any(|record| world.records.get(*record).label == name)
+        }
+    })
+}
+
+fn stock_adds_up(world: &World, state: &State) -> bool {
+    world.stock(state).iter().all(|level| {
+        let received = world.received(state, &level.sku);
+        level.available >= 0
+            && level.reserved >= 0
+            && level.committed >= 0
+            && level.received == received
+            && level.received == level.available + level.reserved + level.committed
+    })
+}
+
+fn stock_is_held_by_orders(world: &World, state: &State) -> bool {
+    world.stock(state).iter().all(|level| {
+        let (mut reserved, mut committed) = (0, 0);
+        for order in 0..world.spec.orders {
+            let told = |kind| world.told(state, order, kind) > 0;
+            if told(StockReserved) && !told(ReservationReleased) {
+                let created = world.first(state, order, OrderCreated);
+                let wanted = created.and_then(|created| created.goods.get(&level.sku)).copied().unwrap_or_default();
+                *if told(ReservationCommitted) { &mut committed } else { &mut reserved } += wanted;
+            }
+        }
+        (level.reserved, level.committed) == (reserved, committed)
+    })
+}
+
+fn money_moves_once(world: &World, state: &State) -> bool {
+    orders(world, |order, id| {
+        let outside = world.outside(state);
+        outside.count(id, Said::Captured) <= 1
+            && outside.count(id, Said::Refunded) <= 1
+            && world.told(state, order, PaymentCaptured) <= 1
+            && world.told(state, order, PaymentRefunded) <= 1
+    })
+}
+
+fn payment_tells_the_truth(world: &World, state: &State) -> bool {
+    orders(world, |order, id| {
+        let (told, outside) = (|kind| world.told(state, order, kind) > 0, world.outside(state));
+        let (captured, refunded) = (outside.count(id, Said::Captured) > 0, outside.count(id, Said::Refunded) > 0);
+        (!told(PaymentCaptured) || captured)
+            && (!told(PaymentRefunded) || refunded)
+            && !(told(PaymentDeclined) && captured)
+    })
+}
+
+fn ends_once(world: &World, state: &State) -> bool {
+    (0..world.spec.orders).all(|order| world.saga(state, order).all(|log| log.ends_once))
+}
+
+fn no_parcel_after_cancelled(world: &World, state: &State) -> bool {
+    orders(world, |order, id| {
+        world.told(state, order, OrderCancelled) == 0 || world.outside(state).parcel(id) != Parcel::WithCustomer
+    })
+}
+
+fn versions_are_consecutive(world: &World, state: &State) -> bool {
+    (0..world.places.len()).all(|place| world.log(state, place).in_order)
+}
+
+fn ids_name_types(world: &World, state: &State) -> bool {
+    (0..world.places.len()).all(|place| world.log(state, place).ids_name_types)
+}
+
+/// Logs only grow, and each of their states was looked at: the last record of each is enough.
+fn causes_exist(world: &World, state: &State) -> bool {
+    let cause = |place| world.log(state, place).records.last().map(|record| world.records.get(*record).cause);
+    let asked = |cause| world.asked_ids(state).any(|id| id == cause);
+    let told = |cause| {
+        let mut logs = (0..world.places.len()).map(|place| world.log(state, place));
+        logs.any(|log| log.records.iter().any(|record| world.records.get(*record).id == cause))
+    };
+    (0..world.places.len()).filter_map(cause).all(|cause| asked(cause) || told(cause))
+}
+
+fn answers_at_most_once(world: &World, state: &State) -> bool {
+    orders(world, |order, _| {
+        let told = |kind| world.told(state, order, kind);
+        let by = |answers: &[Kind]| answers.iter().map(|kind| told(*kind)).sum::<u8>();
+        by(&[CustomerVerified, CustomerRejected]) <= told(OrderCreated)
+            && by(&[StockReserved, ReservationRejected]) <= told(CustomerVerified)
+            && by(&[PaymentCaptured, PaymentDeclined]) <= told(StockReserved)
+            && by(&[ShipmentDelivered, ShipmentAborted, ShipmentRecalled]) <= told(OrderConfirmed)
+            && told(ReservationCommitted) <= told(StockReserved).min(told(ShipmentDispatched))
+            && told(ReservationReleased) <= told(StockReserved).min(told(OrderCancelled))
+            && told(PaymentRefunded) <= told(PaymentCaptured).min(told(OrderCancelled))
+    })
+}
+
+fn requests_are_answered(world: &World, state: &State) -> bool {
+    (0..world.requests.len()).filter(|request| world.asked(state, *request)).all(|request| {
+        let asked = world.request(request);
+        let answers = |kinds: &[Kind]| {
+            let all = (0..world.places.len()).flat_map(|place| &world.log(state, place).records);
+            let all = all.map(|record| world.records.get(*record));
+            let of = all.filter(|record| record.cause == asked.id && kinds.contains(&record.kind));
+            of.map(|record| record.id).collect::<BTreeSet<_>>().len()
+        };
+        let once = |kinds: &[Kind]| match answers(kinds) {
+            1 => true,
+            0 => false,
+            // Whose inbox forgets takes a repeat for a new request.
+            _ => world.spec.forgets == Forgets::All,
+        };
+        match asked.kind {
+            // A repeat under another id has no answer of its own.
+            OrderRequested => {
+                let same = |other: usize| other != request && world.request(other).datum == asked.datum;
+                let is_repeat = (0..world.requests.len()).any(|other| same(other) && world.asked(state, other));
+                let kinds = [OrderCreated, OrderRejected, OrderRequestRefused];
+                once(&kinds) || is_repeat && answers(&kinds) == 0
+            }
+            OrderCancellationRequested => once(&[OrderCancelled, OrderRecallRequested, OrderCancellationRefused]),
+            UserDeactivationRequested => once(&[UserDeactivated, UserRequestRefused]),
+            StockReplenishmentRequested => once(&[StockReplenished, StockRequestRefused]),
+            _ => true,
+        }
+    })
+}
+
+fn one_baton(world: &World, state: &State) -> bool {
+    (0..world.spec.orders).all(|order| {
+        let mut batons =
+            world.saga(state, order).filter_map(|log| log.baton).map(|record| &world.records.get(record).baton);
+        let first = batons.next();
+        world.saga(state, order).all(|log| log.one_baton) && batons.all(|baton| Some(baton) == first)
+    })
+}
+
+fn all_end(world: &World, state: &State) -> bool {
+    !is_over(world, state) || orders(world, |order, _| ended(world, state, order))
+}
+
+fn cancelled_holds_nothing(world: &World, state: &State) -> bool {
+    !is_over(world, state) || orders(world, |order, id| nets_to_zero(world, state, order, id))
+}
+
+fn delivered_is_paid_for(world: &World, state: &State) -> bool {
+    !is_over(world, state)
+        || orders(world, |order, id| {
+            let (told, outside) = (|kind| world.told(state, order, kind), world.outside(state));
+            told(OrderDelivered) == 0
+                || outside.count(id, Said::Captured) == 1
+                    && outside.count(id, Said::Refunded) == 0
+                    && told(ReservationCommitted) == 1
+                    && outside.parcel(id) == Parcel::WithCustomer
+        })
+}
+
+fn all_answered(world: &World, state: &State) -> bool {
+    !is_over(world, state)
+        || orders(world, |order, _| {
+            let told = |kind| world.told(state, order, kind);
+            let by = |answers: &[Kind]| answers.iter().map(|kind| told(*kind)).sum::<u8>();
+            let retries = (0..world.requests.len()).filter(|request| world.asked(state, *request));
+            let id = shop::ORDERS[order].to_string();
+            let retries = retries
+                .map(|request| world.request(request))
+                .filter(|asked| asked.kind == RefundRetryRequested && asked.key == id);
+            // The first refund answers the cancellation, each further one a retry.
+            let retried = by(&[PaymentRefunded, RefundFailed]).saturating_sub(1) + told(PaymentRequestRefused);
+            by(&[CustomerVerified, CustomerRejected]) == told(OrderCreated)
+                && by(&[StockReserved, ReservationRejected]) == told(CustomerVerified)
+                && by(&[PaymentCaptured, PaymentDeclined]) == told(StockReserved)
+                && by(&[ShipmentDelivered, ShipmentAborted, ShipmentRecalled]) == told(OrderConfirmed)
+                && retries.count() == usize::from(retried)
+        })
+}
+
+/// The contract's list of letters that are alarmed at once: all others end by the two deadlines.
+fn letters_harm_nothing(world: &World, state: &State) -> bool {
+    let alarmed = |(service, record): (&str, &crate::record::Record)| match service {
+        "order" => matches!(record.kind, ShipmentDelivered | ShipmentAborted | ShipmentRecalled),
+        "inventory" | "payment" => record.kind == OrderCancelled,
+        "shipping" => record.kind == OrderRecallRequested,
+        _ => false,
+    };
+    !world.is_quiet(state)
+        || world.letters(state).any(alarmed)
+        || orders(world, |order, id| ended(world, state, order) && nets_to_zero(world, state, order, id))
+}
+
+/// Nothing more will happen by itself, and nothing waits for a person.
+fn is_over(world: &World, state: &State) -> bool {
+    world.is_quiet(state) && world.letters(state).next().is_none()
+}
+
+fn ended(world: &World, state: &State, order: usize) -> bool {
+    let told = |kind| world.told(state, order, kind);
+    told(OrderCreated) == told(OrderDelivered) + told(OrderCancelled)
+}
+
+/// Stock and money of a cancelled order are back, or a refund that failed is shown to a person; its parcel is nowhere or back.
+fn nets_to_zero(world: &World, state: &State, order: usize, id: &str) -> bool {
+    let (told, outside) = (|kind| world.told(state, order, kind), world.outside(state));
+    let is_refunded = outside.count(id, Said::Captured) == outside.count(id, Said::Refunded);
+    told(OrderCancelled) == 0
+        || told(ReservationReleased) == told(StockReserved)
+            && (is_refunded || told(RefundFailed) > 0)
+            && matches!(outside.parcel(id), Parcel::None | Parcel::Back)
+}
+
+fn mails_go_once(world: &World, state: &State) -> bool {
+    orders(world, |order, id| {
+        let outside = world.outside(state);
+        let gone = outside.count(id, Said::Sent) + outside.count(id, Said::MailRefused);
+        gone <= world.mails_due_of(state, order).into()
+    })
+}
+
+fn mails_are_told(world: &World, state: &State) -> bool {
+    let told = |kind| (0..world.places.len()).map(|place| world.log(state, place).told(kind)).sum::<u8>();
+    !world.is_quiet(state) || told(NotificationSent) + told(NotificationFailed) == world.mails_due(state)
+}
+
+fn orders(world: &World, claim: impl Fn(usize, &str) -> bool) -> bool {
+    world.order_ids.iter().enumerate().all(|(order, id)| claim(order, id))
+}
