@@ -76,7 +76,7 @@ full: check prove prove-mutations test demo shows ## All of it: what CI runs
 
 ##@ Seeing is believing
 
-shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-foreign show-memory
+shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-foreign show-replay show-memory
 
 demo: services ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
@@ -94,6 +94,7 @@ show-deadlines: up ## Both deadlines of an order, with and without an answer on 
 show-effects: up ## Charges and refunds that the provider never tells of, redriven or answered by a person: each done once
 show-malformed: up ## 100 malformed records on every topic between good orders
 show-foreign: up ## Confluent's Python client reads every topic
+show-replay: up ## 500 orders are recorded and decided again: the same by this build, found out where a line of a policy is changed
 show-memory: up ## Memory of each service after 5,000 orders
 $(shows): show-%:
 	@$(world) target/debug/quadrille-show $*

@@ -15,6 +15,7 @@ use quadrille_events::{
         OrderDelivered, OrderRecallRequested, OrderRejected, OrderRequestRefused, OrderRequested, OrderShipped,
     },
 };
+use serde_json::Value;
 
 pub use self::{
     order::{Accepted, Order, Stage, Status},
@@ -48,6 +49,7 @@ pub struct State {
 impl Policy for Orders {
     const SERVICE: &'static str = "order";
     const TABLES: &'static [&'static str] = &[ORDERS, PRICE];
+    const UNLOCKED: &'static [&'static str] = &[PRICE];
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Nothing;
@@ -86,6 +88,17 @@ impl Policy for Orders {
         match timer {
             Timer::ConfirmBy | Timer::EndBy => true,
         }
+    }
+
+    fn unlocked(state: &State, input: &Envelope<Self>) -> Option<Value> {
+        match &input.input {
+            Input::Record(Heard::OrderRequested(asked)) => prices::told(&state.prices, request::skus(asked)),
+            _ => None,
+        }
+    }
+
+    fn assume(state: &mut State, _: &Envelope<Self>, read: Value) -> Result<(), serde_json::Error> {
+        prices::assume(&mut state.prices, read)
     }
 
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::{
     Settings, audit, catalogue::Catalogue, dead_letters, decode, doctor, effects, encode, example, group, kafka::Start,
-    kcat, operate::Person, orders, output, produce, saga, schemas, settings::Overrides, status, stream, topics, watch,
+    kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status, stream, topics,
+    watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -108,6 +109,15 @@ enum Command {
     Doctor {
         #[command(flatten)]
         form: Form,
+    },
+    /// Decisions that services recorded.
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// Make recorded decisions again with this build's policies; exit status 1 if any differs.
+    Replay {
+        /// What `quadrille history export` wrote
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
     /// Write a completion script for a shell to standard output.
     Completions {
@@ -377,6 +387,19 @@ enum DeadLettersCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum HistoryCommand {
+    /// Write what services recorded with history.keep = true to a file, for replay.
+    Export {
+        /// The file
+        #[arg(long)]
+        out: PathBuf,
+        /// Of this service only
+        #[arg(long)]
+        service: Option<String>,
+    },
+}
+
 #[derive(Args, Debug)]
 struct From {
     /// The schemas folder [the one around this folder, else what was built in]
@@ -496,6 +519,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::History(HistoryCommand::Export { out, service }) => {
+            let decisions = replay::export(&settings, &out, service.as_deref()).await?;
+            output::line(&format!("{decisions} decisions in {}", out.display()))?;
+        }
+        Command::Replay { files } => return Ok(done(replay::run(&files)?)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut std::io::stdout());
         }

@@ -6,6 +6,7 @@
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
 //! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
 //! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again.
+//! - [`replay`] takes recorded decisions out of the databases and makes them again.
 //! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
@@ -34,6 +35,7 @@ pub mod orders;
 pub mod output;
 pub mod produce;
 pub mod registry;
+pub mod replay;
 pub mod saga;
 pub mod schemas;
 pub mod settings;

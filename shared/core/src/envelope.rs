@@ -67,6 +67,11 @@ impl Claims {
         // A lookup by borrowed pair would need a key type of its own; sets are tiny.
         self.0.iter().any(|(k, n)| k == key && n == name)
     }
+
+    /// The names of the claimed effects of the aggregate `key`.
+    pub fn of(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, name)| name.as_str())
+    }
 }
 
 impl FromIterator<(String, String)> for Claims {

@@ -3,6 +3,7 @@
 use std::{fmt::Debug, hash::Hash};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{Decision, Envelope, Moment, Records};
 
@@ -15,6 +16,9 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     const SERVICE: &'static str;
     /// The tables whose rows inputs touch, in the order in which they are locked.
     const TABLES: &'static [&'static str];
+
+    /// Those of them whose rows are read without a lock: what a decision reads of them is told by [`Self::unlocked`].
+    const UNLOCKED: &'static [&'static str] = &[];
 
     /// The records it hears.
     type Heard: Records;
@@ -47,6 +51,23 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     /// deadline passed, so that an answer that is there already counts.
     fn is_deadline(_timer: &Self::Timer) -> bool {
         false
+    }
+
+    /// What the decision on `input` reads of rows that are not locked.
+    ///
+    /// The rows that are locked are in the state as the inputs before left them, so a recorded history need not tell them. What is
+    /// read without a lock may be older than that: the history keeps it beside the input. Most policies have no such rows.
+    fn unlocked(_state: &Self::State, _input: &Envelope<Self>) -> Option<Value> {
+        None
+    }
+
+    /// Puts what [`Self::unlocked`] told into the state, for the decision on `input` to read it again.
+    ///
+    /// # Errors
+    ///
+    /// `read` is nothing that [`Self::unlocked`] tells.
+    fn assume(_state: &mut Self::State, _input: &Envelope<Self>, _read: Value) -> Result<(), serde_json::Error> {
+        Ok(())
     }
 
     /// Folds what was heard and what was decided into the state.

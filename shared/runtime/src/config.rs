@@ -33,6 +33,8 @@ pub struct Config<S = NoSettings> {
     pub timers: Timers,
     /// How long what was handled is remembered.
     pub retention: Retention,
+    /// Whether decisions are recorded.
+    pub history: History,
     /// The outside world of this service.
     pub outside: S,
 }
@@ -158,6 +160,14 @@ pub struct Retention {
     pub inbox_days: u32,
 }
 
+/// `history`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Keep each input and what it came to in the table `history`, for `quadrille replay`. Nothing removes it again.
+    pub keep: bool,
+}
+
 impl<S: Default> Config<S> {
     /// The defaults of a service: the local world of `make up`.
     pub fn of(service: &str) -> Self {
@@ -184,6 +194,7 @@ impl<S: Default> Config<S> {
             effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
             timers: Timers { after_return_ms: 30_000 },
             retention: Retention { inbox_days: 35 },
+            history: History { keep: false },
             outside: S::default(),
         }
     }

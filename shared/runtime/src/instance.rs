@@ -18,6 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     config::Config,
@@ -78,6 +79,11 @@ where
         () = stop.cancelled() => return Ok(()),
         ids = startup::ready::<S::Policy>(&ground, &types) => ids?,
     };
+    let history = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        header = startup::history::<S::Policy>(&ground), if config.history.keep => Some(header),
+        () = std::future::ready(()), if !config.history.keep => None,
+    };
     let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
@@ -85,7 +91,7 @@ where
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &ground, schema_ids, heartbeat, others)?;
+    let mut parts = Parts::start(service, config, &ground, schema_ids, history, heartbeat, others)?;
     info!(service = ground.service, "Ready");
 
     let unexpected = tokio::select! {
@@ -135,6 +141,7 @@ impl Parts {
         config: Config<C>,
         ground: &Arc<Ground>,
         schema_ids: Vec<u32>,
+        history: Option<Uuid>,
         heartbeat: Heartbeat,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
@@ -167,6 +174,7 @@ impl Parts {
             spans: spans.clone(),
             schema_ids,
             has_effects: service.has_effects,
+            history,
         };
         let work = Worker {
             transactions,

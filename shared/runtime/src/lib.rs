@@ -21,6 +21,7 @@ mod gaps;
 mod ground;
 mod health;
 mod heartbeat;
+mod history;
 pub mod http;
 mod inbox;
 mod instance;

@@ -6,11 +6,13 @@ use anyhow::bail;
 use quadrille_core::{Policy, RecordType, Records};
 use sqlx::PgPool;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
     config,
     ground::Ground,
     health::Health,
+    history,
     kafka::{self, Topics},
     operators,
     registry::Registry,
@@ -24,6 +26,29 @@ pub(crate) async fn ready<P: Policy>(ground: &Ground, types: &[RecordType]) -> a
     topics(&ground.kafka, types, &ground.health).await?;
     tables(&ground.pool, &ground.health).await;
     Ok(schemas::<P>(&ground.registry, &ground.health).await)
+}
+
+/// Enters the header of this build's history; returns its id.
+pub(crate) async fn history<P: Policy>(ground: &Ground) -> Uuid {
+    loop {
+        match history::begin::<P>(&ground.pool).await {
+            Ok(header) => {
+                ground.health.ok("history");
+                return header;
+            }
+            Err(error) => {
+                let cause =
+                    match error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01")) {
+                        true => "history.keep is set, and there is no table for it yet: run this service's `migrate`"
+                            .to_owned(),
+                        false => format!("the database (database.url) takes no history (history.keep): {error}"),
+                    };
+                warn!("Waiting: {cause}");
+                ground.health.error("history", &cause);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) -> anyhow::Result<()> {

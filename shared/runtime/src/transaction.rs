@@ -22,6 +22,7 @@ use crate::{
     arrival::{Arrival, Content, RawRecord, Rejection},
     dead_letters, effects,
     failure::Failure,
+    history,
     inbox::{self, Entered},
     operators::{self, Asked, Asking},
     outbox,
@@ -38,6 +39,8 @@ pub(crate) struct Transactions<S: Store> {
     /// The schema ids of [`Policy::Stated`], in its order.
     pub schema_ids: Vec<u32>,
     pub has_effects: bool,
+    /// Where `history.keep` is set: the header of what is kept.
+    pub history: Option<Uuid>,
 }
 
 /// What a committed batch left to do: who is to be woken.
@@ -142,15 +145,24 @@ impl<S: Store> Transactions<S> {
         let moment = Moment { now, claims };
 
         let mut processed = Processed::default();
+        let mut history = vec![];
         for input in inputs {
             // Removed, so that an input which the batch brings twice takes effect once.
             let seen = !fresh.remove(&input.id);
             committed.seen += usize::from(seen);
             committed.handled += usize::from(!seen);
-            processed.then(decide::<S::Policy>(&mut state, seen, &moment, input)?);
+            let kept = self.history.filter(|_| !seen);
+            let unlocked = kept.and_then(|_| S::Policy::unlocked(&state, input));
+            let came_to = decide::<S::Policy>(&mut state, seen, &moment, input)?;
+            if let Some(header) = kept {
+                // Before the batch merges it: what one input wants another one of its batch may withdraw.
+                history.push(history::decided(header, &moment, input, unlocked, &came_to)?);
+            }
+            processed.then(came_to);
         }
         committed.timers = processed.timers.iter().filter(|timer| timer.due <= now + timers::NET).count();
         self.store.save(tx, &before, &state, &processed.facts).await?;
+        history::insert(tx, &history).await?;
         Ok(Done { processed, ended, waiting })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quadrille_cli::audit;
+use quadrille_cli::{audit, replay};
 use serde_json::Value;
 
 use crate::{Placed, Shop, Tally, outside::Ledger, report::Report};
@@ -49,8 +49,28 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
     if offences > 0 {
         audited.print()?;
     }
+    if shop.records() {
+        decided_again(shop, report).await?;
+    }
     if !report.is_good() {
         println!("all records are kept in {}, logs beside them", shop.keep_records()?);
+    }
+    Ok(())
+}
+
+/// Decides everything again that the shop's services have decided: they must come to the same, byte for byte.
+async fn decided_again(shop: &Shop, report: &mut Report) -> anyhow::Result<()> {
+    let path = std::path::Path::new(&shop.logs()).join("history.jsonl");
+    let decisions = replay::export(&shop.world.settings, &path, None).await?;
+    let replayed = tokio::task::block_in_place(|| replay::decide_again(std::slice::from_ref(&path)))?;
+    let differences: Vec<String> = replayed.differences.iter().map(ToString::to_string).collect();
+    report.figure(format!("{decisions} decisions replayed alike"));
+    report.must(replayed.decisions == decisions, || {
+        format!("{} of {decisions} decisions were replayed", replayed.decisions)
+    });
+    report.must_be_none("decisions that differ when they are made again", &differences);
+    if !replayed.is_same() {
+        println!("{replayed}\nthe history is kept in {}", path.display());
     }
     Ok(())
 }

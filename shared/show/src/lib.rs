@@ -9,6 +9,7 @@ pub mod follower;
 pub mod held;
 pub mod http;
 pub mod orders;
+mod other_build;
 pub mod outside;
 pub mod process;
 mod raw;

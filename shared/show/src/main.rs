@@ -35,6 +35,8 @@ enum What {
     Malformed,
     /// Confluent's Python client reads every topic
     Foreign,
+    /// 500 recorded orders decided again, by this build and by one with a changed line
+    Replay,
     /// Memory of each service after 5,000 orders
     Memory,
 }
@@ -81,6 +83,7 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Effects => shows::effects::run().await,
         What::Malformed => shows::malformed::run().await,
         What::Foreign => shows::foreign::run().await,
+        What::Replay => shows::replay::run().await,
         What::Memory => shows::memory::run().await,
     }
 }

@@ -74,6 +74,22 @@ impl Shell {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a command line that may fail: whether it went well, and the last line that it wrote.
+    pub async fn last_line(&self, line: &str) -> anyhow::Result<(bool, String)> {
+        let output = tokio::time::timeout(Duration::from_secs(60), self.command(line).output()).await;
+        let output = output.with_context(|| format!("this took too long: {line}"))??;
+        let told = String::from_utf8_lossy(&output.stdout);
+        let last = told.lines().last().with_context(|| {
+            format!("this said nothing: {line}\n{}", String::from_utf8_lossy(&output.stderr).trim())
+        })?;
+        Ok((output.status.success(), last.to_owned()))
+    }
+
+    /// Where a file of the shell is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Starts a command line that goes on by itself, to be read line by line.
     pub fn start(&self, line: &str) -> anyhow::Result<Running> {
         let mut child = self.command(line).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;

@@ -26,6 +26,9 @@ const STOP: Duration = Duration::from_secs(20);
 /// The six services.
 pub const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipping", "notification"];
 
+/// Every shop records its decisions, unless it is told otherwise.
+pub const KEEP_HISTORY: &str = "QUADRILLE__HISTORY__KEEP";
+
 /// With this in the environment a shop in which orders do not end stays as it is, to be looked at.
 const HOLD: &str = "QUADRILLE_SHOW_HOLD";
 
@@ -105,7 +108,9 @@ impl Shop {
         world.settings.provider.url.clone_from(&outside.payment);
         let follower = Arc::new(Follower::start(&world.settings, Start::Beginning, |_| {})?);
         let clients = Arc::new(Clients::connect(&world.settings)?.with_carrier(&outside.carrier));
-        let environment = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        // A later one counts.
+        let settings = [(KEEP_HISTORY, "true")].into_iter().chain(settings.iter().copied());
+        let environment = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let mut shop = Self {
             instances: vec![],
             follower,
@@ -145,6 +150,12 @@ impl Shop {
         let own = self.of_service.iter().filter(|(of, ..)| *of == service);
         environment.extend(own.map(|(_, variable, value)| (variable.clone(), value.clone())));
         Ok(environment)
+    }
+
+    /// Whether its services record their decisions.
+    pub fn records(&self) -> bool {
+        let settings = || self.environment.iter().rev();
+        settings().find(|(key, _)| key == KEEP_HISTORY).is_some_and(|(_, value)| value == "true")
     }
 
     /// Sets a variable for those instances of a service that start from now on.

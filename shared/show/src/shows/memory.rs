@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Kind, Shop, accounts, report::Report};
+use crate::{Kind, Shop, accounts, report::Report, shop::KEEP_HISTORY};
 
 const ORDERS: usize = 5_000;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -12,7 +12,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Runs the show.
 pub async fn run() -> anyhow::Result<Report> {
-    let mut shop = Shop::open("memory", 1).await?;
+    let mut shop = Shop::open_with("memory", 1, &[(KEEP_HISTORY, "false")]).await?;
     let goods = shop.stock().await?;
     let idle = resident(&shop)?;
     let began = Instant::now();

@@ -9,4 +9,5 @@ pub mod kill;
 pub mod malformed;
 pub mod memory;
 pub mod rebalance;
+pub mod replay;
 pub mod two;

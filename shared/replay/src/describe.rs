@@ -1,0 +1,77 @@
+//! Decisions as people read them.
+
+use quadrille_events::records_named;
+use quadrille_history::{CameTo, Datum, Key, Taken};
+
+/// An input's kind in a few words.
+pub(crate) fn input(taken: &Taken) -> String {
+    match taken {
+        Taken::Record { r#type, .. } => short(r#type).to_owned(),
+        Taken::Timer(timer) => format!("timer {timer}"),
+        Taken::Outcome { outcome, .. } => format!("outcome {outcome}"),
+    }
+}
+
+/// What of a decision is only in what it was then, and what is only in what it is now; all of it where only the order differs.
+pub(crate) fn difference(then: &CameTo, now: Result<&CameTo, &String>) -> (Vec<String>, Vec<String>) {
+    let then = lines(then);
+    let now = now.map_or_else(|panic| vec![format!("the policy panicks: {panic}")], lines);
+    let only = |of: &[String], other: &[String]| -> Vec<String> {
+        of.iter().filter(|line| !other.contains(line)).cloned().collect()
+    };
+    let (only_then, only_now) = (only(&then, &now), only(&now, &then));
+    if only_then.is_empty() && only_now.is_empty() { (then, now) } else { (only_then, only_now) }
+}
+
+/// A line for each thing that was decided.
+fn lines(came_to: &CameTo) -> Vec<String> {
+    let facts = came_to.facts.iter().map(|fact| {
+        let content = content(&fact.r#type, &fact.datum);
+        let name = short(&fact.r#type);
+        format!(
+            "states {name}, version {} of {}, id {}, cause {}, time {}: {content}",
+            fact.version,
+            fact.key,
+            fact.id,
+            fact.cause,
+            time(&fact.time)
+        )
+    });
+    let effects = came_to.effects.iter().map(|wanted| {
+        format!("wants {} of {}, id {}, cause {}: {}", wanted.name, wanted.key, wanted.id, wanted.cause, wanted.effect)
+    });
+    let timers = came_to.timers.iter().map(|timer| {
+        format!(
+            "sets {} of {} to {}, id {}, cause {}: {}",
+            timer.name,
+            timer.key,
+            time(&timer.due),
+            timer.id,
+            timer.cause,
+            timer.timer
+        )
+    });
+    let named = |what: &'static str| move |Key { name, key }: &Key| format!("{what} {name} of {key}");
+    facts
+        .chain(effects)
+        .chain(came_to.withdrawn.iter().map(named("withdraws")))
+        .chain(came_to.cleared.iter().map(named("clears")))
+        .chain(timers)
+        .collect()
+}
+
+/// A record as JSON, secrets hidden.
+fn content(name: &str, datum: &Datum) -> String {
+    match records_named(name).next().map(|info| info.to_json(&datum.0)) {
+        Some(Ok(json)) => json,
+        _ => format!("{} bytes that this build cannot read", datum.0.len()),
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+fn time(time: &quadrille_core::Timestamp) -> String {
+    serde_json::to_value(time).ok().and_then(|text| Some(text.as_str()?.to_owned())).unwrap_or_default()
+}

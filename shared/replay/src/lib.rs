@@ -1,0 +1,107 @@
+//! Recorded histories, decided again by this build's policies.
+//!
+//! A service that runs with `history.keep` records each input and what it came to; `quadrille history export` writes that to a file.
+//! [`replay`] folds each service's inputs from an empty state through [`process`](quadrille_core::process) and compares every decision
+//! with the recorded one, byte for byte: facts with their ids, versions, causes, times and data, effects and timers. The same build must
+//! come to the same; where another build does not, each decision that differs is told.
+//!
+//! Needs no broker, no database and no registry.
+
+mod describe;
+mod report;
+mod service;
+mod types;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::BufRead,
+};
+
+use anyhow::{Context, bail};
+use quadrille_core::Policy;
+use quadrille_history::{FORMAT, Header, Line};
+use quadrille_inventory::Inventory;
+use quadrille_notification::Notification;
+use quadrille_order::Orders;
+use quadrille_payment::Payment;
+use quadrille_shipping::Shipping;
+use quadrille_user::Users;
+use uuid::Uuid;
+
+pub use report::{Difference, Report};
+use service::{Decide, Service};
+
+/// Decides all of `file` again; `name` is what the file is called in errors and in the report.
+///
+/// # Errors
+///
+/// The file is no history, or not one from the beginning, or cannot be read by this build.
+pub fn replay(file: impl BufRead, name: &str) -> anyhow::Result<Report> {
+    let mut replaying = Replaying::default();
+    for (number, line) in (1..).zip(file.lines()) {
+        let line = line.with_context(|| format!("{name}, line {number}, cannot be read"))?;
+        replaying.line(number, &line).with_context(|| format!("{name}, line {number}"))?;
+    }
+    if replaying.services.is_empty() {
+        bail!(
+            "{name} holds no history: `quadrille history export --out FILE` writes one, of services that ran with history.keep = true"
+        );
+    }
+    Ok(replaying.report)
+}
+
+/// A history on its way through the policies.
+#[derive(Default)]
+struct Replaying {
+    /// Which service a header is of.
+    headers: HashMap<Uuid, String>,
+    services: BTreeMap<String, Box<dyn Decide>>,
+    report: Report,
+}
+
+impl Replaying {
+    fn line(&mut self, number: usize, line: &str) -> anyhow::Result<()> {
+        match serde_json::from_str(line).context("this is no line of a history that this build can read")? {
+            Line::Header(header) => self.header(header),
+            Line::Decided(decided) => {
+                let service = self.headers.get(&decided.header).and_then(|service| self.services.get_mut(service));
+                let Some(service) = service else {
+                    bail!(
+                        "the header {} that this names does not stand before it: export the history again",
+                        decided.header
+                    );
+                };
+                service.decide(number, decided, &mut self.report)
+            }
+        }
+    }
+
+    fn header(&mut self, header: Header) -> anyhow::Result<()> {
+        if header.format != FORMAT {
+            bail!(
+                "the history has format {}, and this build reads {FORMAT}: replay it with a build of its time",
+                header.format
+            );
+        }
+        let service = match self.services.entry(header.service.clone()) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(new) => new.insert(service(&header.service)?),
+        };
+        service.header(&header)?;
+        self.headers.insert(header.id, header.service);
+        Ok(())
+    }
+}
+
+/// A service of this build, with nothing decided yet.
+fn service(name: &str) -> anyhow::Result<Box<dyn Decide>> {
+    Ok(match name {
+        Users::SERVICE => Box::new(Service::<Users>::default()),
+        Orders::SERVICE => Box::new(Service::<Orders>::default()),
+        Inventory::SERVICE => Box::new(Service::<Inventory>::default()),
+        Payment::SERVICE => Box::new(Service::<Payment>::default()),
+        Shipping::SERVICE => Box::new(Service::<Shipping>::default()),
+        Notification::SERVICE => Box::new(Service::<Notification>::default()),
+        _ => bail!("this build has no service '{name}': replay it with a build that has"),
+    })
+}
