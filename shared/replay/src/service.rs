@@ -28,11 +28,17 @@ pub(crate) trait Decide {
 /// A service in the state that its history has brought it to.
 pub(crate) struct Service<P: Policy> {
     state: P::State,
-    headers: HashMap<Uuid, (Types<P::Heard>, Types<P::Stated>)>,
+    headers: HashMap<Uuid, Recorded<P>>,
     /// The last recorded version, by topic and key.
     versions: HashMap<(&'static str, String), i64>,
     /// Rows that a differing decision had in hand, with that decision's line: the state may no longer be what it was then.
     drifted: BTreeMap<Row, usize>,
+}
+
+/// The types that one header's decisions were recorded in.
+struct Recorded<P: Policy> {
+    heard: Types<P::Heard>,
+    stated: Types<P::Stated>,
 }
 
 impl<P: Policy> Default for Service<P> {
@@ -43,8 +49,8 @@ impl<P: Policy> Default for Service<P> {
 
 impl<P: Policy> Decide for Service<P> {
     fn header(&mut self, header: &Header) -> anyhow::Result<()> {
-        let types = (Types::new(&header.schemas)?, Types::new(&header.schemas)?);
-        self.headers.insert(header.id, types);
+        let recorded = Recorded { heard: Types::new(&header.schemas)?, stated: Types::new(&header.schemas)? };
+        self.headers.insert(header.id, recorded);
         Ok(())
     }
 
@@ -114,13 +120,13 @@ impl<P: Policy> Service<P> {
         Ok(())
     }
 
-    fn types(&self, decided: &Decided) -> anyhow::Result<&(Types<P::Heard>, Types<P::Stated>)> {
+    fn recorded(&self, decided: &Decided) -> anyhow::Result<&Recorded<P>> {
         self.headers.get(&decided.header).context("its header is not there")
     }
 
     /// What was recorded, with facts in this build's schemas: a field that only this build has is compared as its default.
     fn in_own_schemas(&self, decided: &Decided) -> anyhow::Result<CameTo> {
-        let (_, stated) = self.types(decided)?;
+        let stated = &self.recorded(decided)?.stated;
         let mut came_to = decided.came_to.clone();
         for fact in &mut came_to.facts {
             if let Some((_, datum)) = stated.resolve(&fact.r#type, &fact.datum)? {
@@ -134,7 +140,7 @@ impl<P: Policy> Service<P> {
     fn envelope(&self, decided: &Decided) -> anyhow::Result<Option<Envelope<P>>> {
         let unreadable = || format!("this build cannot read the {}", describe::input(&decided.input));
         let input = match &decided.input {
-            Taken::Record { r#type, datum } => match self.types(decided)?.0.record(r#type, datum)? {
+            Taken::Record { r#type, datum } => match self.recorded(decided)?.heard.record(r#type, datum)? {
                 Some(record) => Input::Record(record),
                 None => return Ok(None),
             },
