@@ -34,6 +34,7 @@ pub struct CameTo {
 #[allow(missing_docs)]
 pub struct Fact {
     pub r#type: String,
+    pub topic: String,
     pub key: String,
     pub version: i64,
     pub id: Uuid,
@@ -85,6 +86,7 @@ impl CameTo {
     pub fn new<P: Policy>(processed: &Processed<P>) -> serde_json::Result<Self> {
         let fact = |fact: &quadrille_core::Fact<P>| Fact {
             r#type: fact.record.record_type().name.to_owned(),
+            topic: fact.record.record_type().topic.to_owned(),
             key: fact.key.clone(),
             version: fact.version,
             id: fact.id,

@@ -29,7 +29,8 @@ fn lines(came_to: &CameTo) -> Vec<String> {
         let content = content(&fact.r#type, &fact.datum);
         let name = short(&fact.r#type);
         format!(
-            "states {name}, version {} of {}, id {}, cause {}, time {}: {content}",
+            "states {name} on {}, version {} of {}, id {}, cause {}, time {}: {content}",
+            fact.topic,
             fact.version,
             fact.key,
             fact.id,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Records, Row, Trace, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Row, Trace, process};
 use quadrille_history::{CameTo, Datum, Decided, Header, Taken};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ pub(crate) struct Service<P: Policy> {
     state: P::State,
     headers: HashMap<Uuid, Recorded<P>>,
     /// The last recorded version, by topic and key.
-    versions: HashMap<(&'static str, String), i64>,
+    versions: HashMap<(String, String), i64>,
     /// Rows that a differing decision had in hand, with that decision's line: the state may no longer be what it was then.
     drifted: BTreeMap<Row, usize>,
 }
@@ -94,9 +94,7 @@ impl<P: Policy> Service<P> {
     /// Refuses a history with a gap: versions of a key go on one by one from 1.
     fn goes_on(&mut self, decided: &Decided) -> anyhow::Result<()> {
         for fact in &decided.came_to.facts {
-            // A type that this build does not state counts under a topic that this build does not know.
-            let Some(known) = P::Stated::TYPES.iter().find(|known| known.name == fact.r#type) else { continue };
-            let last = self.versions.entry((known.topic, fact.key.clone())).or_default();
+            let last = self.versions.entry((fact.topic.clone(), fact.key.clone())).or_default();
             let missing = *last + 1..fact.version;
             if !missing.is_empty() {
                 bail!(
@@ -107,7 +105,7 @@ impl<P: Policy> Service<P> {
                     if *last == 0 { "begins in the middle" } else { "has a gap" },
                     fact.version,
                     fact.key,
-                    known.topic,
+                    fact.topic,
                     match (missing.start, missing.end - 1) {
                         (first, last) if first == last => format!("version {first}"),
                         (first, last) => format!("versions {first} to {last}"),

@@ -5,12 +5,12 @@
 use std::io::Cursor;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use quadrille_core::{Envelope, Input, Moment, Policy, Records, Trace, ids, process};
+use quadrille_core::{Envelope, Input, Moment, Policy, Record, Trace, ids, process};
 use quadrille_events::{
     Money, Uuid,
     common::Personal,
     order::{Delivery, OrderCancelled, OrderDetails, OrderRequested, RequestedLine},
-    payment::PaymentDeclined,
+    payment::{PaymentDeclined, PaymentRefunded},
     product::{PriceChanged, ProductListed},
     reservation::StockReserved,
 };
@@ -155,12 +155,12 @@ fn each_kind_of_difference_is_found() {
         ("wants charge", 2, |came_to| came_to.effects[0].id = Uuid::nil()),
         ("wants charge", 2, |came_to| came_to.effects[0].cause = Uuid::nil()),
         ("wants charge", 2, |came_to| came_to.effects[0].effect["amount"] = "1.00".into()),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts.clear()),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts[0].id = Uuid::nil()),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts[0].cause = Uuid::nil()),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts[0].version = 0),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts[0].time += TimeDelta::microseconds(1)),
-        ("states PaymentCaptured", 3, |came_to| came_to.facts[0].datum = other_datum(&came_to.facts[0].datum)),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts.clear()),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].id = Uuid::nil()),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].cause = Uuid::nil()),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].version = 0),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].time += TimeDelta::microseconds(1)),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].datum = other_datum(&came_to.facts[0].datum)),
     ];
     let of_order: [Change; 6] = [
         ("sets confirm_by", 4, |came_to| came_to.timers.clear()),
@@ -191,12 +191,11 @@ fn each_kind_of_difference_is_found() {
     assert_eq!(report.first().unwrap().then, [format!("withdraws charge of {ORDER}")]);
 }
 
-/// Another charge, of the same length.
+/// Another refund, of the same length.
 fn other_datum(datum: &Datum) -> Datum {
-    let mut record = quadrille_payment::Stated::decode(0, &datum.0).unwrap();
-    let quadrille_payment::Stated::PaymentCaptured(captured) = &mut record else { panic!("{record:?}") };
-    captured.charge_id = "ch_2".into();
-    Datum::of(&record)
+    let mut refunded = PaymentRefunded::decode(&datum.0).unwrap();
+    refunded.refund_id = "re_2".into();
+    Datum::of(&quadrille_payment::Stated::from(refunded))
 }
 
 /// The first input is another one than it was: what comes of it differs, and what rests on it may. Another order's does not.
@@ -216,8 +215,8 @@ fn what_may_follow_from_an_earlier_difference_says_so() {
 
 fn record(reserved: StockReserved) -> Taken {
     let mut datum = vec![];
-    quadrille_core::Record::encode(&reserved, &mut datum);
-    Taken::Record { r#type: <StockReserved as quadrille_core::Record>::TYPE.name.into(), datum: Datum(datum) }
+    reserved.encode(&mut datum);
+    Taken::Record { r#type: StockReserved::TYPE.name.into(), datum: Datum(datum) }
 }
 
 /// Cases: the price list is read without a lock. An order that was decided by the price of before stands behind the change.
