@@ -4,6 +4,7 @@
 //! them when the order is cancelled or sees them off when its parcel leaves. At all times and for every SKU
 //! `received = available + reserved + committed`, and none of them is negative.
 
+pub mod choreography;
 pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quadrille_core::{
-    Decision, Envelope, Input, Moment, Nothing, Policy, Records, Row,
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row,
     bounds::{self, Fault},
     fold_sku,
 };
@@ -18,7 +18,7 @@ use quadrille_events::{
 };
 use uuid::Uuid;
 
-use crate::{Heard, Stated};
+use crate::{Heard, Stated, choreography::CHOREOGRAPHY};
 
 /// The inventory's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +112,7 @@ pub struct Product {
 impl Policy for Inventory {
     const SERVICE: &'static str = "inventory";
     const TABLES: &'static [&'static str] = &[RESERVATION, REPLENISHMENT, STOCK];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Nothing;

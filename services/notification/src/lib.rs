@@ -3,6 +3,7 @@
 //! Addresses are folded from the users' events. A mail whose address is not known yet waits an hour for it; the mails of one order go
 //! one after another. Nothing hangs on a mail, so one that is refused or cannot be delivered is stated as failed.
 
+pub mod choreography;
 pub mod letters;
 #[cfg(feature = "service")]
 pub mod outside;
@@ -65,6 +66,9 @@ impl About {
     }
 }
 
+/// The name of every [`Mail`]'s kind.
+pub const MAIL: &str = "mail";
+
 /// What the mail server is asked to do: send this mail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mail {
@@ -84,7 +88,7 @@ pub struct Mail {
 
 impl Named for Mail {
     fn kind(&self) -> &'static str {
-        "mail"
+        MAIL
     }
 
     /// One address that becomes known may let the mails of several orders go.
@@ -97,6 +101,11 @@ impl Named for Mail {
 pub fn message_id(effect: Uuid) -> String {
     format!("<{effect}@mail.quadrille.example>")
 }
+
+/// The name of [`Outcome::Sent`].
+pub const SENT: &str = "sent";
+/// The name of [`Outcome::Failed`].
+pub const FAILED: &str = "failed";
 
 /// What became of a mail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,11 +131,14 @@ pub enum Outcome {
 impl Named for Outcome {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Sent { .. } => "sent",
-            Self::Failed { .. } => "failed",
+            Self::Sent { .. } => SENT,
+            Self::Failed { .. } => FAILED,
         }
     }
 }
+
+/// The kind of [`Timer::GiveUp`].
+pub const GIVE_UP: &str = "give_up";
 
 /// What the clock may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -143,7 +155,7 @@ pub enum Timer {
 
 impl Named for Timer {
     fn kind(&self) -> &'static str {
-        "give_up"
+        GIVE_UP
     }
 
     fn name(&self) -> String {
@@ -154,5 +166,5 @@ impl Named for Timer {
 
 /// The name of [`Timer::GiveUp`].
 pub fn give_up(about: About) -> String {
-    format!("give_up/{}", about.name())
+    format!("{GIVE_UP}/{}", about.name())
 }

@@ -15,7 +15,7 @@ use quadrille_events::Uuid;
 use quadrille_runtime::{Answer, Limit, Outside, Then};
 use serde::{Deserialize, Serialize};
 
-use crate::{Mail, Notification, Outcome, message_id};
+use crate::{Mail, Notification, Outcome, choreography::GIVE_UP_AFTER, message_id};
 
 /// Connections to the mail server at most.
 const CONNECTIONS: u32 = 16;
@@ -40,7 +40,7 @@ impl Default for MailSettings {
             url: "smtp://127.0.0.1:1025".to_owned(),
             from: "Quadrille <shop@quadrille.example>".to_owned(),
             timeout_ms: 20_000,
-            give_up_after_ms: 24 * 3_600_000,
+            give_up_after_ms: GIVE_UP_AFTER.num_milliseconds().unsigned_abs(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Input, Moment, Policy, Records, Row};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row};
 use quadrille_events::{
     Uuid,
     common::Personal,
@@ -12,7 +12,9 @@ use quadrille_events::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    About, Heard, Mail, Outcome, Stated, Timer, give_up,
+    About, Heard, Mail, Outcome, Stated, Timer,
+    choreography::CHOREOGRAPHY,
+    give_up,
     letters::{self, Letter},
     message_id,
 };
@@ -27,7 +29,7 @@ pub const ADDRESS: &str = "address";
 pub const NOTICE: &str = "notice";
 
 /// How long a mail waits for its address.
-const PATIENCE: TimeDelta = TimeDelta::hours(1);
+pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
 
 /// The rows that inputs touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -88,6 +90,7 @@ pub enum Status {
 impl Policy for Notification {
     const SERVICE: &'static str = "notification";
     const TABLES: &'static [&'static str] = &[ADDRESS, NOTICE];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Mail;

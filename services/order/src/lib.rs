@@ -4,6 +4,7 @@
 //! the order is confirmed and asks shipping for a recall from then on, and holds the two deadlines that an order has. An order
 //! is event-sourced: its state is what this service stated about it, folded; the rows are snapshots of that.
 
+pub mod choreography;
 pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;
@@ -47,6 +48,11 @@ records! {
     }
 }
 
+/// The name of [`Timer::ConfirmBy`].
+pub const CONFIRM_BY: &str = "confirm_by";
+/// The name of [`Timer::EndBy`].
+pub const END_BY: &str = "end_by";
+
 /// An order's two deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,8 +66,8 @@ pub enum Timer {
 impl Named for Timer {
     fn kind(&self) -> &'static str {
         match self {
-            Self::ConfirmBy => "confirm_by",
-            Self::EndBy => "end_by",
+            Self::ConfirmBy => CONFIRM_BY,
+            Self::EndBy => END_BY,
         }
     }
 }

@@ -7,7 +7,7 @@ mod request;
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Records, Row, bounds};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Named, Nothing, Policy, Records, Row, bounds};
 use quadrille_events::{
     digest_hex,
     order::{
@@ -21,7 +21,7 @@ pub use self::{
     order::{Accepted, Order, Stage, Status},
     prices::Price,
 };
-use crate::{Heard, Stated, Timer};
+use crate::{Heard, Stated, Timer, choreography::CHOREOGRAPHY};
 
 /// The order service's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,7 @@ impl Policy for Orders {
     const SERVICE: &'static str = "order";
     const TABLES: &'static [&'static str] = &[ORDERS, PRICE];
     const UNLOCKED: &'static [&'static str] = &[PRICE];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Nothing;

@@ -3,6 +3,7 @@
 //! It holds no clock of its own: it lets go of money on OrderCancelled only. A refund that the provider refuses is stated for a
 //! person, who may ask for it again.
 
+pub mod choreography;
 #[cfg(feature = "service")]
 pub mod outside;
 pub mod policy;
@@ -81,6 +82,15 @@ impl Named for Effect {
     }
 }
 
+/// The name of [`Outcome::Captured`].
+pub const CAPTURED: &str = "captured";
+/// The name of [`Outcome::Declined`].
+pub const DECLINED: &str = "declined";
+/// The name of [`Outcome::Refunded`].
+pub const REFUNDED: &str = "refunded";
+/// The name of [`Outcome::Refused`].
+pub const REFUSED: &str = "refused";
+
 /// What the payment provider answers, or a person in its place: `{"outcome": "captured", "charge_id": "ch_1"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
@@ -116,10 +126,10 @@ pub enum Outcome {
 impl Named for Outcome {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Captured { .. } => "captured",
-            Self::Declined { .. } => "declined",
-            Self::Refunded { .. } => "refunded",
-            Self::Refused { .. } => "refused",
+            Self::Captured { .. } => CAPTURED,
+            Self::Declined { .. } => DECLINED,
+            Self::Refunded { .. } => REFUNDED,
+            Self::Refused { .. } => REFUSED,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds};
 use quadrille_events::{
     Money, Uuid,
     payment::{PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequestRefused, RefundRetryRequested},
 };
 
-use crate::{CHARGE, Effect, Heard, Outcome, Stated};
+use crate::{CHARGE, Effect, Heard, Outcome, Stated, choreography::CHOREOGRAPHY};
 
 /// The payment service's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +79,7 @@ pub enum Status {
 impl Policy for Payment {
     const SERVICE: &'static str = "payment";
     const TABLES: &'static [&'static str] = &[PAYMENT];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Effect;

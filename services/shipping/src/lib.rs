@@ -3,6 +3,7 @@
 //! Its last word ends the order, whether asked or not: delivered, recalled, or aborted before it left. What the carrier does not
 //! say is not stated: a parcel that is lost stays open until a person answers.
 
+pub mod choreography;
 #[cfg(feature = "service")]
 pub mod outside;
 pub mod policy;
@@ -77,6 +78,17 @@ impl Named for Effect {
     }
 }
 
+/// The name of [`Outcome::Accepted`].
+pub const ACCEPTED: &str = "accepted";
+/// The name of [`Outcome::Refused`].
+pub const REFUSED: &str = "refused";
+/// The name of [`Outcome::UnderWay`].
+pub const UNDER_WAY: &str = "under_way";
+/// The name of [`Outcome::Delivered`].
+pub const DELIVERED: &str = "delivered";
+/// The name of [`Outcome::Returned`].
+pub const RETURNED: &str = "returned";
+
 /// What the carrier answers, or a person in its place: `{"outcome": "delivered"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
@@ -105,11 +117,11 @@ pub enum Outcome {
 impl Named for Outcome {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Accepted { .. } => "accepted",
-            Self::Refused { .. } => "refused",
-            Self::UnderWay {} => "under_way",
-            Self::Delivered {} => "delivered",
-            Self::Returned {} => "returned",
+            Self::Accepted { .. } => ACCEPTED,
+            Self::Refused { .. } => REFUSED,
+            Self::UnderWay {} => UNDER_WAY,
+            Self::Delivered {} => DELIVERED,
+            Self::Returned {} => RETURNED,
         }
     }
 }

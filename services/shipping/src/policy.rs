@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Input, Moment, Policy, Records, Row};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row};
 use quadrille_events::{
     Uuid,
     shipment::{ShipmentAborted, ShipmentDelivered, ShipmentDispatched, ShipmentRecalled},
 };
 
-use crate::{ASK_AGAIN, Effect, HAND_OVER, Heard, Outcome, Stated, Timer};
+use crate::{ASK_AGAIN, Effect, HAND_OVER, Heard, Outcome, Stated, Timer, choreography::CHOREOGRAPHY};
 
 /// The shipping service's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +68,7 @@ const LAST_WAIT: TimeDelta = TimeDelta::minutes(5);
 impl Policy for Shipping {
     const SERVICE: &'static str = "shipping";
     const TABLES: &'static [&'static str] = &[SHIPMENT];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Effect;

@@ -3,6 +3,7 @@
 //! It registers users under a unique user name and e-mail address, keeps their password's hash (and never a password), lets
 //! profiles change, deactivates, and verifies the customer of every order once.
 
+pub mod choreography;
 pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;

@@ -7,7 +7,7 @@ mod profile;
 use std::collections::BTreeMap;
 
 use quadrille_core::{
-    Decision, Envelope, Input, Moment, Nothing, Policy, Records, Row,
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row,
     bounds::{self, Fault},
 };
 use quadrille_events::{
@@ -24,7 +24,7 @@ use quadrille_events::{
 use uuid::Uuid;
 
 use self::names::{Name, names};
-use crate::{Heard, Stated};
+use crate::{Heard, Stated, choreography::CHOREOGRAPHY};
 
 /// The user service's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +101,7 @@ pub struct Verdict {
 impl Policy for Users {
     const SERVICE: &'static str = "user";
     const TABLES: &'static [&'static str] = &[USERS, NAME, VERDICT];
+    const CHOREOGRAPHY: Declaration = CHOREOGRAPHY;
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Nothing;

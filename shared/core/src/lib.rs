@@ -6,6 +6,7 @@
 //! - [`Policy`]: `react` decides, `evolve` folds. No clock, no randomness, no I/O: time and ids come in as values.
 //! - [`Input`] in an [`Envelope`]: a record heard, a timer that fired, or an effect's outcome. All three take the same way.
 //! - [`Decision`]: facts to state, effects to perform or withdraw, timers to set or clear. All of it is data.
+//! - [`Declaration`]: what a service says of its part in the choreography, held against its policy.
 //! - [`process`]: one input's way through a policy, with inbox, ids, versions and causes. The running service, the tests and
 //!   the model checker call this very function.
 //!
@@ -13,6 +14,7 @@
 
 pub mod bounds;
 mod decision;
+pub mod declaration;
 mod envelope;
 pub mod ids;
 mod key;
@@ -22,6 +24,7 @@ mod record;
 mod records_macro;
 
 pub use decision::{Decision, Perform, SetTimer};
+pub use declaration::Declaration;
 pub use envelope::{Claims, Envelope, Input, Moment, Trace};
 pub use key::{KeyError, KeyKind, fold_sku};
 pub use policy::{Named, Nothing, Policy, Row};

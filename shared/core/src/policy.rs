@@ -5,7 +5,7 @@ use std::{fmt::Debug, hash::Hash};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Decision, Envelope, Moment, Records};
+use crate::{Decision, Declaration, Envelope, Moment, Records};
 
 /// A service's policy: total, deterministic, and blind to everything but its arguments.
 ///
@@ -16,6 +16,9 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     const SERVICE: &'static str;
     /// The tables whose rows inputs touch, in the order in which they are locked.
     const TABLES: &'static [&'static str];
+    /// Its part in the choreography; what it hears and states, and no more, unless a service declares it.
+    const CHOREOGRAPHY: Declaration =
+        Declaration::new(Self::SERVICE, <Self::Heard as Records>::TYPES, <Self::Stated as Records>::TYPES);
 
     /// Those of them whose rows are read without a lock: what a decision reads of them is told by [`Self::unlocked`].
     const UNLOCKED: &'static [&'static str] = &[];

@@ -39,6 +39,11 @@ impl RecordType {
     pub fn subject(&self) -> String {
         format!("{}-{}", self.topic, self.name)
     }
+
+    /// The name without its namespace.
+    pub fn short_name(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or_default()
+    }
 }
 
 /// A closed set of record types: what a service hears, or what it states. Made by [`records!`](crate::records).

@@ -226,6 +226,7 @@ impl<P: Policy> Given<P> {
     fn step(mut self, input: Envelope<P>) -> Self {
         let moment = Moment { now: self.now, claims: self.claims.iter().cloned().collect() };
         self.outcome = process(&mut self.state, false, &moment, &input);
+        as_declared(&input, &self.outcome);
         for (key, name) in &self.outcome.withdrawn {
             self.effects.remove(&(key.clone(), name.clone()));
         }
@@ -267,5 +268,14 @@ pub fn step_on_touched_rows<P: Policy>(
         copy(whole, &mut expected, row);
     }
     assert_eq!(touched, expected, "rows changed that {input:#?} does not name");
+    as_declared(input, &on_whole);
     on_whole
+}
+
+/// The policy did what its service declares of it, and no more.
+#[track_caller]
+fn as_declared<P: Policy>(input: &Envelope<P>, came: &Processed<P>) {
+    if let Err(sentence) = P::CHOREOGRAPHY.covers(input, came) {
+        panic!("{sentence}: {input:#?}");
+    }
 }
