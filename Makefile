@@ -60,6 +60,9 @@ check: ## Format, lints and the quick tests; needs nothing running
 test: up ## Every test, on the real servers, with topics and databases of their own
 	@$(world) cargo test --workspace
 
+choreography: build ## The choreography before it runs: sound, drawn, told to AsyncAPI; broken ones refused
+	@infra/choreography/run
+
 prove: prerequisites ## Explore every state of small worlds, with the policies that ship: every claim of the contract holds
 	@cargo run -q -p quadrille-model -- prove
 
@@ -72,7 +75,7 @@ prove-deep: prerequisites ## Larger worlds, an hour and 12 GiB; not for CI
 mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; hours, not for CI. BASE=rev: changed lines only
 	@BASE=$(BASE) $(local)/mutants
 
-full: check prove prove-mutations test demo shows ## All of it: what CI runs
+full: check choreography prove prove-mutations test demo shows ## All of it: what CI runs
 
 ##@ Seeing is believing
 
@@ -119,4 +122,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check test full demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check choreography test full demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)

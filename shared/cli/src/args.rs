@@ -6,9 +6,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, dead_letters, decode, doctor, effects, encode, example, group, kafka::Start,
-    kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status, stream, topics,
-    watch,
+    Settings, audit, catalogue::Catalogue, check, dead_letters, decode, doctor, effects, encode, example, group,
+    kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status,
+    stream, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -43,6 +43,8 @@ enum Command {
     /// Schemas: registered, checked, frozen.
     #[command(subcommand)]
     Schemas(SchemasCommand),
+    /// Check the choreography that the services declare, before it runs; exit status 1 if anything is wrong.
+    Check(check::Options),
     /// Show a valid JSON of a record type to start from; without a type, all types.
     Example(ExampleArgs),
     /// Encode JSON as framed Avro, for plain kcat.
@@ -450,6 +452,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schemas(SchemasCommand::List { from, form }) => {
             schemas::list(&settings, &from.catalogue()?, form.json).await?;
         }
+        Command::Check(options) => return Ok(done(check::run(&options)?)),
         Command::Example(ExampleArgs { r#type, docs, fresh, set }) => {
             example::run(r#type.as_deref(), &example::Options { docs, fresh, set })?;
         }

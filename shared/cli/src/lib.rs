@@ -7,6 +7,7 @@
 //! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
 //! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again.
 //! - [`replay`] takes recorded decisions out of the databases and makes them again.
+//! - [`check`] looks at the choreography before it runs.
 //! - [`status`] and [`doctor`] look at what runs.
 //! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
@@ -17,6 +18,7 @@
 mod args;
 pub mod audit;
 pub mod catalogue;
+pub mod check;
 pub mod codec;
 pub mod dead_letters;
 pub mod decode;

@@ -1,0 +1,170 @@
+//! From the services' declarations and a schemas folder to the document.
+
+use chrono::TimeDelta;
+use quadrille_core::{Declaration, Policy, RecordType, declaration};
+use quadrille_schemas::{Cleanup, Folder, Key, Named, RecordFile, Writer};
+
+use crate::{
+    Choreography,
+    document::{
+        ALL, Answer, CLIENTS, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait,
+    },
+};
+
+/// The six services' declarations, in the order in which an order meets them.
+pub const DECLARATIONS: [Declaration; 6] = [
+    quadrille_user::Users::CHOREOGRAPHY,
+    quadrille_order::Orders::CHOREOGRAPHY,
+    quadrille_inventory::Inventory::CHOREOGRAPHY,
+    quadrille_payment::Payment::CHOREOGRAPHY,
+    quadrille_shipping::Shipping::CHOREOGRAPHY,
+    quadrille_notification::Notification::CHOREOGRAPHY,
+];
+
+impl Choreography {
+    /// What the six services declare, over the topics and records of `folder`.
+    pub fn declared(folder: &Folder) -> Self {
+        let services = DECLARATIONS.iter().map(service).collect();
+        Self { services, ..Self::default() }.over(folder)
+    }
+
+    /// The same services over the topics and records of `folder`.
+    #[must_use]
+    pub fn over(self, folder: &Folder) -> Self {
+        let topics = folder.topics.iter().map(topic).collect();
+        let records = folder.records.iter().map(|file| record(folder, file)).collect();
+        Self { topics, records, ..self }
+    }
+}
+
+fn service(declared: &Declaration) -> Service {
+    Service {
+        name: declared.service.to_owned(),
+        file: declared.file.to_owned(),
+        hears: names(declared.hears),
+        states: names(declared.states),
+        reactions: declared.reactions.iter().map(reaction).collect(),
+        asks: names(declared.asks),
+        answers: declared.answers.iter().map(answer).collect(),
+        undoings: declared.undoings.iter().map(undoing).collect(),
+        waits: declared.waits.iter().map(wait).collect(),
+        effects: declared.effects.iter().map(effect).collect(),
+        public: names(declared.public),
+        promised: names(declared.promised),
+        saga_topics: texts(declared.saga_topics),
+        secret_topics: texts(declared.secret_topics),
+        outside_ids: texts(declared.outside_ids),
+    }
+}
+
+fn names(records: &[RecordType]) -> Vec<String> {
+    records.iter().map(|record| record.short_name().to_owned()).collect()
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn reaction(declared: &declaration::Reaction) -> Reaction {
+    Reaction {
+        on: match declared.on {
+            declaration::Cause::Heard(record) => Cause::Heard(record.short_name().into()),
+            declaration::Cause::Outcome(kind) => Cause::Outcome(kind.into()),
+            declaration::Cause::Timer(kind) => Cause::Timer(kind.into()),
+        },
+        states: names(declared.states),
+        wants: texts(declared.wants),
+        sets: texts(declared.sets),
+        until: declared.until.to_owned(),
+    }
+}
+
+fn answer(declared: &declaration::Answer) -> Answer {
+    Answer { question: declared.question.short_name().into(), facts: names(declared.facts) }
+}
+
+fn undoing(declared: &declaration::Undoing) -> Undoing {
+    let refusal = |(fact, retry): (RecordType, RecordType)| Refusal {
+        fact: fact.short_name().into(),
+        retry: retry.short_name().into(),
+    };
+    Undoing {
+        fact: declared.fact.short_name().into(),
+        on: names(declared.on),
+        by: names(declared.by),
+        refused: declared.refused.map(refusal),
+    }
+}
+
+fn wait(declared: &declaration::Wait) -> Wait {
+    Wait { state: declared.state.into(), questions: names(declared.questions), end: end(&declared.end) }
+}
+
+fn effect(declared: &declaration::Effect) -> Effect {
+    Effect { kind: declared.kind.into(), outcomes: texts(declared.outcomes), end: end(&declared.end) }
+}
+
+fn end(declared: &declaration::End) -> End {
+    let deadline = |(timer, within): (&str, TimeDelta)| Deadline { timer: timer.into(), within: span(within) };
+    End { deadline: declared.deadline.map(deadline), person: declared.person.map(str::to_owned) }
+}
+
+/// A span in the largest unit in which it is a whole number.
+fn span(time: TimeDelta) -> String {
+    let seconds = time.num_seconds();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    match units.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0) {
+        Some((length, unit)) => format!("{} {unit}", seconds / length),
+        None => format!("{seconds} s"),
+    }
+}
+
+fn topic(declared: &quadrille_schemas::Topic) -> Topic {
+    let retention = |time: std::time::Duration| span(TimeDelta::from_std(time).unwrap_or_default());
+    Topic {
+        name: declared.name.to_string(),
+        partitions: declared.partitions,
+        writer: match &declared.writer {
+            Writer::Clients => CLIENTS.into(),
+            Writer::All => ALL.into(),
+            Writer::Service(service) => service.to_string(),
+        },
+        key: match declared.key {
+            Key::Uuid => "uuid",
+            Key::Sku => "sku",
+            Key::Text => "text",
+        }
+        .into(),
+        cleanup: match declared.cleanup {
+            Cleanup::Delete => "delete",
+            Cleanup::Compact { .. } => "compact",
+        }
+        .into(),
+        retention: declared.retention.map_or("forever".into(), retention),
+    }
+}
+
+fn record(folder: &Folder, file: &RecordFile) -> Record {
+    let root = file.record();
+    let named = file.schema.named.values().filter_map(|named| match named {
+        Named::Record(record) => Some(record),
+        Named::Enum { .. } | Named::Fixed { .. } => None,
+    });
+    let fields = named.flat_map(|record| {
+        record.fields.iter().map(move |field| {
+            let nested = record.name != root.name;
+            let name = if nested { format!("{}.{}", record.short_name(), field.name) } else { field.name.clone() };
+            (name, format!("{}{}", if field.secret { "secret " } else { "" }, field.ty.text()))
+        })
+    });
+    Record {
+        name: root.short_name().to_owned(),
+        full_name: root.name.clone(),
+        file: format!("schemas/{}", file.file),
+        topics: folder.topics_of(file).map(|topic| topic.name.to_string()).collect(),
+        key: root.key.clone().unwrap_or_default(),
+        versions: u32::try_from(file.versions.len()).unwrap_or(u32::MAX),
+        doc: root.doc.clone(),
+        fields: fields.collect(),
+    }
+}

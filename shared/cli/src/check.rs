@@ -1,0 +1,125 @@
+//! `quadrille check`: the choreography before it runs.
+//!
+//! It is collected from the services' declarations as they were built into this program, and from the schemas folder; or read from
+//! a file. Neither broker nor registry nor database is asked.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use quadrille_choreography::{Change, Choreography, Generated, Kind, Problem, check, generated};
+
+use crate::{catalogue, output};
+
+/// What to check, and against what.
+#[derive(clap::Args, Debug, Default)]
+pub struct Options {
+    /// Write what is generated: docs/choreography.md, .svg and .json, docs/asyncapi.yaml
+    #[arg(long, conflicts_with = "choreography")]
+    pub write: bool,
+    /// Tell what changed since a git revision, or since a choreography's file, as Markdown for a pull request
+    #[arg(long, value_name = "REV")]
+    pub against: Option<String>,
+    /// Check this choreography, a JSON file like docs/choreography.json [what the services declare]
+    #[arg(long, value_name = "FILE")]
+    pub choreography: Option<PathBuf>,
+    /// The schemas folder [the one around this folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub schemas: Option<PathBuf>,
+}
+
+/// Checks, and says whether nothing is wrong.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
+    let schemas = catalogue::folder(options.schemas.as_deref())?;
+    let checkout = schemas.canonicalize()?.parent().map(Path::to_owned).unwrap_or_default();
+    let folder = match quadrille_schemas::check(&schemas) {
+        Ok(folder) => folder,
+        // Without sound schemas there are no topics and records to check the rest by.
+        Err(found) => {
+            return told(&Choreography::default(), &found.0.into_iter().map(Problem::from).collect::<Vec<_>>());
+        }
+    };
+    let choreography = match &options.choreography {
+        Some(file) => read(file)?.over(&folder),
+        None => Choreography::declared(&folder),
+    };
+    let mut problems = check(&choreography);
+    if options.choreography.is_none() {
+        let files = generated(&choreography);
+        if options.write {
+            for file in &files {
+                file.write(&checkout).with_context(|| format!("{} cannot be written", file.path))?;
+            }
+        }
+        problems.extend(files.iter().filter_map(|file| file.differs(&checkout)));
+    }
+    if let Some(against) = &options.against {
+        let before = match Path::new(against) {
+            file if file.is_file() => read(file)?.over(&folder),
+            _ => before(&checkout, against)?,
+        };
+        output::line(&Change::between(&before, &choreography).to_string())?;
+        if !Path::new(against).is_file() {
+            problems.extend(rewritten(&checkout, against)?);
+        }
+    }
+    told(&choreography, &problems)
+}
+
+/// Names every problem, and ends with the figures.
+fn told(choreography: &Choreography, problems: &[Problem]) -> anyhow::Result<bool> {
+    problems.iter().try_for_each(|problem| output::line(&problem.to_string()))?;
+    output::line(&format!(
+        "check: {} services, {} events, {} topics, {} problems",
+        choreography.services.len(),
+        choreography.facts().count(),
+        choreography.topics.len(),
+        problems.len()
+    ))?;
+    Ok(problems.is_empty())
+}
+
+fn read(file: &Path) -> anyhow::Result<Choreography> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is no choreography: docs/choreography.json shows what one looks like", file.display())
+    })
+}
+
+/// The choreography of a revision, as it was committed; nothing of that revision is built.
+fn before(checkout: &Path, against: &str) -> anyhow::Result<Choreography> {
+    let document = Generated::DOCUMENT;
+    ensure!(
+        git(checkout, &["rev-parse", "--verify", "--quiet", &format!("{against}^{{commit}}")]).is_ok(),
+        "{against} is neither a file nor a revision that git knows"
+    );
+    match git(checkout, &["show", &format!("{against}:{document}")]) {
+        Ok(text) => serde_json::from_str(&text)
+            .with_context(|| format!("{document} of {against} cannot be read by this version")),
+        // Before the first choreography was kept, there was none.
+        Err(_) => Ok(Choreography::default()),
+    }
+}
+
+/// Frozen versions that the revision has in another form: records were written with them, and are read by them.
+fn rewritten(checkout: &Path, against: &str) -> anyhow::Result<Vec<Problem>> {
+    let versions = ":(glob)schemas/*/versions/*.avsc";
+    let changed =
+        git(checkout, &["diff", "--name-only", "--no-renames", "--diff-filter=MDT", against, "--", versions])?;
+    let problem = |file: &str| {
+        let event = file.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
+        let what = format!("is a frozen version, and {against} has it in another form");
+        Problem::new(Kind::Schema, file, event, what, format!("restore it: git checkout {against} -- {file}"))
+    };
+    Ok(changed.lines().map(problem).collect())
+}
+
+fn git(checkout: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output =
+        Command::new("git").arg("-C").arg(checkout).args(arguments).output().context("git cannot be started")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "git {}: {}", arguments.join(" "), said.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
