@@ -1,57 +1,74 @@
 //! What an order waits for: the questions of rule 9 that have no answer yet, and the rows that hold an answer up.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
+use quadrille_choreography::DECLARATIONS;
+use quadrille_core::{Declaration, Record as _, RecordType, declaration::Cause};
+use quadrille_events::OrderCancelled;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{Settings, audit::databases, output};
 
 /// A fact that asks, and the facts of which exactly one answers it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// What was stated.
     pub asked: &'static str,
     /// What one of its listeners states then.
-    pub answers: &'static [&'static str],
+    pub answers: Vec<&'static str>,
     /// Who answers.
     pub by: &'static str,
     /// Whether the answer may hang on an effect, and thus on the outside world or a person.
     pub by_effect: bool,
+    /// What is stated where the outside refuses, and the request by which a person has it tried again.
+    pub refused: Option<(&'static str, &'static str)>,
 }
 
-const fn question(asked: &'static str, answers: &'static [&'static str], by: &'static str) -> Question {
-    Question { asked, answers, by, by_effect: false }
+/// The contract's ninth invariant: each is answered once. What services ask each other, as those who answer declare it.
+pub static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
+    let asked = |record: &RecordType| DECLARATIONS.iter().any(|service| service.asks.contains(record));
+    let of = |service: &'static Declaration| {
+        let answers = service.answers.iter().filter(|answer| asked(&answer.question));
+        answers.map(|answer| question(service, &answer.question, &answer.question, answer.facts))
+    };
+    DECLARATIONS.iter().flat_map(of).collect()
+});
+
+/// What OrderCancelled asks of those who hold something, as they declare it.
+pub static UNDOINGS: LazyLock<Vec<Question>> = LazyLock::new(|| {
+    let of = |service: &'static Declaration| {
+        let undone = service.undoings.iter().filter(|undoing| undoing.on.contains(&OrderCancelled::TYPE));
+        undone.map(|undoing| Question {
+            refused: undoing.refused.map(|(fact, retry)| (fact.short_name(), retry.short_name())),
+            ..question(service, &undoing.fact, &OrderCancelled::TYPE, undoing.by)
+        })
+    };
+    DECLARATIONS.iter().flat_map(of).collect()
+});
+
+/// A question about `asked`, which `service` answers when it hears `heard`.
+fn question(service: &Declaration, asked: &RecordType, heard: &RecordType, answers: &[RecordType]) -> Question {
+    let heard = service.reactions.iter().find(|reaction| reaction.on == Cause::Heard(*heard));
+    Question {
+        asked: asked.short_name(),
+        answers: answers.iter().map(RecordType::short_name).collect(),
+        by: service.service,
+        by_effect: heard.is_some_and(|reaction| !reaction.wants.is_empty()),
+        refused: None,
+    }
 }
 
-const fn effect(asked: &'static str, answers: &'static [&'static str], by: &'static str) -> Question {
-    Question { asked, answers, by, by_effect: true }
-}
-
-/// The contract's ninth invariant: each is answered once.
-pub const QUESTIONS: [Question; 4] = [
-    question("OrderCreated", &["CustomerVerified", "CustomerRejected"], "user"),
-    question("CustomerVerified", &["StockReserved", "ReservationRejected"], "inventory"),
-    effect("StockReserved", &["PaymentCaptured", "PaymentDeclined"], "payment"),
-    effect("OrderConfirmed", &["ShipmentDelivered", "ShipmentAborted", "ShipmentRecalled"], "shipping"),
-];
-
-/// What OrderCancelled asks of those who hold something.
-pub const UNDOINGS: [Question; 2] = [
-    question("StockReserved", &["ReservationReleased"], "inventory"),
-    effect("PaymentCaptured", &["PaymentRefunded"], "payment"),
-];
-
-/// What the order service itself makes of a request and of the others' answers.
-const DECISIONS: [Question; 8] = [
-    question("OrderRequested", &["OrderCreated", "OrderRejected"], "order"),
-    question("CustomerRejected", &["OrderCancelled"], "order"),
-    question("ReservationRejected", &["OrderCancelled"], "order"),
-    question("PaymentDeclined", &["OrderCancelled"], "order"),
-    question("PaymentCaptured", &["OrderConfirmed", "OrderCancelled"], "order"),
-    question("ShipmentDelivered", &["OrderDelivered"], "order"),
-    question("ShipmentAborted", &["OrderCancelled"], "order"),
-    question("ShipmentRecalled", &["OrderCancelled"], "order"),
+/// What the order service itself makes of a request and of the others' answers, unless the order was cancelled before.
+const DECISIONS: [(&str, &[&str]); 8] = [
+    ("OrderRequested", &["OrderCreated", "OrderRejected"]),
+    ("CustomerRejected", &["OrderCancelled"]),
+    ("ReservationRejected", &["OrderCancelled"]),
+    ("PaymentDeclined", &["OrderCancelled"]),
+    ("PaymentCaptured", &["OrderConfirmed", "OrderCancelled"]),
+    ("ShipmentDelivered", &["OrderDelivered"]),
+    ("ShipmentAborted", &["OrderCancelled"]),
+    ("ShipmentRecalled", &["OrderCancelled"]),
 ];
 
 /// Something that an order waits for.
@@ -92,24 +109,25 @@ pub enum Row {
 pub fn open(said: impl Fn(&str) -> Option<i64>, now_ms: i64) -> Vec<Wait> {
     let has = |name: &&str| said(name).is_some();
     let cancelled = said("OrderCancelled");
-    let unanswered = |question: &Question, since: Option<i64>| {
-        let since = said(question.asked).zip(since).map(|(asked, since)| asked.max(since))?;
-        let open = !question.answers.iter().any(has);
+    let unanswered = |asked: &str, answers: &[&'static str], by: &str, since: Option<i64>| {
+        let since = said(asked).zip(since).map(|(asked, since)| asked.max(since))?;
+        let open = !answers.iter().any(has);
         let for_ms = (now_ms - since).max(0);
-        open.then(|| Wait { expects: question.answers.to_vec(), from: question.by.into(), for_ms, rows: vec![] })
+        open.then(|| Wait { expects: answers.to_vec(), from: by.into(), for_ms, rows: vec![] })
     };
-    let asked = QUESTIONS.iter().chain(&DECISIONS).filter_map(|question| unanswered(question, Some(i64::MIN)));
-    let undone = UNDOINGS.iter().filter_map(|question| {
-        let wait = unanswered(question, cancelled)?;
-        // The provider has refused: only a person's request moves it.
-        let refused = question.answers == ["PaymentRefunded"] && said("RefundFailed").is_some();
-        Some(if refused {
-            Wait { expects: vec!["RefundRetryRequested"], from: "a person".into(), ..wait }
-        } else {
-            wait
+    let always = Some(i64::MIN);
+    let asked = QUESTIONS.iter().filter_map(|asked| unanswered(asked.asked, &asked.answers, asked.by, always));
+    let decided = DECISIONS.iter().filter_map(|(heard, answers)| unanswered(heard, answers, "order", always));
+    let undone = UNDOINGS.iter().filter_map(|undoing| {
+        let wait = unanswered(undoing.asked, &undoing.answers, undoing.by, cancelled)?;
+        // The outside has refused: only a person's request moves it.
+        let refused = undoing.refused.filter(|(fact, _)| said(fact).is_some());
+        Some(match refused {
+            Some((_, retry)) => Wait { expects: vec![retry], from: "a person".into(), ..wait },
+            None => wait,
         })
     });
-    asked.chain(undone).collect()
+    asked.chain(decided).chain(undone).collect()
 }
 
 /// Adds to each order's open questions the effects and timers of its key in the services' databases, and returns which of them could
@@ -231,6 +249,36 @@ mod tests {
     fn charge(tries: i32, parked_after_ms: Option<i64>) -> (&'static str, Row) {
         let (id, kind) = (Uuid::nil(), "charge".to_owned());
         ("payment", Row::Effect { id, kind, tries, due_in_ms: 8_000, parked_after_ms, last_answer: None })
+    }
+
+    #[test]
+    fn questions_undoings_and_decisions_are_those_that_services_declare() {
+        let told = |questions: &[Question]| -> Vec<String> {
+            let told = |question: &Question| {
+                let effect = if question.by_effect { " [effect]" } else { "" };
+                format!("{}: {} by {}{effect}", question.asked, question.answers.join("|"), question.by)
+            };
+            questions.iter().map(told).collect()
+        };
+        assert_eq!(
+            told(&QUESTIONS),
+            [
+                "OrderCreated: CustomerVerified|CustomerRejected by user",
+                "CustomerVerified: StockReserved|ReservationRejected by inventory",
+                "StockReserved: PaymentCaptured|PaymentDeclined by payment [effect]",
+                "OrderConfirmed: ShipmentDelivered|ShipmentAborted|ShipmentRecalled by shipping [effect]",
+            ]
+        );
+        assert_eq!(
+            told(&UNDOINGS),
+            ["StockReserved: ReservationReleased by inventory", "PaymentCaptured: PaymentRefunded by payment [effect]"]
+        );
+        let order = DECLARATIONS.iter().find(|service| service.service == "order").unwrap();
+        for (heard, answers) in DECISIONS {
+            let reaction = order.reactions.iter().find(|reaction| reaction.on.name() == heard).unwrap();
+            let stated: Vec<&str> = reaction.states.iter().map(RecordType::short_name).collect();
+            assert!(answers.iter().all(|answer| stated.contains(answer) || *answer == "OrderCancelled"), "{heard}");
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Story {
                 && undone("PaymentCaptured", &["PaymentRefunded", "RefundFailed"]);
         let seen_off = undone("ShipmentDispatched", &["ReservationCommitted", "ReservationReleased"]);
         self.end().is_some()
-            && QUESTIONS.iter().all(|question| answered(question.asked, question.answers))
+            && QUESTIONS.iter().all(|question| answered(question.asked, &question.answers))
             && let_go
             && seen_off
     }

@@ -9,18 +9,18 @@ use crate::waits::{QUESTIONS, UNDOINGS};
 
 impl Checks<'_> {
     pub(super) fn answers(&mut self, key: &str, saga: &Saga) {
-        for question in QUESTIONS {
-            let given: Vec<&Entry> = saga.all(question.answers).collect();
+        for question in QUESTIONS.iter() {
+            let given: Vec<&Entry> = saga.all(&question.answers).collect();
             let holder = question.by_effect.then_some(question.by);
             self.one(key, question.asked, saga.first(question.asked), &given, holder);
         }
         let cancelled = saga.first("OrderCancelled");
-        for undoing in UNDOINGS {
-            let given: Vec<&Entry> = saga.all(undoing.answers).collect();
+        for undoing in UNDOINGS.iter() {
+            let given: Vec<&Entry> = saga.all(&undoing.answers).collect();
             let holder = undoing.by_effect.then_some(undoing.by);
             // What is held is undone only for a cancelled order; what was never held is not undone.
             let asked = cancelled.filter(|_| saga.has(undoing.asked));
-            let refused = undoing.answers == ["PaymentRefunded"] && saga.has("RefundFailed");
+            let refused = undoing.refused.is_some_and(|(fact, _)| saga.has(fact));
             if asked.is_some() && given.is_empty() && refused {
                 // A person's business, and shown as such.
                 self.report.finding(Rule::Answers).waiting += 1;
