@@ -3,9 +3,9 @@
 mod common;
 
 use common::*;
-use quadrille_events::payment::*;
-use quadrille_payment::{CHARGE, Outcome, Payment, REFUND, policy::Status};
-use quadrille_testkit::{Given, given};
+use quadrille_events::{Money, Uuid, payment::*};
+use quadrille_payment::{CHARGE, Effect, Outcome, Payment, REFUND, policy::Status};
+use quadrille_testkit::{Given, given, outcomes_as_declared};
 
 fn new() -> Given<Payment> {
     given::<Payment>()
@@ -243,4 +243,26 @@ fn a_person_answers_in_json() -> Result<(), serde_json::Error> {
     assert!(matches!(serde_json::from_str(said)?, Outcome::Refused { .. }));
     assert!(serde_json::from_str::<Outcome>(r#"{"outcome": "captured"}"#).is_err());
     Ok(())
+}
+
+#[test]
+fn the_outcomes_of_each_effect_are_the_declared_ones() {
+    let charge_id = || "ch_1".to_owned();
+    let (reason, detail) = (String::new, String::new);
+    let effects = [
+        Effect::Charge { order_id: Uuid::nil(), amount: Money::cents(1), currency: "EUR".into(), token: String::new() },
+        Effect::Refund {
+            order_id: Uuid::nil(),
+            charge_id: charge_id(),
+            amount: Money::cents(1),
+            currency: "EUR".into(),
+        },
+    ];
+    let outcomes = [
+        Outcome::Captured { charge_id: charge_id() },
+        Outcome::Declined { reason: reason(), detail: detail() },
+        Outcome::Refunded { refund_id: charge_id() },
+        Outcome::Refused { reason: reason(), detail: detail() },
+    ];
+    outcomes_as_declared::<Payment>(&effects, &outcomes);
 }

@@ -4,9 +4,11 @@ mod common;
 
 use chrono::TimeDelta;
 use common::*;
-use quadrille_events::shipment::*;
-use quadrille_shipping::{ASK_AGAIN, HAND_OVER, Outcome, RECALL, Shipping, Stated, TRACK, Timer, policy::Status};
-use quadrille_testkit::{Given, given, start};
+use quadrille_events::{Uuid, shipment::*};
+use quadrille_shipping::{
+    ASK_AGAIN, Effect, HAND_OVER, Outcome, RECALL, Shipping, Stated, TRACK, Timer, policy::Status,
+};
+use quadrille_testkit::{Given, given, outcomes_as_declared, start};
 
 fn new() -> Given<Shipping> {
     given::<Shipping>()
@@ -230,4 +232,23 @@ fn a_person_answers_in_json() -> Result<(), serde_json::Error> {
         assert!(serde_json::from_str::<Outcome>(wrong).is_err(), "{wrong}");
     }
     Ok(())
+}
+
+#[test]
+fn the_outcomes_of_each_effect_are_the_declared_ones() {
+    let tracking_id = || "T-1".to_owned();
+    let (method, name, address) = (String::new(), String::new(), String::new());
+    let effects = [
+        Effect::HandOver { order_id: Uuid::nil(), method, name, address },
+        Effect::Track { tracking_id: tracking_id() },
+        Effect::Recall { tracking_id: tracking_id() },
+    ];
+    let outcomes = [
+        Outcome::Accepted { tracking_id: tracking_id() },
+        Outcome::Refused { reason: String::new(), detail: String::new() },
+        Outcome::UnderWay {},
+        Outcome::Delivered {},
+        Outcome::Returned {},
+    ];
+    outcomes_as_declared::<Shipping>(&effects, &outcomes);
 }

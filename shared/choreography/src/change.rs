@@ -265,3 +265,115 @@ impl fmt::Display for Change {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, Topic};
+
+    /// Services by what they hear and state; a record stands on `<first letter>.events`.
+    fn choreography(services: &[(&str, &[&str], &[&str])]) -> Choreography {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let service = |(name, hears, states): &(&str, &[&str], &[&str])| Service {
+            name: (*name).to_owned(),
+            hears: texts(hears),
+            states: texts(states),
+            ..Service::default()
+        };
+        let services: Vec<Service> = services.iter().map(service).collect();
+        let names: BTreeSet<String> = services.iter().flat_map(|s| s.hears.iter().chain(&s.states)).cloned().collect();
+        let topic = |name: &str| format!("{}.events", &name[..1]);
+        let record = |name: &String| Record {
+            name: name.clone(),
+            full_name: format!("q.{name}"),
+            file: String::new(),
+            topics: vec![topic(name)],
+            key: "id".into(),
+            versions: 1,
+            doc: String::new(),
+            fields: BTreeMap::from([("id".to_owned(), "uuid".to_owned())]),
+        };
+        let topics: BTreeSet<String> = names.iter().map(|name| topic(name)).collect();
+        let topic = |name: String| Topic {
+            name,
+            partitions: 6,
+            writer: "a".into(),
+            key: "uuid".into(),
+            cleanup: "delete".into(),
+            retention: "7 d".into(),
+        };
+        Choreography {
+            services,
+            topics: topics.into_iter().map(topic).collect(),
+            records: names.iter().map(record).collect(),
+        }
+    }
+
+    fn deploy(change: &Change) -> Vec<Vec<&str>> {
+        change.deploy.iter().map(|names| names.iter().map(String::as_str).collect()).collect()
+    }
+
+    #[test]
+    fn nothing_is_told_of_no_change() {
+        let same = choreography(&[("a", &[], &["aMade"])]);
+        let change = Change::between(&same, &same);
+        assert!(change.is_nothing());
+        assert!(change.to_string().ends_with("Nothing: services, topics and records are as before.\n"));
+    }
+
+    #[test]
+    fn a_new_fact_is_heard_before_it_is_stated_and_a_gone_one_the_other_way_round() {
+        let before = choreography(&[("a", &[], &["aMade"]), ("b", &["aMade"], &[])]);
+        let after = choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade", "aLost"], &[])]);
+        let change = Change::between(&before, &after);
+        assert_eq!(change.new, ["record `aLost` on `a.events`", "`a` states `aLost`", "`b` hears `aLost`"]);
+        assert_eq!(deploy(&change), [["b"], ["a"]]);
+        assert_eq!(
+            (change.first.as_slice(), change.last.as_slice()),
+            (["`quadrille schemas apply`".to_owned()].as_slice(), [].as_slice())
+        );
+        let back = Change::between(&after, &before);
+        assert_eq!(back.gone, ["record `aLost`", "`a` states `aLost`", "`b` hears `aLost`"]);
+        assert_eq!(deploy(&back), [["a"], ["b"]]);
+    }
+
+    #[test]
+    fn who_hears_more_of_a_topic_that_it_has_read_is_rewound() {
+        let before = choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade"], &[]), ("c", &["aLost"], &[])]);
+        let after =
+            choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade", "aLost"], &[]), ("c", &["aLost"], &[])]);
+        let change = Change::between(&before, &after);
+        assert_eq!(change.rewired, ["`b` hears `aLost`"]);
+        assert_eq!(deploy(&change), [["b"]]);
+        assert!(change.last[0].starts_with("`quadrille group rewind b --to beginning --yes`"), "{change}");
+    }
+
+    #[test]
+    fn services_that_each_have_to_be_first_are_told() {
+        let before = choreography(&[("a", &["bMade"], &["aMade"]), ("b", &["aMade"], &["bMade"])]);
+        let after = choreography(&[
+            ("a", &["bMade", "bLost"], &["aMade", "aLost"]),
+            ("b", &["aMade", "aLost"], &["bMade", "bLost"]),
+        ]);
+        let change = Change::between(&before, &after);
+        assert_eq!(change.knot, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+        assert!(change.to_string().contains("split the change"));
+    }
+
+    #[test]
+    fn changed_fields_and_topics_are_told() {
+        let before = choreography(&[("a", &[], &["aMade"])]);
+        let mut after = before.clone();
+        after.records[0].fields.insert("why".into(), "string".into());
+        after.topics[0].partitions = 12;
+        let change = Change::between(&before, &after);
+        assert_eq!(
+            change.rewired,
+            [
+                "topic `a.events` has 12 partitions instead of 6: a topic's count is fixed for its life, services will refuse to start",
+                "record `aMade`: new field `why` (string)",
+            ]
+        );
+        assert_eq!(change.first, ["`quadrille schemas apply`"]);
+    }
+}

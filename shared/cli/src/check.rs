@@ -123,3 +123,62 @@ fn git(checkout: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     ensure!(output.status.success(), "git {}: {}", arguments.join(" "), said.trim());
     Ok(String::from_utf8(output.stdout)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A git repository of one commit, in a folder that goes with it.
+    struct Checkout(PathBuf);
+
+    impl Checkout {
+        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            let root = std::env::temp_dir().join(format!("quadrille-check-{name}-{}", std::process::id()));
+            for (file, text) in files {
+                let path = root.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            git(&root, &["init", "--quiet"]).unwrap();
+            git(&root, &["add", "."]).unwrap();
+            let who = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"];
+            git(&root, &[&who[..], &["commit", "--quiet", "--message", "A"]].concat()).unwrap();
+            Self(root)
+        }
+    }
+
+    impl Drop for Checkout {
+        fn drop(&mut self) {
+            _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_choreography_of_a_revision_is_the_committed_one() {
+        let committed = r#"{"services": [{"name": "a", "states": ["Made"]}]}"#;
+        let checkout = Checkout::new("before", &[(Generated::DOCUMENT, committed)]);
+        fs::write(checkout.0.join(Generated::DOCUMENT), "{}").unwrap();
+        assert_eq!(before(&checkout.0, "HEAD").unwrap().services[0].states, ["Made"]);
+        let unknown = before(&checkout.0, "nowhere").unwrap_err().to_string();
+        assert_eq!(unknown, "nowhere is neither a file nor a revision that git knows");
+        let none = Checkout::new("none", &[("README.md", "before the first choreography")]);
+        assert_eq!(before(&none.0, "HEAD").unwrap(), Choreography::default());
+    }
+
+    #[test]
+    fn a_frozen_version_that_was_changed_or_removed_since_is_a_problem() {
+        let (first, second) = ("schemas/a.events/versions/Made.1.avsc", "schemas/a.events/versions/Made.2.avsc");
+        let checkout = Checkout::new("frozen", &[(first, "{}"), (second, "{}"), ("schemas/a.events/Made.avsc", "{}")]);
+        assert_eq!(rewritten(&checkout.0, "HEAD").unwrap(), []);
+        fs::write(checkout.0.join("schemas/a.events/Made.avsc"), "[]").unwrap();
+        fs::write(checkout.0.join("schemas/a.events/versions/Made.3.avsc"), "[]").unwrap();
+        assert_eq!(rewritten(&checkout.0, "HEAD").unwrap(), []);
+        fs::write(checkout.0.join(first), "[]").unwrap();
+        fs::remove_file(checkout.0.join(second)).unwrap();
+        let told: Vec<String> = rewritten(&checkout.0, "HEAD").unwrap().iter().map(Problem::to_string).collect();
+        let what = "Made: is a frozen version, and HEAD has it in another form; restore it: git checkout HEAD --";
+        assert_eq!(told, [format!("{first}: {what} {first}"), format!("{second}: {what} {second}")]);
+    }
+}

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use crate::{Envelope, Input, Named, Policy, Processed, RecordType, Records};
+use crate::{Envelope, Input, Moment, Named, Policy, Processed, RecordType, Records};
 
 /// A service's part in the choreography. Start from [`Declaration::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl Declaration {
     /// Whether what came of an input is what is declared, as a sentence where it is not.
     ///
     /// A policy that declares no reactions is not held to any.
-    pub fn covers<P: Policy>(&self, input: &Envelope<P>, came: &Processed<P>) -> Result<(), String> {
+    pub fn covers<P: Policy>(&self, moment: &Moment, input: &Envelope<P>, came: &Processed<P>) -> Result<(), String> {
         if self.reactions.is_empty() {
             return Ok(());
         }
@@ -176,12 +176,12 @@ impl Declaration {
             if !reaction.sets.contains(&kind) {
                 return Err(undeclared("sets", kind));
             }
-            let deadlines = self.waits.iter().filter_map(|wait| wait.end.deadline);
-            let declared = deadlines.into_iter().any(|(timer, _)| timer == kind);
-            if P::is_deadline(&set.timer) && !declared {
-                return Err(undeclared("sets the deadline", kind));
+            let mut deadlines = self.waits.iter().filter_map(|wait| wait.end.deadline);
+            match deadlines.find(|(timer, _)| *timer == kind) {
+                Some((_, within)) if set.due > moment.now + within => Err(undeclared("sets later than within", kind)),
+                None if P::is_deadline(&set.timer) => Err(undeclared("sets the deadline", kind)),
+                _ => Ok(()),
             }
-            Ok(())
         })
     }
 }

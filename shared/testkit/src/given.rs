@@ -226,7 +226,7 @@ impl<P: Policy> Given<P> {
     fn step(mut self, input: Envelope<P>) -> Self {
         let moment = Moment { now: self.now, claims: self.claims.iter().cloned().collect() };
         self.outcome = process(&mut self.state, false, &moment, &input);
-        as_declared(&input, &self.outcome);
+        as_declared(&moment, &input, &self.outcome);
         for (key, name) in &self.outcome.withdrawn {
             self.effects.remove(&(key.clone(), name.clone()));
         }
@@ -268,14 +268,29 @@ pub fn step_on_touched_rows<P: Policy>(
         copy(whole, &mut expected, row);
     }
     assert_eq!(touched, expected, "rows changed that {input:#?} does not name");
-    as_declared(input, &on_whole);
+    as_declared(moment, input, &on_whole);
     on_whole
 }
 
 /// The policy did what its service declares of it, and no more.
 #[track_caller]
-fn as_declared<P: Policy>(input: &Envelope<P>, came: &Processed<P>) {
-    if let Err(sentence) = P::CHOREOGRAPHY.covers(input, came) {
+fn as_declared<P: Policy>(moment: &Moment, input: &Envelope<P>, came: &Processed<P>) {
+    if let Err(sentence) = P::CHOREOGRAPHY.covers(moment, input, came) {
         panic!("{sentence}: {input:#?}");
     }
+}
+
+/// Of each effect the policy accepts the declared outcomes, and no others: `effects` and `outcomes` are one of every kind.
+#[track_caller]
+pub fn outcomes_as_declared<P: Policy>(effects: &[P::Effect], outcomes: &[P::Outcome]) {
+    let declared = P::CHOREOGRAPHY.effects;
+    assert_eq!(declared.iter().map(|effect| effect.kind).collect::<Vec<_>>(), kinds(effects));
+    for (effect, declared) in effects.iter().zip(declared) {
+        let accepted: Vec<_> = outcomes.iter().filter(|outcome| P::answers(effect, outcome)).cloned().collect();
+        assert_eq!(kinds(&accepted), declared.outcomes, "the outcomes of {}", declared.kind);
+    }
+}
+
+fn kinds<N: Named>(named: &[N]) -> Vec<&'static str> {
+    named.iter().map(Named::kind).collect()
 }

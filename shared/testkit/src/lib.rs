@@ -12,6 +12,6 @@ mod world;
 
 #[cfg(feature = "database")]
 pub use database::Database;
-pub use given::{Given, given, start, step_on_touched_rows};
+pub use given::{Given, given, outcomes_as_declared, start, step_on_touched_rows};
 #[cfg(feature = "world")]
 pub use world::{PATIENCE, World, decoded};
