@@ -65,9 +65,13 @@ impl Problem {
 
 impl From<quadrille_schemas::Problem> for Problem {
     fn from(problem: quadrille_schemas::Problem) -> Self {
-        // A record's file is named after it, its versions' files after it and their number.
-        let stem = problem.file.rsplit('/').next().unwrap_or_default().strip_suffix(".avsc").unwrap_or_default();
-        let event = stem.split('.').next().unwrap_or_default().to_owned();
+        // A record's file is named after it, its versions' files after it and their number; a field of topics.toml after its topic.
+        let name = problem.file.rsplit('/').next().unwrap_or_default();
+        let event = match name.strip_suffix(".avsc") {
+            Some(stem) => stem.split('.').next().unwrap_or_default(),
+            None => problem.field.rsplit_once('.').map_or(&*problem.field, |(topic, _)| topic),
+        };
+        let event = event.to_owned();
         let what =
             if problem.field.is_empty() { problem.what } else { format!("field `{}` {}", problem.field, problem.what) };
         Self::new(Kind::Schema, format!("schemas/{}", problem.file), event, what, problem.mend)

@@ -38,7 +38,8 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         Ok(folder) => folder,
         // Without sound schemas there are no topics and records to check the rest by.
         Err(found) => {
-            return told(&Choreography::default(), &found.0.into_iter().map(Problem::from).collect::<Vec<_>>());
+            let problems: Vec<Problem> = found.0.into_iter().map(Problem::from).collect();
+            return told(&Choreography::default(), &problems, options);
         }
     };
     let choreography = match &options.choreography {
@@ -65,12 +66,16 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             problems.extend(rewritten(&checkout, against)?);
         }
     }
-    told(&choreography, &problems)
+    told(&choreography, &problems, options)
 }
 
-/// Names every problem, and ends with the figures.
-fn told(choreography: &Choreography, problems: &[Problem]) -> anyhow::Result<bool> {
-    problems.iter().try_for_each(|problem| output::line(&problem.to_string()))?;
+/// Names every problem, as a list where it goes into a pull request, and ends with the figures.
+fn told(choreography: &Choreography, problems: &[Problem], options: &Options) -> anyhow::Result<bool> {
+    let bullet = if options.against.is_some() { "- " } else { "" };
+    problems.iter().try_for_each(|problem| output::line(&format!("{bullet}{problem}")))?;
+    if options.against.is_some() && !problems.is_empty() {
+        output::line("")?;
+    }
     output::line(&format!(
         "check: {} services, {} events, {} topics, {} problems",
         choreography.services.len(),

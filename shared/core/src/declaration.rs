@@ -178,7 +178,9 @@ impl Declaration {
             }
             let mut deadlines = self.waits.iter().filter_map(|wait| wait.end.deadline);
             match deadlines.find(|(timer, _)| *timer == kind) {
-                Some((_, within)) if set.due > moment.now + within => Err(undeclared("sets later than within", kind)),
+                Some((_, within)) if set.due > moment.now + within => {
+                    Err(undeclared("sets for later than its wait ends", kind))
+                }
                 None if P::is_deadline(&set.timer) => Err(undeclared("sets the deadline", kind)),
                 _ => Ok(()),
             }
