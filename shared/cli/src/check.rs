@@ -61,6 +61,9 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             file if file.is_file() => read(file)?.over(&folder),
             _ => before(&checkout, against)?,
         };
+        if before.services.is_empty() {
+            output::line(&format!("{against} has no {} yet: all is new.\n", Generated::DOCUMENT))?;
+        }
         output::line(&Change::between(&before, &choreography).to_string())?;
         if !Path::new(against).is_file() {
             problems.extend(rewritten(&checkout, against)?);
