@@ -62,53 +62,56 @@ pub fn of(spec: &Spec) -> Vec<Property<World>> {
 
 macro_rules! occurrences {
     ($($name:literal),+ $(,)?) => {
-        vec![$(Property::sometimes($name, |world: &World, state: &State| happened(world, state, $name))),+]
+        /// Every ending, every refusal and every compensation, by the record that tells of it.
+        pub const OCCURRENCES: &[&str] = &[$($name),+];
+
+        /// Each as what must be seen to happen. A claim is a function that captures nothing, hence a macro.
+        fn occurrences() -> Vec<Property<World>> {
+            vec![$(Property::sometimes($name, |world: &World, state: &State| happened(world, state, $name))),+]
+        }
     };
 }
 
-/// Every ending, every refusal and every compensation, by the record that tells of it.
-fn occurrences() -> Vec<Property<World>> {
-    occurrences![
-        "OrderDelivered",
-        "OrderRejected/unknown_sku",
-        "OrderRequestRefused/conflicting_content",
-        "OrderCancelled/requested",
-        "OrderCancelled/expired",
-        "OrderCancelled/deactivated_customer",
-        "OrderCancelled/insufficient_stock",
-        "OrderCancelled/declined",
-        "OrderCancelled/shipment_aborted",
-        "OrderCancelled/shipment_recalled",
-        "OrderRecallRequested/requested",
-        "OrderRecallRequested/expired",
-        "OrderCancellationRefused/unknown_order",
-        "OrderCancellationRefused/rejected",
-        "OrderCancellationRefused/cancelled",
-        "OrderCancellationRefused/delivered",
-        "OrderCancellationRefused/recall_under_way",
-        "OrderCancellationRefused/recall_failed",
-        "CustomerRejected/deactivated_customer",
-        "ReservationRejected/insufficient_stock",
-        "ReservationRejected/order_cancelled",
-        "ReservationCommitted",
-        "ReservationReleased",
-        "ReservationReleased after ReservationCommitted",
-        "PaymentDeclined/card_declined",
-        "PaymentDeclined/order_cancelled",
-        "PaymentRefunded",
-        "PaymentRefunded after RefundFailed",
-        "RefundFailed/account_closed",
-        "PaymentRequestRefused/unknown_order",
-        "PaymentRequestRefused/no_failed_refund",
-        "ShipmentAborted/recalled",
-        "ShipmentAborted/carrier_refused",
-        "ShipmentRecalled/recalled",
-        "ShipmentRecalled/returned",
-        "ShipmentDelivered after OrderRecallRequested",
-        "PaymentCaptured after OrderCancelled",
-        "StockReserved after OrderCancelled",
-    ]
-}
+occurrences![
+    "OrderDelivered",
+    "OrderRejected/unknown_sku",
+    "OrderRequestRefused/conflicting_content",
+    "OrderCancelled/requested",
+    "OrderCancelled/expired",
+    "OrderCancelled/deactivated_customer",
+    "OrderCancelled/insufficient_stock",
+    "OrderCancelled/declined",
+    "OrderCancelled/shipment_aborted",
+    "OrderCancelled/shipment_recalled",
+    "OrderRecallRequested/requested",
+    "OrderRecallRequested/expired",
+    "OrderCancellationRefused/unknown_order",
+    "OrderCancellationRefused/rejected",
+    "OrderCancellationRefused/cancelled",
+    "OrderCancellationRefused/delivered",
+    "OrderCancellationRefused/recall_under_way",
+    "OrderCancellationRefused/recall_failed",
+    "CustomerRejected/deactivated_customer",
+    "ReservationRejected/insufficient_stock",
+    "ReservationRejected/order_cancelled",
+    "ReservationCommitted",
+    "ReservationReleased",
+    "ReservationReleased after ReservationCommitted",
+    "PaymentDeclined/card_declined",
+    "PaymentDeclined/order_cancelled",
+    "PaymentRefunded",
+    "PaymentRefunded after RefundFailed",
+    "RefundFailed/account_closed",
+    "PaymentRequestRefused/unknown_order",
+    "PaymentRequestRefused/no_failed_refund",
+    "ShipmentAborted/recalled",
+    "ShipmentAborted/carrier_refused",
+    "ShipmentRecalled/recalled",
+    "ShipmentRecalled/returned",
+    "ShipmentDelivered after OrderRecallRequested",
+    "PaymentCaptured after OrderCancelled",
+    "StockReserved after OrderCancelled",
+];
 
 /// Whether a record of that label was stated; or one of a type where another type was stated too, of the same order.
 fn happened(world: &World, state: &State, name: &str) -> bool {

@@ -32,7 +32,7 @@ pub struct Spec {
     /// Whether it is about mails, and the notification service plays alone.
     pub mails: bool,
     /// What must be seen to happen in it, so that no claim holds because nothing happens: `OrderCancelled/expired`.
-    pub sometimes: &'static [&'static str],
+    pub sometimes: Vec<&'static str>,
     /// How many mails may be due at an end for the notification service to play over it.
     pub mails_at_most: u8,
     /// How many states it has; 0 where nobody has written it down.
