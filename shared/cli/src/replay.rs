@@ -59,16 +59,25 @@ async fn one(settings: &Settings, service: &str, file: &mut impl Write) -> anyho
     }
     let mut decisions = 0;
     // A decision that is still to be committed may have a lower number than one that is read here: then the two share no row.
-    let mut rows = sqlx::query_scalar::<_, String>("select decided::text from history order by number").fetch(&mut *tx);
+    let mut rows =
+        sqlx::query_scalar::<_, Option<String>>("select decided::text from history order by number").fetch(&mut *tx);
     while let Some(decided) = rows.try_next().await.with_context(unread)? {
-        writeln!(file, "{{\"decided\":{decided}}}")?;
-        decisions += 1;
+        let is_decision = decided.is_some();
+        match decided {
+            Some(decided) => writeln!(file, "{{\"decided\":{decided}}}")?,
+            None => writeln!(file, "{{\"gap\":{{\"service\":\"{service}\"}}}}")?,
+        }
+        decisions += usize::from(is_decision);
     }
     Ok(decisions)
 }
 
 /// Refuses a history that was begun after its service's first input: the state that it begins with would be unknown.
-async fn from_the_beginning(connection: &mut PgConnection, service: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// That, or the database cannot be read.
+pub async fn from_the_beginning(connection: &mut PgConnection, service: &str) -> anyhow::Result<()> {
     let before: i64 = sqlx::query_scalar(
         "select count(*) from inbox
          where at < (select (decided->>'now')::timestamptz from history order by number limit 1)

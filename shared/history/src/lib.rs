@@ -27,6 +27,11 @@ pub enum Line {
     Header(Header),
     /// The decisions of a service stand in their order.
     Decided(Decided),
+    /// From here on decisions of this service may be missing: an instance ran that kept none.
+    Gap {
+        /// Which service.
+        service: String,
+    },
 }
 
 /// One input that was decided on.

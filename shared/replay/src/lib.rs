@@ -50,12 +50,18 @@ pub fn replay(file: impl BufRead, name: &str) -> anyhow::Result<Report> {
     Ok(replaying.report)
 }
 
+/// What to do about a history that is not whole.
+const MEND: &str = "A history can be replayed only where all of it was recorded: set history.keep on every instance before the service \
+                    takes its first input, with an empty database, and leave it set";
+
 /// A history on its way through the policies.
 #[derive(Default)]
 struct Replaying {
     /// Which service a header is of.
     headers: HashMap<Uuid, String>,
     services: BTreeMap<String, Box<dyn Decide>>,
+    /// The lines of the services' first gaps.
+    gaps: HashMap<String, usize>,
     report: Report,
 }
 
@@ -63,8 +69,19 @@ impl Replaying {
     fn line(&mut self, number: usize, line: &str) -> anyhow::Result<()> {
         match serde_json::from_str(line).context("this is no line of a history that this build can read")? {
             Line::Header(header) => self.header(header),
+            Line::Gap { service } => {
+                self.gaps.entry(service).or_insert(number);
+                Ok(())
+            }
             Line::Decided(decided) => {
-                let service = self.headers.get(&decided.header).and_then(|service| self.services.get_mut(service));
+                let name = self.headers.get(&decided.header);
+                if let Some((service, gap)) = name.and_then(|name| self.gaps.get_key_value(name)) {
+                    bail!(
+                        "the {service} history has a gap on line {gap}: an instance ran there with history.keep = false, so decisions \
+                         are missing. {MEND}"
+                    );
+                }
+                let service = name.and_then(|name| self.services.get_mut(name));
                 let Some(service) = service else {
                     bail!(
                         "the header {} that this names does not stand before it: export the history again",

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("quadrille-replay: {error:#}");
-            ExitCode::from(2)
+            ExitCode::FAILURE
         }
     }
 }

@@ -11,7 +11,7 @@ use quadrille_history::{CameTo, Datum, Decided, Header, Taken};
 use uuid::Uuid;
 
 use crate::{
-    describe,
+    MEND, describe,
     report::{Difference, Report},
     types::Types,
 };
@@ -98,9 +98,7 @@ impl<P: Policy> Service<P> {
             let missing = *last + 1..fact.version;
             if !missing.is_empty() {
                 bail!(
-                    "the {} history {}: version {} of {} on {} stands here, and {} of it {} not in the history. A history can be \
-                     replayed only where all of it was recorded: set history.keep on every instance before the service takes its \
-                     first input, with an empty database, and leave it set",
+                    "the {} history {}: version {} of {} on {} stands here, and {} of it {} not in the history. {MEND}",
                     P::SERVICE,
                     if *last == 0 { "begins in the middle" } else { "has a gap" },
                     fact.version,

@@ -57,7 +57,7 @@ impl<P: Policy> Recorder<P> {
     fn change(mut self, line: usize, change: impl FnOnce(&mut Decided)) -> Self {
         match &mut self.lines[line - 1] {
             Line::Decided(decided) => change(decided),
-            Line::Header(header) => panic!("a header: {header:?}"),
+            other => panic!("no decision: {other:?}"),
         }
         self
     }
@@ -243,6 +243,22 @@ fn a_history_without_its_beginning_or_with_a_gap_is_refused() {
     let later = paid_back().change(5, |decided| decided.came_to.facts[0].version = 9);
     let error = refused(later.replayed());
     assert!(error.contains("has a gap: version 9 of") && error.contains("versions 2 to 8"), "{error}");
+}
+
+/// What stands before a gap can be replayed, what stands behind it cannot.
+#[test]
+fn a_history_that_an_instance_did_not_keep_ends_there() {
+    let gap = |service: &str| Line::Gap { service: service.into() };
+    let mut lines = paid_back().lines;
+    lines.push(gap("payment"));
+    lines.extend(declined().lines);
+    assert!(replayed(&lines).unwrap().is_same());
+    lines.insert(2, gap("payment"));
+    let error = refused(replayed(&lines));
+    assert!(
+        error.contains("line 4: the payment history has a gap on line 3") && error.contains("set history.keep"),
+        "{error}"
+    );
 }
 
 /// A build of before had no `detail`: its facts are compared as this build reads them.

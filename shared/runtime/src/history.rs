@@ -21,6 +21,17 @@ pub(crate) async fn begin<P: Policy>(pool: &PgPool) -> sqlx::Result<Uuid> {
     Ok(header.id)
 }
 
+/// Ends a history, if there is one: this instance takes inputs and keeps none. What others add behind the gap is not replayed.
+pub(crate) async fn end(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into history (decided)
+         select null where (select decided is not null from history order by number desc limit 1)",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// One decision as it is kept.
 pub(crate) fn decided<P: Policy>(
     header: Uuid,

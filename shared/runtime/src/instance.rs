@@ -81,8 +81,7 @@ where
     };
     let history = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        header = startup::history::<S::Policy>(&ground), if config.history.keep => Some(header),
-        () = std::future::ready(()), if !config.history.keep => None,
+        header = startup::history::<S::Policy>(&ground, config.history.keep) => header,
     };
     let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {

@@ -28,27 +28,35 @@ pub(crate) async fn ready<P: Policy>(ground: &Ground, types: &[RecordType]) -> a
     Ok(schemas::<P>(&ground.registry, &ground.health).await)
 }
 
-/// Enters the header of this build's history; returns its id.
-pub(crate) async fn history<P: Policy>(ground: &Ground) -> Uuid {
+/// Enters the header of this build's history and returns its id; where none is kept, ends the one that there may be.
+pub(crate) async fn history<P: Policy>(ground: &Ground, keep: bool) -> Option<Uuid> {
+    let begin_or_end = async || match keep {
+        true => history::begin::<P>(&ground.pool).await.map(Some),
+        false => history::end(&ground.pool).await.map(|()| None),
+    };
     loop {
-        match history::begin::<P>(&ground.pool).await {
+        let error = match begin_or_end().await {
             Ok(header) => {
-                ground.health.ok("history");
+                ground.health.ok("database");
                 return header;
             }
-            Err(error) => {
-                let cause =
-                    match error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01")) {
-                        true => "history.keep is set, and there is no table for it yet: run this service's `migrate`"
-                            .to_owned(),
-                        false => format!("the database (database.url) takes no history (history.keep): {error}"),
-                    };
-                warn!("Waiting: {cause}");
-                ground.health.error("history", &cause);
-            }
-        }
+            Err(error) => error,
+        };
+        let cause = match (is_missing(&error), keep) {
+            // No table, no history.
+            (true, false) => return None,
+            (true, true) => "history.keep is set, and its tables are missing: run this service's `migrate`".to_owned(),
+            (false, _) => format!("the database (database.url) does not take the history: {error}"),
+        };
+        warn!("Waiting: {cause}");
+        ground.health.error("database", &cause);
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether a table that is asked for is not there.
+fn is_missing(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
 }
 
 async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) -> anyhow::Result<()> {
@@ -71,8 +79,7 @@ async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) ->
 
 async fn tables(pool: &PgPool, health: &Health) {
     while let Err(error) = sqlx::query("select from inbox limit 0").execute(pool).await {
-        let missing = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"));
-        let cause = match missing {
+        let cause = match is_missing(&error) {
             true => "the database has no tables yet: run this service's `migrate`".to_owned(),
             false => format!("the database (database.url) does not answer: {error}"),
         };

@@ -4,6 +4,7 @@ mod support;
 
 use std::process::Stdio;
 
+use quadrille_cli::replay;
 use quadrille_core::{Policy, Record as _, ids};
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_history::{Decided, Header, Taken};
@@ -36,6 +37,7 @@ async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow:
     instance.stop().await?;
 
     let history = history(&shop).await?;
+    replay::from_the_beginning(&mut *shop.database.pool.acquire().await?, "tally").await?;
     assert_eq!(ids_stated(&history), ids_on_topic(&stated));
     assert_eq!(history.len(), 7, "one of each");
     assert!(history.is_sorted_by_key(|decided| decided.now), "in the order of its decisions");
@@ -66,19 +68,40 @@ async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow:
     Ok(())
 }
 
+/// What was not kept is missed: before the history's first decision, and after its last one.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_kept_unless_it_is_asked_for() -> anyhow::Result<()> {
+async fn a_history_that_is_not_whole_says_so() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
-    let instance = shop.start();
-    for partition in 0..6 {
-        shop.ask("TEA", partition).await?;
-    }
-    shop.stated(6).await?;
-    instance.stop().await?;
-    let kept: i64 = sqlx::query_scalar("select (select count(*) from history) + (select count(*) from history_header)")
-        .fetch_one(&shop.database.pool)
-        .await?;
-    assert_eq!(kept, 0);
+    let taken = async |keep: bool, count: usize| {
+        let mut config = shop.config();
+        config.history.keep = keep;
+        let instance = shop.start_with(config);
+        for partition in 0..6 {
+            shop.ask("TEA", partition).await?;
+        }
+        shop.stated(count).await?;
+        instance.stop().await
+    };
+    let kept = "select array(select decided is not null from history order by number)";
+    let kept = async || sqlx::query_scalar::<_, Vec<bool>>(kept).fetch_one(&shop.database.pool).await;
+
+    taken(false, 6).await?;
+    assert_eq!(kept().await?, [false; 0], "nothing is kept unless it is asked for, and what is not kept has no gap");
+    let headers: i64 = sqlx::query_scalar("select count(*) from history_header").fetch_one(&shop.database.pool).await?;
+    assert_eq!(headers, 0);
+
+    taken(true, 12).await?;
+    assert_eq!(kept().await?, [true; 6]);
+    let mut connection = shop.database.pool.acquire().await?;
+    let refused = replay::from_the_beginning(&mut connection, "tally").await.map_err(|error| error.to_string());
+    let refused = refused.expect_err("it begins in the middle");
+    assert!(refused.contains("the tally history begins in the middle: 6 inputs were taken before"), "{refused}");
+
+    taken(false, 18).await?;
+    taken(false, 24).await?;
+    taken(true, 30).await?;
+    let decisions_gap_decisions = [&[true; 6][..], &[false], &[true; 6]].concat();
+    assert_eq!(kept().await?, decisions_gap_decisions);
     Ok(())
 }
 
