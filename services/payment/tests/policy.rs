@@ -266,3 +266,12 @@ fn the_outcomes_of_each_effect_are_the_declared_ones() {
     ];
     outcomes_as_declared::<Payment>(&effects, &outcomes);
 }
+
+/// Rows and ids bear these names: another spelling would lose what is stored.
+#[test]
+fn names_are_kept_and_found_again() {
+    for status in Status::ALL {
+        assert_eq!(Status::named(status.name()), Some(status));
+    }
+    assert_eq!(Status::ChargingCancelled.name(), "charging_cancelled");
+}

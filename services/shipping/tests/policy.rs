@@ -4,6 +4,7 @@ mod common;
 
 use chrono::TimeDelta;
 use common::*;
+use quadrille_core::{Named, Policy};
 use quadrille_events::{Uuid, shipment::*};
 use quadrille_shipping::{
     ASK_AGAIN, Effect, HAND_OVER, Outcome, RECALL, Shipping, Stated, TRACK, Timer, policy::Status,
@@ -251,4 +252,23 @@ fn the_outcomes_of_each_effect_are_the_declared_ones() {
         Outcome::Returned {},
     ];
     outcomes_as_declared::<Shipping>(&effects, &outcomes);
+}
+
+/// Rows and ids bear these names: another spelling would lose what is stored.
+#[test]
+fn names_are_kept_and_found_again() {
+    for status in Status::ALL {
+        assert_eq!(Status::named(status.name()), Some(status));
+    }
+    assert_eq!(Status::HandingRecalled.name(), "handing_recalled");
+    assert_eq!((Timer::AskAgain.kind(), Outcome::UnderWay {}.kind()), (ASK_AGAIN, "under_way"));
+}
+
+#[test]
+fn an_accepted_parcel_has_a_name() {
+    let (order_id, method, name, address) = (Uuid::nil(), String::new(), String::new(), String::new());
+    let hand_over = Effect::HandOver { order_id, method, name, address };
+    let accepted = |tracking_id: &str| Outcome::Accepted { tracking_id: tracking_id.into() };
+    assert!(Shipping::answers(&hand_over, &accepted("T-1")));
+    assert!(!Shipping::answers(&hand_over, &accepted(" ")), "nobody could track or recall it");
 }

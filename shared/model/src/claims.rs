@@ -3,14 +3,11 @@
 //! Claims look at what everyone can see: records, what is true outside, stock, and whether rows wait. None looks at how far a policy
 //! thinks it has come.
 
-use std::collections::BTreeSet;
-
-use stateright::Property;
+use stateright::{Model, Property};
 
 use crate::{
-    outside::{Parcel, Said},
+    outside::{Kept, Parcel, Said},
     record::Kind::{self, *},
-    shop,
     spec::{Forgets, Spec},
     world::{State, World},
 };
@@ -18,10 +15,14 @@ use crate::{
 /// The claims of a world.
 pub fn of(spec: &Spec) -> Vec<Property<World>> {
     if spec.mails {
-        return vec![
-            Property::always("a mail of one kind goes once, whatever happens", mails_go_once),
+        return [
+            Property::always("a mail goes once, under one Message-ID", mails_go_once),
             Property::always("at the end each mail that was due was sent or given up", mails_are_told),
-        ];
+            Property::always("what is not at its end goes on by itself", goes_on),
+        ]
+        .into_iter()
+        .chain(expected(spec))
+        .collect();
     }
     let mut claims = vec![
         Property::always("stock is never negative and adds up (1)", stock_adds_up),
@@ -29,6 +30,8 @@ pub fn of(spec: &Spec) -> Vec<Property<World>> {
         Property::always("an order is captured and refunded at most once (2)", money_moves_once),
         Property::always("payment states what the provider did (2)", payment_tells_the_truth),
         Property::always("an order ends once, and then only refusals are stated (3)", ends_once),
+        Property::always("shipping states where the parcel is (4)", shipping_tells_the_truth),
+        Property::always("what is not at its end goes on by itself (4)", goes_on),
         Property::always("no parcel is with the customer after OrderCancelled (4)", no_parcel_after_cancelled),
         Property::always("an id stands for one type (5)", ids_name_types),
         Property::always("every cause is a record (7)", causes_exist),
@@ -48,16 +51,15 @@ pub fn of(spec: &Spec) -> Vec<Property<World>> {
     if spec.forgets != Forgets::All {
         claims.push(Property::always("versions are consecutive, repeats are exact (5, 6)", versions_are_consecutive));
     }
-    let always = claims.len();
-    claims.extend(occurrences().into_iter().filter(|claim| spec.sometimes.contains(&claim.name)));
-    assert_eq!(
-        claims.len(),
-        always + spec.sometimes.len(),
-        "{}: claims.rs does not know all of {:?}",
-        spec.name,
-        spec.sometimes
-    );
+    claims.extend(expected(spec));
     claims
+}
+
+/// What must be seen to happen in a world.
+fn expected(spec: &Spec) -> Vec<Property<World>> {
+    let expected: Vec<_> = occurrences().into_iter().filter(|claim| spec.sometimes.contains(&claim.name)).collect();
+    assert_eq!(expected.len(), spec.sometimes.len(), "claims.rs does not know all of {:?}", spec.sometimes);
+    expected
 }
 
 macro_rules! occurrences {
@@ -74,6 +76,8 @@ macro_rules! occurrences {
 
 occurrences![
     "OrderDelivered",
+    "OrderShipped",
+    "OrderShipped after OrderRecallRequested",
     "OrderRejected/unknown_sku",
     "OrderRequestRefused/conflicting_content",
     "OrderCancelled/requested",
@@ -92,6 +96,7 @@ occurrences![
     "OrderCancellationRefused/recall_under_way",
     "OrderCancellationRefused/recall_failed",
     "CustomerRejected/deactivated_customer",
+    "CustomerRejected/unknown_customer",
     "ReservationRejected/insufficient_stock",
     "ReservationRejected/order_cancelled",
     "ReservationCommitted",
@@ -108,23 +113,28 @@ occurrences![
     "ShipmentAborted/carrier_refused",
     "ShipmentRecalled/recalled",
     "ShipmentRecalled/returned",
+    "PriceChanged",
+    "NotificationSent",
+    "NotificationFailed/no_address",
+    "NotificationFailed/refused",
     "ShipmentDelivered after OrderRecallRequested",
     "PaymentCaptured after OrderCancelled",
     "StockReserved after OrderCancelled",
 ];
 
-/// Whether a record of that label was stated; or one of a type where another type was stated too, of the same order.
+/// Whether a record of that label was stated; or, of two types of one order, the one can be stated now, after the other.
 fn happened(world: &World, state: &State, name: &str) -> bool {
-    (0..world.spec.orders).any(|order| match name.split_once(" after ") {
-        Some((later, earlier)) => {
-            let told = |name: &str| world.told(state, order, Kind::named(name)) > 0;
-            told(later) && told(earlier)
-        }
+    match name.split_once(" after ") {
+        Some((later, earlier)) => (0..world.spec.orders).any(|order| {
+            let told = |state: &State, name: &str| world.told(state, order, Kind::named(name)) > 0;
+            let can_be = || world.next_steps(state).iter().any(|(_, next)| told(next, later));
+            told(state, earlier) && !told(state, later) && can_be()
+        }),
         None => {
-            let mut records = world.saga(state, order).flat_map(|log| &log.records);
+            let mut records = (0..world.places.len()).flat_map(|place| &world.log(state, place).records);
             records.any(|record| world.records.get(*record).label == name)
         }
-    })
+    }
 }
 
 fn stock_adds_up(world: &World, state: &State) -> bool {
@@ -165,12 +175,31 @@ fn money_moves_once(world: &World, state: &State) -> bool {
 
 fn payment_tells_the_truth(world: &World, state: &State) -> bool {
     orders(world, |order, id| {
-        let (told, outside) = (|kind| world.told(state, order, kind) > 0, world.outside(state));
-        let (captured, refunded) = (outside.count(id, Said::Captured) > 0, outside.count(id, Said::Refunded) > 0);
-        (!told(PaymentCaptured) || captured)
-            && (!told(PaymentRefunded) || refunded)
-            && !(told(PaymentDeclined) && captured)
+        let (told, outside) = (|kind| usize::from(world.told(state, order, kind)), world.outside(state));
+        told(PaymentCaptured) <= outside.count(id, Said::Captured)
+            && told(PaymentRefunded) <= outside.count(id, Said::Refunded)
+            && told(RefundFailed) <= outside.count(id, Said::RefundRefused)
+            && !(told(PaymentDeclined) > 0 && outside.count(id, Said::Captured) > 0)
     })
+}
+
+/// One parcel an order, and what is said of it is so.
+fn shipping_tells_the_truth(world: &World, state: &State) -> bool {
+    orders(world, |order, id| {
+        let (told, outside) = (|kind| usize::from(world.told(state, order, kind)), world.outside(state));
+        let accepted = outside.count(id, Said::Accepted);
+        accepted <= 1
+            && told(ShipmentDispatched) <= accepted
+            && told(OrderShipped) <= told(ShipmentDispatched)
+            && !(told(ShipmentAborted) > 0 && accepted > 0)
+            && (told(ShipmentDelivered) == 0 || outside.parcel(id) == Parcel::WithCustomer)
+            && (told(ShipmentRecalled) == 0 || outside.parcel(id) == Parcel::Back)
+    })
+}
+
+/// That every run comes to an end of the kind that the claims about ends speak of.
+fn goes_on(world: &World, state: &State) -> bool {
+    world.is_quiet(state) || world.goes_on(state)
 }
 
 fn ends_once(world: &World, state: &State) -> bool {
@@ -191,25 +220,25 @@ fn ids_name_types(world: &World, state: &State) -> bool {
     (0..world.places.len()).all(|place| world.log(state, place).ids_name_types)
 }
 
-/// Logs only grow, and each of their states was looked at: the last record of each is enough.
 fn causes_exist(world: &World, state: &State) -> bool {
-    let cause = |place| world.log(state, place).records.last().map(|record| world.records.get(*record).cause);
-    let asked = |cause| world.asked_ids(state).any(|id| id == cause);
-    let told = |cause| {
-        let mut logs = (0..world.places.len()).map(|place| world.log(state, place));
-        logs.any(|log| log.records.iter().any(|record| world.records.get(*record).id == cause))
-    };
-    (0..world.places.len()).filter_map(cause).all(|cause| asked(cause) || told(cause))
+    let records = || (0..world.places.len()).flat_map(|place| &world.log(state, place).records);
+    let mut known: Vec<_> = records().map(|record| world.records.get(*record).id).collect();
+    known.extend(world.asked_ids(state));
+    records().all(|record| known.contains(&world.records.get(*record).cause))
 }
+
+/// Each question with the facts of which exactly one answers it.
+const QUESTIONS: [(Kind, &[Kind]); 4] = [
+    (OrderCreated, &[CustomerVerified, CustomerRejected]),
+    (CustomerVerified, &[StockReserved, ReservationRejected]),
+    (StockReserved, &[PaymentCaptured, PaymentDeclined]),
+    (OrderConfirmed, &[ShipmentDelivered, ShipmentAborted, ShipmentRecalled]),
+];
 
 fn answers_at_most_once(world: &World, state: &State) -> bool {
     orders(world, |order, _| {
         let told = |kind| world.told(state, order, kind);
-        let by = |answers: &[Kind]| answers.iter().map(|kind| told(*kind)).sum::<u8>();
-        by(&[CustomerVerified, CustomerRejected]) <= told(OrderCreated)
-            && by(&[StockReserved, ReservationRejected]) <= told(CustomerVerified)
-            && by(&[PaymentCaptured, PaymentDeclined]) <= told(StockReserved)
-            && by(&[ShipmentDelivered, ShipmentAborted, ShipmentRecalled]) <= told(OrderConfirmed)
+        QUESTIONS.iter().all(|(asked, answers)| world.told_any(state, order, answers) <= told(*asked))
             && told(ReservationCommitted) <= told(StockReserved).min(told(ShipmentDispatched))
             && told(ReservationReleased) <= told(StockReserved).min(told(OrderCancelled))
             && told(PaymentRefunded) <= told(PaymentCaptured).min(told(OrderCancelled))
@@ -219,12 +248,7 @@ fn answers_at_most_once(world: &World, state: &State) -> bool {
 fn requests_are_answered(world: &World, state: &State) -> bool {
     (0..world.requests.len()).filter(|request| world.asked(state, *request)).all(|request| {
         let asked = world.request(request);
-        let answers = |kinds: &[Kind]| {
-            let all = (0..world.places.len()).flat_map(|place| &world.log(state, place).records);
-            let all = all.map(|record| world.records.get(*record));
-            let of = all.filter(|record| record.cause == asked.id && kinds.contains(&record.kind));
-            of.map(|record| record.id).collect::<BTreeSet<_>>().len()
-        };
+        let answers = |kinds: &[Kind]| world.caused(state, asked, kinds);
         let once = |kinds: &[Kind]| match answers(kinds) {
             1 => true,
             0 => false,
@@ -278,21 +302,21 @@ fn delivered_is_paid_for(world: &World, state: &State) -> bool {
 
 fn all_answered(world: &World, state: &State) -> bool {
     !is_over(world, state)
-        || orders(world, |order, _| {
+        || orders(world, |order, id| {
             let told = |kind| world.told(state, order, kind);
-            let by = |answers: &[Kind]| answers.iter().map(|kind| told(*kind)).sum::<u8>();
+            let refunds = [PaymentRefunded, RefundFailed];
+            // A retry is answered with its refund's outcome, which bears the retry's cause.
             let retries = (0..world.requests.len()).filter(|request| world.asked(state, *request));
-            let id = shop::ORDERS[order].to_string();
-            let retries = retries
+            let mut retries = retries
                 .map(|request| world.request(request))
                 .filter(|asked| asked.kind == RefundRetryRequested && asked.key == id);
-            // The first refund answers the cancellation, each further one a retry.
-            let retried = by(&[PaymentRefunded, RefundFailed]).saturating_sub(1) + told(PaymentRequestRefused);
-            by(&[CustomerVerified, CustomerRejected]) == told(OrderCreated)
-                && by(&[StockReserved, ReservationRejected]) == told(CustomerVerified)
-                && by(&[PaymentCaptured, PaymentDeclined]) == told(StockReserved)
-                && by(&[ShipmentDelivered, ShipmentAborted, ShipmentRecalled]) == told(OrderConfirmed)
-                && retries.count() == usize::from(retried)
+            QUESTIONS.iter().all(|(asked, answers)| world.told_any(state, order, answers) == told(*asked))
+                && (told(OrderCancelled) == 0
+                    || told(PaymentCaptured) == 0
+                    || world.told_any(state, order, &refunds) > 0)
+                && retries.all(|asked| {
+                    world.caused(state, asked, &[PaymentRefunded, RefundFailed, PaymentRequestRefused]) == 1
+                })
         })
 }
 
@@ -330,11 +354,13 @@ fn nets_to_zero(world: &World, state: &State, order: usize, id: &str) -> bool {
 }
 
 fn mails_go_once(world: &World, state: &State) -> bool {
-    orders(world, |order, id| {
-        let outside = world.outside(state);
-        let gone = outside.count(id, Said::Sent) + outside.count(id, Said::MailRefused);
-        gone <= world.mails_due_of(state, order).into()
-    })
+    let kept = || world.outside(state).kept.values();
+    let once =
+        |mail: &Kept| kept().filter(|other| (&other.order, &other.name) == (&mail.order, &mail.name)).count() == 1;
+    kept().all(once)
+        && orders(world, |order, id| {
+            kept().filter(|mail| mail.order == id).count() <= world.mails_due_of(state, order).into()
+        })
 }
 
 fn mails_are_told(world: &World, state: &State) -> bool {

@@ -52,6 +52,8 @@ pub struct Effect {
     pub key: String,
     /// Its kind.
     pub kind: &'static str,
+    /// Its name within its order.
+    pub name: String,
     /// Whether a worker has it in hand.
     pub claimed: bool,
     /// Whether an earlier one of its key and kind is open: they are performed one after another.
@@ -82,7 +84,7 @@ impl<P: Policy> Database<P> {
             let (key, kind) = (open.row.key.clone(), open.row.effect.kind());
             let same = |earlier: &OpenEffect<P>| earlier.row.key == key && earlier.row.effect.kind() == kind;
             let waits = self.effects[..index].iter().any(same);
-            Effect { id: open.row.id, key, kind, claimed: open.claimed, waits }
+            Effect { id: open.row.id, key, kind, name: open.row.effect.name(), claimed: open.claimed, waits }
         };
         View {
             effects: self.effects.iter().enumerate().map(effect).collect(),

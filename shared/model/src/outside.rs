@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use uuid::Uuid;
 
+use crate::database::Effect;
+
 /// What the outside says of an effect, or a person in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
@@ -36,11 +38,22 @@ pub enum Parcel {
     Back,
 }
 
+/// What the outside remembers of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kept {
+    /// The order.
+    pub order: String,
+    /// The effect's name within the order.
+    pub name: String,
+    /// What came of it.
+    pub said: Said,
+}
+
 /// What is true outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outside {
-    /// What came of each idempotency key: of which order, and what.
-    pub kept: BTreeMap<Uuid, (String, Said)>,
+    /// What came of each idempotency key.
+    pub kept: BTreeMap<Uuid, Kept>,
     /// Each order's parcel.
     pub parcels: BTreeMap<String, Parcel>,
 }
@@ -48,7 +61,7 @@ pub struct Outside {
 impl Outside {
     /// How often this came of an order's keys.
     pub fn count(&self, order: &str, said: Said) -> usize {
-        self.kept.values().filter(|(of, kept)| of == order && *kept == said).count()
+        self.kept.values().filter(|kept| kept.order == order && kept.said == said).count()
     }
 
     /// Where an order's parcel is.
@@ -57,9 +70,10 @@ impl Outside {
     }
 
     /// The outside performs an effect, of which it chooses `said` if its key is new to it.
-    pub fn perform(&mut self, effect: Uuid, order: &str, said: Said) {
-        if let Entry::Vacant(new) = self.kept.entry(effect) {
-            new.insert((order.to_owned(), said));
+    pub fn perform(&mut self, effect: &Effect, said: Said) {
+        let Effect { id, key: order, name, .. } = effect;
+        if let Entry::Vacant(new) = self.kept.entry(*id) {
+            new.insert(Kept { order: order.clone(), name: name.clone(), said });
             if said == Said::Accepted {
                 self.parcels.insert(order.to_owned(), Parcel::WithCarrier);
             }

@@ -22,6 +22,8 @@ use crate::{
 pub enum Act {
     /// It handles this record.
     Handle(u32),
+    /// It handles this record, and the timer at this place, which was due when both were taken in one batch.
+    HandleWithTimer(u32, u8),
     /// It cannot handle this record: a dead letter.
     Park(u32),
     /// An operator has it handle the dead letter at this place.
@@ -121,19 +123,29 @@ impl<P: Policy> Player<P> {
     fn take(&self, number: u32, act: Act) -> Step {
         let mut database = self.databases.get(number).database.clone();
         let stated = match act {
-            Act::Handle(record) => self.decide(&mut database, self.heard(record)),
+            Act::Handle(record) => self.decide(&mut database, self.heard(record)).1,
+            Act::HandleWithTimer(record, place) => {
+                // The runtime removes the rows of a batch's timers first, and then decides one input after another.
+                let row = database.timers.remove(place.into());
+                let (cleared, mut stated) = self.decide(&mut database, self.heard(record));
+                if !cleared.contains(&(row.key.clone(), row.timer.name())) {
+                    let input = Input::Timer(row.timer);
+                    stated.extend(self.decide(&mut database, self.own(row.id, row.cause, row.key, input)).1);
+                }
+                stated
+            }
             Act::Park(record) => {
                 database.letters.push(record);
                 vec![]
             }
             Act::Redrive(place) => {
                 let record = database.letters.remove(place.into());
-                self.decide(&mut database, self.heard(record))
+                self.decide(&mut database, self.heard(record)).1
             }
             Act::Fire(place) => {
                 let row = database.timers.remove(place.into());
                 let input = Input::Timer(row.timer);
-                self.decide(&mut database, self.own(row.id, row.cause, row.key, input))
+                self.decide(&mut database, self.own(row.id, row.cause, row.key, input)).1
             }
             Act::Claim(place) => {
                 database.effects[usize::from(place)].claimed = true;
@@ -152,7 +164,7 @@ impl<P: Policy> Player<P> {
                 let outcome: P::Outcome = serde_json::from_value(said.outcome(&effect))
                     .unwrap_or_else(|error| panic!("{said:?} is no outcome of {effect}: {error}"));
                 let name = ids::outcome(id, &outcome.name());
-                self.decide(&mut database, self.own(name, cause, key, Input::Outcome { effect: id, outcome }))
+                self.decide(&mut database, self.own(name, cause, key, Input::Outcome { effect: id, outcome })).1
             }
         };
         Step { database: self.keep(database), stated }
@@ -174,8 +186,8 @@ impl<P: Policy> Player<P> {
         Envelope { id, cause, key, version: 0, trace: Trace::default(), input }
     }
 
-    /// What the runtime's transaction does with an input once its rows are locked.
-    fn decide(&self, database: &mut Database<P>, input: Envelope<P>) -> Vec<u32> {
+    /// What the runtime's transaction does with an input once its rows are locked: the timers that it cleared, and what it stated.
+    fn decide(&self, database: &mut Database<P>, input: Envelope<P>) -> (Vec<(String, String)>, Vec<u32>) {
         let keeps = match &input.input {
             Input::Record(record) => match self.forgets {
                 _ if self.flaw == Some(Flaw::NoInbox) => false,
@@ -208,7 +220,7 @@ impl<P: Policy> Player<P> {
             }
             self.records.intern(Record::fact(&fact))
         };
-        facts.into_iter().enumerate().map(state).collect()
+        (cleared, facts.into_iter().enumerate().map(state).collect())
     }
 }
 

@@ -40,14 +40,14 @@ pub fn deactivation() -> Record {
     Record::request(&UserDeactivationRequested::new(CUSTOMER), SHOP, "2")
 }
 
-/// A product comes to be.
-pub fn listing(sku: &str) -> Record {
+/// A product comes to be, or its price changes.
+pub fn listing(sku: &str, cents: i64) -> Record {
     let request = ProductListingRequested {
         name: sku.into(),
         currency: "EUR".into(),
-        ..ProductListingRequested::new(sku.into(), Money::cents(1999))
+        ..ProductListingRequested::new(sku.into(), Money::cents(cents))
     };
-    Record::request(&request, SHOP, "1")
+    Record::request(&request, SHOP, &format!("{cents}"))
 }
 
 /// Goods come in.

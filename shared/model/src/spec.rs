@@ -33,6 +33,8 @@ pub struct Spec {
     pub mails: bool,
     /// What must be seen to happen in it, so that no claim holds because nothing happens: `OrderCancelled/expired`.
     pub sometimes: Vec<&'static str>,
+    /// How many faults may happen while the notification service plays.
+    pub left_for_mails: Left,
     /// How many mails may be due at an end for the notification service to play over it.
     pub mails_at_most: u8,
     /// How many states it has; 0 where nobody has written it down.

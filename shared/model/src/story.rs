@@ -63,6 +63,11 @@ fn input(world: &World, last: &State, action: Action) -> (&'static str, String) 
             (name(world.requests[usize::from(request)].1 as u8), format!("{asked}, once more"))
         }
         Action::Hear(reader) => (reads(reader), next(reader)),
+        Action::HearWithTimer(reader, timer) => {
+            let service = world.readers[usize::from(reader)].0;
+            let (_, timer) = world.timer(last, service, timer.into());
+            (reads(reader), format!("{}, and {timer} that is due, in one batch", next(reader)))
+        }
         Action::Rewind(reader, to) => {
             let topic = world.places[world.readers[usize::from(reader)].1].0;
             (reads(reader), format!("goes back to record {to} of {topic}"))

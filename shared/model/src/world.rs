@@ -97,6 +97,8 @@ pub enum Action {
     AskAgain(u8),
     /// A reader's next record is handled.
     Hear(u8),
+    /// The same, in one batch with a timer of the service.
+    HearWithTimer(u8, u8),
     /// A reader goes back to here.
     Rewind(u8, u8),
     /// A log's record at this place is published once more.
@@ -145,11 +147,12 @@ impl World {
             state = world.hear(&state, reader);
         }
         world.start = state;
-        let mut requests = world.spec.requests.clone();
+        world.requests = world.spec.requests.iter().map(|request| world.addressed(request.clone())).collect();
         if flaw == Some(Flaw::OwnClock) {
-            requests.push(shop::forged_cancellation());
+            let inventory = world.services.iter().position(|service| service.name() == "inventory");
+            let clock = world.records.intern(shop::forged_cancellation());
+            world.requests.extend(inventory.map(|inventory| (clock, inventory)));
         }
-        world.requests = requests.into_iter().map(|request| world.addressed(request)).collect();
         world
     }
 
@@ -159,7 +162,15 @@ impl World {
         let parts = cast::Parts { records: self.records.clone(), flaw: None, forgets: self.spec.forgets };
         let mut places = self.places.clone();
         places.extend(shop::ORDERS[..self.spec.orders].iter().map(|order| ("notification.events", order.to_string())));
-        let spec = Spec { mails: true, requests: vec![], left: Left::default(), ..self.spec.clone() };
+        // So that no claim about mails holds because there is none.
+        let is_registered = self.log(last, 0).told(Kind::UserRegistered) > 0;
+        let sometimes = match (self.mails_due(last), is_registered) {
+            (0, _) => vec![],
+            (_, false) => vec!["NotificationFailed/no_address"],
+            (_, true) => vec!["NotificationSent", "NotificationFailed/no_address", "NotificationFailed/refused"],
+        };
+        let left = self.spec.left_for_mails;
+        let spec = Spec { mails: true, requests: vec![], left, sometimes, ..self.spec.clone() };
         let mut world = Self::empty(spec, self.records.clone(), vec![cast::notification(&parts)], places, None);
         for place in 0..self.places.len() {
             world.start.logs[place] = world.logs.intern(self.log(last, place).clone());
@@ -180,6 +191,7 @@ impl World {
         let pairs = (0..services.len()).flat_map(|service| (0..places.len()).map(move |place| (service, place)));
         let readers: Vec<_> = pairs.filter(|(service, place)| services[*service].listens(places[*place].0)).collect();
         assert!(places.len() <= LOGS && readers.len() <= READERS, "{} logs, {} readers", places.len(), readers.len());
+        assert!(spec.requests.len() < 16, "{} requests", spec.requests.len());
         let logs = Logs::default();
         let outsides = Interner::default();
         let mut databases = [0; 6];
@@ -310,6 +322,22 @@ impl World {
         self.saga(state, order).map(|log| log.told(kind)).sum()
     }
 
+    /// How often any of these types was stated of an order.
+    pub fn told_any(&self, state: &State, order: usize, kinds: &[Kind]) -> u8 {
+        kinds.iter().map(|kind| self.told(state, order, *kind)).sum()
+    }
+
+    /// How many records of these types a request has caused; a repeat counts once.
+    pub fn caused(&self, state: &State, request: &Record, kinds: &[Kind]) -> usize {
+        let of_key = (0..self.places.len()).filter(|place| self.places[*place].1 == request.key);
+        let records = of_key.flat_map(|place| &self.log(state, place).records).map(|record| self.records.get(*record));
+        let caused = records.filter(|record| record.cause == request.id && kinds.contains(&record.kind));
+        let mut ids: Vec<Uuid> = caused.map(|record| record.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.len()
+    }
+
     /// The first record of a type that was stated of an order.
     pub fn first(&self, state: &State, order: usize, kind: Kind) -> Option<&Record> {
         let records = self.saga(state, order).flat_map(|log| &log.records).map(|record| self.records.get(*record));
@@ -360,8 +388,9 @@ impl World {
 
     /// Stock as inventory keeps it.
     pub fn stock<'a>(&'a self, state: &'a State) -> &'a [Level] {
-        let views = self.services.iter().zip(state.databases).map(|(service, database)| &service.view(database).stock);
-        views.into_iter().find(|stock| !stock.is_empty()).map_or(&[], |stock| stock)
+        let mut views =
+            self.services.iter().zip(state.databases).map(|(service, database)| &service.view(database).stock);
+        views.find(|stock| !stock.is_empty()).map_or(&[], |stock| stock)
     }
 
     /// How many of a SKU came in, by what was stated.
@@ -387,19 +416,39 @@ impl World {
         parked.chain(held)
     }
 
+    /// Whether something will happen by itself, with no client, no fault and nobody who redrives.
+    pub fn goes_on(&self, state: &State) -> bool {
+        let mut actions = vec![];
+        self.actions(state, &mut actions);
+        let by_itself = |action: &Action| match action {
+            Action::Hear(_) | Action::Fire(..) | Action::Claim(..) | Action::Answer(..) | Action::Move(..) => true,
+            Action::HearWithTimer(..)
+            | Action::Ask(_)
+            | Action::AskAgain(_)
+            | Action::Rewind(..)
+            | Action::Publish(..)
+            | Action::Park(_)
+            | Action::Hold(_)
+            | Action::Release(_)
+            | Action::Redrive(..)
+            | Action::Retry(..) => false,
+        };
+        actions.into_iter().any(|action| by_itself(&action))
+    }
+
     /// Whether nothing more will happen by itself: all is read, done and fired, and no parcel is on its way.
     pub fn is_quiet(&self, state: &State) -> bool {
-        let views = self.services.iter().zip(state.databases).map(|(service, database)| service.view(database));
+        let mut views = self.services.iter().zip(state.databases).map(|(service, database)| service.view(database));
         let done = |view: &View| view.effects.is_empty() && view.timers.is_empty();
         let moving = |parcel: &Parcel| matches!(parcel, Parcel::WithCarrier | Parcel::Lost);
         let read = |reader: usize| state.held & (1 << reader) != 0 || self.next(state, reader).is_none();
-        (0..self.readers.len()).all(read) && { views }.all(done) && !self.outside(state).parcels.values().any(moving)
+        (0..self.readers.len()).all(read) && views.all(done) && !self.outside(state).parcels.values().any(moving)
     }
 
     /// What may come of an effect that a worker performs now.
     fn prospects(&self, state: &State, effect: &Effect) -> Vec<Said> {
         match self.outside(state).kept.get(&effect.id) {
-            Some((_, said)) => vec![*said],
+            Some(kept) => vec![kept.said],
             None => match outside::choices(effect.kind) {
                 // The carrier is only asked to look: what it says is up to the parcel.
                 [] => vec![Said::UnderWay],
@@ -411,10 +460,10 @@ impl World {
     /// What an effect in hand may turn out to be.
     fn answers(&self, state: &State, effect: &Effect) -> Vec<Said> {
         let outside = self.outside(state);
-        if let Some((_, said)) = outside.kept.get(&effect.id) {
-            return match (self.flaw, said) {
+        if let Some(kept) = outside.kept.get(&effect.id) {
+            return match (self.flaw, kept.said) {
                 (Some(Flaw::UnknownIsDeclined), Said::Captured) => vec![Said::Captured, Said::Declined],
-                _ => vec![*said],
+                (_, said) => vec![said],
             };
         }
         match outside.parcel(&effect.key) {
@@ -430,7 +479,7 @@ impl World {
     fn perform(&self, state: &mut State, effect: &Effect, said: Said) {
         if !outside::choices(effect.kind).is_empty() {
             let mut outside = self.outside(state).clone();
-            outside.perform(effect.id, &effect.key, said);
+            outside.perform(effect, said);
             state.outside = self.outsides.intern(outside);
         }
     }
@@ -466,6 +515,9 @@ impl Model for World {
             }
             if self.next(state, reader).is_some() {
                 actions.push(Action::Hear(reader as u8));
+                let service = self.readers[reader].0;
+                let timers = self.services[service].view(state.databases[service]).timers.len();
+                actions.extend((0..timers).map(|timer| Action::HearWithTimer(reader as u8, timer as u8)));
                 if left.parks > 0 {
                     actions.extend([Action::Park(reader as u8), Action::Hold(reader as u8)]);
                 }
@@ -487,8 +539,11 @@ impl Model for World {
             actions.extend((0..view.timers.len()).map(|timer| Action::Fire(service, place(timer))));
             for (at, effect) in view.effects.iter().enumerate().filter(|(_, effect)| !effect.waits) {
                 if effect.claimed {
-                    let prospects = self.prospects(state, effect).into_iter();
-                    actions.extend(prospects.map(|said| Action::Retry(service, place(at), said)));
+                    // Without that flaw the outside says of the same key what it has said, and nothing changes.
+                    if self.flaw == Some(Flaw::NewKeyOnRetry) {
+                        let prospects = self.prospects(state, effect).into_iter();
+                        actions.extend(prospects.map(|said| Action::Retry(service, place(at), said)));
+                    }
                     let answers = self.answers(state, effect).into_iter();
                     actions.extend(answers.map(|said| Action::Answer(service, place(at), said)));
                 } else {
@@ -521,6 +576,11 @@ impl Model for World {
                 state.left.repeats -= u8::from(state != *last);
             }
             Action::Hear(reader) => state = self.hear(last, reader.into()),
+            Action::HearWithTimer(reader, timer) => {
+                let record = self.next(last, reader.into())?;
+                state.read[usize::from(reader)] += 1;
+                self.act(&mut state, self.readers[usize::from(reader)].0, Act::HandleWithTimer(record, timer));
+            }
             Action::Rewind(reader, to) => {
                 state.read[usize::from(reader)] = to;
                 state.left.rewinds -= 1;

@@ -22,6 +22,7 @@ pub fn all() -> Vec<Spec> {
         forgetful(),
         forgotten_requests(),
         parked(),
+        parked_forgetful(),
         last_unit(),
         two_skus(),
     ]
@@ -65,7 +66,7 @@ fn base() -> Spec {
         orders: 1,
         mails_at_most: 4,
         skus: &["TEA"],
-        setup: vec![shop::registration(), shop::listing("TEA"), shop::replenishment("TEA", 1)],
+        setup: vec![shop::registration(), shop::listing("TEA", 1999), shop::replenishment("TEA", 1)],
         requests: vec![one_tea("1"), shop::cancellation(0, "1")],
         ..Spec::default()
     }
@@ -75,13 +76,17 @@ fn one_tea(ce_id: &str) -> Record {
     shop::order(0, &[("TEA", 1)], ce_id)
 }
 
+/// What is seen in other worlds than one-order: in requests, in price-list, and of mails.
+const ELSEWHERE: [&str; 6] =
+    ["conflicting_content", "Refused/rejected", "unknown_sku", "unknown_customer", "PriceChanged", "Notification"];
+
 /// One order, and all that can become of one while nothing is wrong with the platform.
 pub fn one_order() -> Spec {
     Spec {
         name: "one-order",
         states: 860_516,
         about: "one order; its goods may be there or come; a cancellation, a deactivation, two refund retries, one word that the parcel is under way",
-        setup: vec![shop::registration(), shop::listing("TEA")],
+        setup: vec![shop::registration(), shop::listing("TEA", 1999)],
         requests: vec![
             shop::replenishment("TEA", 1),
             one_tea("1"),
@@ -91,13 +96,11 @@ pub fn one_order() -> Spec {
             shop::refund_retry(0, "2"),
         ],
         left: Left { looks: 1, ..Left::default() },
+        left_for_mails: Left { rewinds: 1, publishes: 1, ..Left::default() },
         sometimes: OCCURRENCES
             .iter()
             .copied()
-            // Those of requests and price-list.
-            .filter(|name| {
-                !name.contains("conflicting_content") && !name.contains("rejected") && !name.contains("unknown_sku")
-            })
+            .filter(|name| !ELSEWHERE.iter().any(|elsewhere| name.contains(elsewhere)))
             .collect(),
         ..base()
     }
@@ -135,17 +138,25 @@ pub fn requests() -> Spec {
 pub fn price_list() -> Spec {
     Spec {
         name: "price-list",
-        states: 2_635,
-        about: "one order that may come before its product is listed; a cancellation, the same content and other content",
-        setup: vec![shop::registration()],
+        states: 783_568,
+        about: "one order that may come before its customer and its product, whose price changes; a cancellation, the same content and other content",
+        setup: vec![],
         requests: vec![
-            shop::listing("TEA"),
+            shop::registration(),
+            shop::listing("TEA", 1999),
+            shop::listing("TEA", 2499),
+            shop::replenishment("TEA", 1),
             one_tea("1"),
             one_tea("2"),
             shop::order(0, &[("TEA", 2)], "3"),
             shop::cancellation(0, "1"),
         ],
+        never: &[Said::RefundRefused, Said::ParcelRefused],
+        nowhere: &[Parcel::Lost],
         sometimes: vec![
+            "OrderDelivered",
+            "CustomerRejected/unknown_customer",
+            "PriceChanged",
             "OrderRejected/unknown_sku",
             "OrderCancellationRefused/rejected",
             "OrderRequestRefused/conflicting_content",
@@ -196,7 +207,7 @@ pub fn parked() -> Spec {
         name: "parked",
         states: 358_904,
         about: "one order; its goods may be there or come; a cancellation, a deactivation; one word that the parcel is under way; two records become dead letters, with their keys held or not, and are redriven at any time or never",
-        setup: vec![shop::registration(), shop::listing("TEA")],
+        setup: vec![shop::registration(), shop::listing("TEA", 1999)],
         requests: vec![shop::replenishment("TEA", 1), one_tea("1"), shop::cancellation(0, "1"), shop::deactivation()],
         left: Left { parks: 2, looks: 1, ..Left::default() },
         nowhere: &[Parcel::Lost],
@@ -208,6 +219,20 @@ pub fn parked() -> Spec {
             "ShipmentRecalled/recalled",
         ],
         ..base()
+    }
+}
+
+/// Dead letters that come back when nobody remembers what was handled.
+pub fn parked_forgetful() -> Spec {
+    Spec {
+        name: "parked-forgetful",
+        states: 363_168,
+        about: "one order; a cancellation; one dead letter, one reader goes back as far as it likes, and every inbox forgets every event at once",
+        left: Left { parks: 1, rewinds: 1, ..Left::default() },
+        forgets: Forgets::Events,
+        requests: base().requests,
+        setup: base().setup,
+        ..parked()
     }
 }
 
@@ -237,8 +262,8 @@ pub fn two_skus() -> Spec {
         skus: &["TEA", "MUG"],
         setup: vec![
             shop::registration(),
-            shop::listing("TEA"),
-            shop::listing("MUG"),
+            shop::listing("TEA", 1999),
+            shop::listing("MUG", 500),
             shop::replenishment("TEA", 1),
             shop::replenishment("MUG", 1),
         ],

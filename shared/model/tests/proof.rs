@@ -8,7 +8,7 @@ use stateright::{Checker, Model};
 /// The loop is ours, the judge is stateright's own.
 #[test]
 fn stateright_finds_the_same_states() {
-    for spec in [worlds::price_list(), worlds::forgotten_requests(), worlds::two_skus()] {
+    for spec in [worlds::requests(), worlds::forgotten_requests(), worlds::two_skus()] {
         let ours = explore(&World::new(spec.clone(), None, None), 2);
         let theirs = World::new(spec.clone(), None, None).checker().spawn_bfs().join();
         assert_eq!((ours.states, ours.depth), (theirs.unique_state_count(), theirs.max_depth()), "{}", spec.name);

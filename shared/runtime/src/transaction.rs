@@ -14,7 +14,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Row, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, process};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -147,8 +147,9 @@ impl<S: Store> Transactions<S> {
         let mut processed = Processed::default();
         let mut history = vec![];
         for input in inputs {
-            // Removed, so that an input which the batch brings twice takes effect once.
-            let seen = !fresh.remove(&input.id);
+            // Removed, so that an input which the batch brings twice takes effect once. And a timer that an earlier input of the batch
+            // has cleared does not fire, though its row was there when the batch began.
+            let seen = !fresh.remove(&input.id) || is_cleared(&processed, input);
             committed.seen += usize::from(seen);
             committed.handled += usize::from(!seen);
             let kept = self.history.filter(|_| !seen);
@@ -259,6 +260,12 @@ fn decide<P: Policy>(
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
         Failure::Poisoned(format!("the policy panicked: {text}"))
     })
+}
+
+fn is_cleared<P: Policy>(processed: &Processed<P>, input: &Envelope<P>) -> bool {
+    let Input::Timer(timer) = &input.input else { return false };
+    let name = timer.name();
+    processed.cleared.iter().any(|cleared| cleared.0 == input.key && cleared.1 == name)
 }
 
 fn asked<P: Policy>(arrival: &Arrival<P>) -> Option<&Asked> {
