@@ -35,17 +35,14 @@ pub(super) fn two_writers(choreography: &Choreography) -> Vec<Problem> {
     found
 }
 
-/// The topics that belong to the saga, with the services' files that say so.
-fn saga_topics(choreography: &Choreography) -> impl Iterator<Item = (&str, &String)> {
-    choreography.services.iter().flat_map(|service| {
-        let file = service.file.as_str();
-        service.saga_topics.iter().map(move |topic| (file, topic))
-    })
+/// The topics that services list as the saga's.
+fn saga_topics(choreography: &Choreography) -> impl Iterator<Item = &String> {
+    choreography.services.iter().flat_map(|service| &service.saga_topics)
 }
 
 pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem> {
     let mut found = vec![];
-    for topic in saga_topics(choreography).filter_map(|(_, name)| choreography.topic(name)) {
+    for topic in saga_topics(choreography).filter_map(|name| choreography.topic(name)) {
         if topic.key != "uuid" {
             let what = format!("belongs to the saga, and its keys are {}", topic.key);
             let mend = "key it by the order: key = \"uuid\"";
@@ -58,7 +55,7 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
         }
     }
     // What asks, answers or undoes between services is the saga's.
-    let declared: BTreeSet<&str> = saga_topics(choreography).map(|(_, name)| name.as_str()).collect();
+    let declared: BTreeSet<&str> = saga_topics(choreography).map(String::as_str).collect();
     for service in &choreography.services {
         let asked = service.asks.iter();
         let undone = service.undoings.iter().flat_map(|undoing| [&undoing.fact].into_iter().chain(&undoing.by));
@@ -75,7 +72,7 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
 }
 
 pub(super) fn unequal_partitions(choreography: &Choreography) -> Vec<Problem> {
-    let topics: Vec<_> = saga_topics(choreography).filter_map(|(_, name)| choreography.topic(name)).collect();
+    let topics: Vec<_> = saga_topics(choreography).filter_map(|name| choreography.topic(name)).collect();
     // What most of them have is meant.
     let count = |partitions: u32| topics.iter().filter(|topic| topic.partitions == partitions).count();
     let Some(meant) = topics.iter().map(|topic| topic.partitions).max_by_key(|partitions| count(*partitions)) else {
