@@ -1,6 +1,6 @@
 //! `quadrille-model`: the proof, and what shows that it proves something.
 
-use std::{process::ExitCode, time::Instant};
+use std::{collections::BTreeSet, process::ExitCode, time::Instant};
 
 use clap::{Parser, Subcommand};
 use quadrille_model::{
@@ -65,11 +65,11 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
         return false;
     }
     let (began, worlds) = (Instant::now(), chosen.len());
-    let (mut holds, mut states, mut depth, mut endings) = (true, 0, 0, 0);
+    let (mut holds, mut states, mut depth, mut endings) = (true, 0, 0, BTreeSet::new());
     for spec in chosen {
         let (name, expected) = (spec.name, spec.states);
         println!("{name}: {}", spec.about);
-        endings += spec.sometimes.len();
+        endings.extend(spec.sometimes.iter().copied());
         let world = World::new(spec, None, None);
         let explored = explore(&world, threads);
         holds &= tell(&world, &explored);
@@ -99,9 +99,10 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
         holds &= broken.is_empty() && states == locks::STATES;
     }
     println!(
-        "prove: {}, {worlds} worlds, {} states, up to {depth} steps deep, {endings} endings and compensations seen, {:.0} s, {} MiB at most",
+        "prove: {}, {worlds} worlds, {} states, up to {depth} steps deep, {} endings and compensations seen, {:.0} s, {} MiB at most",
         if holds { "every claim holds" } else { "NOT PROVED" },
         states + of_locks,
+        endings.len(),
         began.elapsed().as_secs_f64(),
         peak_mib(),
     );

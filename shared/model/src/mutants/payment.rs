@@ -1,7 +1,7 @@
 //! What payment could get wrong.
 
-use quadrille_core::{Envelope, Input};
-use quadrille_payment::{Heard, Payment, State, policy::Status};
+use quadrille_core::{Decision, Envelope, Input};
+use quadrille_payment::{Heard, Payment, State, Stated, policy::Status};
 
 use super::Alter;
 
@@ -26,6 +26,19 @@ impl Alter for CancellationDuringChargeIgnored {
 
     fn ignores(state: &State, input: &Envelope<Payment>) -> bool {
         is_cancelled(input) && status(state, input) == Status::Charging
+    }
+}
+
+/// What went back is not stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RefundUntold;
+
+impl Alter for RefundUntold {
+    type Of = Payment;
+
+    fn decides(_: &State, _: &Envelope<Payment>, mut decision: Decision<Payment>) -> Decision<Payment> {
+        decision.facts.retain(|fact| !matches!(fact, Stated::PaymentRefunded(_)));
+        decision
     }
 }
 
