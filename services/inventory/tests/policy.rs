@@ -213,6 +213,22 @@ fn it_is_all_or_nothing_and_every_sku_that_falls_short_is_named() {
 }
 
 #[test]
+fn a_sentence_names_three_skus_and_counts_the_rest() {
+    let lines = [("CUP-1", 1), ("CUP-2", 1), ("CUP-3", 1), ("CUP-4", 1), ("CUP-5", 1)];
+    match &stocked().heard(verified(ORDER, &lines)).stated()[..] {
+        [Stated::ReservationRejected(rejected)] => {
+            assert_eq!(rejected.missing.len(), 5);
+            assert!(
+                rejected.detail.ends_with("1 of CUP-3 wanted, 0 available; and 2 more SKUs"),
+                "{}",
+                rejected.detail
+            );
+        }
+        other => panic!("{other:#?}"),
+    }
+}
+
+#[test]
 fn a_forged_quantity_takes_nothing_from_the_shelf() {
     for lines in [[("TEA-1", 12), ("TEA-1", -5)], [("TEA-1", 0), ("MUG-1", 1)], [("TEA-1", i32::MIN), ("MUG-1", 1)]] {
         let story = stocked().heard(verified(ORDER, &lines)).then_states_types(["ReservationRejected"]);

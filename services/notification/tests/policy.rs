@@ -4,8 +4,8 @@ mod common;
 
 use chrono::TimeDelta;
 use common::*;
-use quadrille_core::Named;
-use quadrille_events::notification::*;
+use quadrille_core::{Named, Policy};
+use quadrille_events::{Uuid, notification::*};
 use quadrille_notification::{About, Heard, Notification, Outcome, message_id, policy::Status};
 use quadrille_testkit::{Given, given, start};
 
@@ -138,6 +138,19 @@ fn user_events_that_are_not_newer_are_ignored() {
         .then_nothing()
         .heard(confirmed(ORDER))
         .then_performs([mail(ORDER, About::OrderConfirmed, "new@example.com")]);
+}
+
+/// A mail server that sees one Message-ID twice may drop the second: it must be the effect's, at every try.
+#[test]
+fn a_message_id_is_the_effects() {
+    assert_eq!(message_id(Uuid::nil()), "<00000000-0000-0000-0000-000000000000@mail.quadrille.example>");
+}
+
+#[test]
+fn a_person_answers_a_mail_with_an_outcome_of_that_mail() {
+    let mail = mail(ORDER, About::OrderConfirmed, "ann@example.com");
+    assert!(Notification::answers(&mail, &Outcome::Sent { about: About::OrderConfirmed }));
+    assert!(!Notification::answers(&mail, &refused(About::OrderShipped)));
 }
 
 #[test]

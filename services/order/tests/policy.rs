@@ -4,6 +4,7 @@ mod common;
 
 use chrono::TimeDelta;
 use common::*;
+use quadrille_core::Policy;
 use quadrille_events::{
     Bytes, Money, digest_hex,
     order::{
@@ -168,7 +169,7 @@ fn a_request_beyond_bounds_is_rejected_by_its_field() {
     bounds("delivery.personal.name", &|asked| asked.delivery.personal.name = Some("Ann\r\nBcc: bob@b.b".into()));
     bounds("delivery.personal.address", &|asked| asked.delivery.personal.address = Some("\0".into()));
     bounds("delivery.personal.email", &|asked| asked.delivery.personal.email = Some("x".repeat(501)));
-    bounds("delivery.personal.sealed", &|asked| asked.delivery.personal.sealed = Some(Bytes(vec![0; 20_000])));
+    bounds("delivery.personal.sealed", &|asked| asked.delivery.personal.sealed = Some(Bytes(vec![0; 16_385])));
     for cents in [0, -1] {
         bounds("expected_total", &|asked| asked.expected_total = Some(Money::cents(cents)));
     }
@@ -182,6 +183,11 @@ fn a_request_beyond_bounds_is_rejected_by_its_field() {
 fn bounds_themselves_are_within_bounds() {
     let asked = OrderRequested { lines: vec![RequestedLine::new("PEN".into(), 1_000_000); 100], ..requested() };
     listed_products().heard(listed("PEN", 1)).heard(asked).then_states_types(["OrderCreated"]);
+    let mut asked = OrderRequested { confirm_within_ms: Some(1), end_within_ms: Some(1), ..requested() };
+    asked.delivery.personal.sealed = Some(Bytes(vec![0; 16_384]));
+    listed_products().heard(asked).then_states_types(["OrderCreated"]);
+    let (reason, ..) = rejection(listed_products(), |asked| asked.expected_total = Some(Money::cents(1)));
+    assert_eq!(reason, "price_changed", "a cent is an amount");
 }
 
 #[test]
@@ -222,6 +228,22 @@ fn a_total_that_overflows_is_rejected() {
         });
         assert_eq!((reason.as_str(), field.as_str()), ("overflow", "lines"));
     }
+}
+
+#[test]
+fn both_deadlines_wait_for_what_is_unread() {
+    assert!([Timer::ConfirmBy, Timer::EndBy].iter().all(Orders::is_deadline));
+}
+
+#[test]
+fn a_time_to_end_that_is_not_shorter_than_our_own_is_not_carried_on() {
+    let carried =
+        |ms| match &listed_products().heard(OrderRequested { end_within_ms: Some(ms), ..requested() }).stated()[..] {
+            [Stated::OrderCreated(created)] => created.end_within_ms,
+            other => panic!("{other:#?}"),
+        };
+    let own = TimeDelta::days(14).num_milliseconds();
+    assert_eq!((carried(own - 1), carried(own), carried(own + 1)), (Some(own - 1), None, None));
 }
 
 #[test]
