@@ -81,7 +81,7 @@ pub async fn from_the_beginning(connection: &mut PgConnection, service: &str) ->
     let before: i64 = sqlx::query_scalar(
         "select count(*) from inbox
          where at < (select (decided->>'now')::timestamptz from history order by number limit 1)
-             and id not in (select (decided->>'id')::uuid from history)",
+             and id not in (select (decided->>'id')::uuid from history where decided is not null)",
     )
     .fetch_one(connection)
     .await
