@@ -72,7 +72,7 @@ prove-mutations: prerequisites ## Alter one thing at a time: each is caught, wit
 prove-deep: prerequisites ## Larger worlds, an hour and 12 GiB; not for CI
 	@cargo run -q -p quadrille-model -- prove --deep
 
-mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; hours, not for CI. BASE=rev: changed lines only
+mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; half an hour and more, not for CI. BASE=rev: changed lines only
 	@BASE=$(BASE) $(local)/mutants
 
 full: check choreography prove prove-mutations test demo shows ## All of it: what CI runs

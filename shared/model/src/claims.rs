@@ -7,7 +7,10 @@ use stateright::{Model, Property};
 
 use crate::{
     outside::{Kept, Parcel, Said},
-    record::Kind::{self, *},
+    record::{
+        Kind::{self, *},
+        Record,
+    },
     spec::{Forgets, Spec},
     world::{State, World},
 };
@@ -227,7 +230,8 @@ fn causes_exist(world: &World, state: &State) -> bool {
     records().all(|record| known.contains(&world.records.get(*record).cause))
 }
 
-/// Each question with the facts of which exactly one answers it.
+/// Each question with the facts of which exactly one answers it: the contract's words, and not the services' own declarations, which a
+/// judge does not ask.
 const QUESTIONS: [(Kind, &[Kind]); 4] = [
     (OrderCreated, &[CustomerVerified, CustomerRejected]),
     (CustomerVerified, &[StockReserved, ReservationRejected]),
@@ -320,9 +324,9 @@ fn all_answered(world: &World, state: &State) -> bool {
         })
 }
 
-/// The contract's list of letters that are alarmed at once: all others end by the two deadlines.
+/// The contract's own list of letters that are alarmed at once: all others end by the two deadlines.
 fn letters_harm_nothing(world: &World, state: &State) -> bool {
-    let alarmed = |(service, record): (&str, &crate::record::Record)| match service {
+    let alarmed = |(service, record): (&str, &Record)| match service {
         "order" => matches!(record.kind, ShipmentDelivered | ShipmentAborted | ShipmentRecalled),
         "inventory" | "payment" => record.kind == OrderCancelled,
         "shipping" => record.kind == OrderRecallRequested,
