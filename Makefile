@@ -63,7 +63,7 @@ test: up ## Every test, on the real servers, with topics and databases of their 
 choreography: build ## The choreography before it runs: sound, drawn, told to AsyncAPI; broken ones refused
 	@infra/choreography/run
 
-prove: prerequisites ## Explore every state of small worlds, with the policies that ship: every claim of the contract holds
+prove: prerequisites ## Explore every state of small worlds, with the policies that ship: the contract's claims hold in each
 	@cargo run -q -p quadrille-model -- prove
 
 prove-mutations: prerequisites ## Alter one thing at a time: each is caught, with a shortest counterexample
