@@ -2,16 +2,21 @@
 //!
 //! - [`given`]: stories about a policy, in memory; no dependency but the core. On by default.
 //! - `database` (feature): a fresh database per test on the real PostgreSQL.
+//! - `proxy` (feature): a proxy before a server that goes silent, cuts and refuses.
 //! - `world` (feature): topics of its own on the real broker, for services in this process and in others.
 
 #[cfg(feature = "database")]
 mod database;
 mod given;
+#[cfg(feature = "proxy")]
+mod proxy;
 #[cfg(feature = "world")]
 mod world;
 
 #[cfg(feature = "database")]
 pub use database::Database;
 pub use given::{Given, given, outcomes_as_declared, start, step_on_touched_rows};
+#[cfg(feature = "proxy")]
+pub use proxy::{Direction, Proxy};
 #[cfg(feature = "world")]
 pub use world::{PATIENCE, World, decoded};
