@@ -116,25 +116,66 @@ impl Schema {
         }
     }
 
-    /// Whether a type contains itself, which bounds no datum's depth.
-    pub fn is_recursive(&self) -> bool {
-        fn visit<'s>(schema: &'s Schema, ty: &'s Type, open: &mut Vec<&'s str>) -> bool {
-            match ty {
-                Type::Array(inner) | Type::Map(inner) => visit(schema, inner, open),
-                Type::Union(variants) => variants.iter().any(|variant| visit(schema, variant, open)),
-                Type::Named(name) if open.contains(&name.as_str()) => true,
-                Type::Named(name) => {
-                    open.push(name);
-                    let fields = schema.record_named(name).map_or(&[][..], |record| &record.fields);
-                    let found = fields.iter().any(|field| visit(schema, &field.ty, open));
-                    open.pop();
-                    found
-                }
-                _ => false,
-            }
+    /// Whether the schema, with every named type written out wherever it stands, is within bounds; else a sentence that says what is not.
+    ///
+    /// A type that contains itself bounds no datum's depth, and a chain of types that each hold the one before it twice describes in a
+    /// hundred lines what no memory holds: whatever walks the types one by one is for schemas that have passed here.
+    pub fn bounded(&self) -> Result<(), String> {
+        match self.extent(&self.root, 1, &mut BTreeMap::new())?.types {
+            ..=MOST_TYPES => Ok(()),
+            _ => Err(format!("describes more than {MOST_TYPES} values where every type is written out")),
         }
-        visit(self, &self.root, &mut Vec::new())
     }
+
+    /// `known` has the extents of the named types, and `None` for those that are being looked at.
+    fn extent<'s>(
+        &'s self,
+        ty: &'s Type,
+        depth: usize,
+        known: &mut BTreeMap<&'s str, Option<Extent>>,
+    ) -> Result<Extent, String> {
+        let (name, inner): (_, Vec<&Type>) = match ty {
+            Type::Array(inner) | Type::Map(inner) => (None, vec![inner]),
+            Type::Union(variants) => (None, variants.iter().collect()),
+            Type::Named(name) => {
+                let fields = self.record_named(name).map_or(&[][..], |record| &record.fields);
+                (Some(name.as_str()), fields.iter().map(|field| &field.ty).collect())
+            }
+            _ => (None, vec![]),
+        };
+        let extent = match name.and_then(|name| known.get(name)) {
+            Some(None) => return Err("contains itself, which bounds no depth".to_owned()),
+            Some(Some(extent)) => *extent,
+            None => {
+                let mut extent = Extent { types: 1, height: 1 };
+                known.extend(name.map(|name| (name, None)));
+                // Not deeper than may be: this walk's own depth is bounded likewise.
+                for inner in inner.into_iter().take_while(|_| depth <= MOST_DEPTH) {
+                    let inner = self.extent(inner, depth + 1, known)?;
+                    extent.types = extent.types.saturating_add(inner.types);
+                    extent.height = extent.height.max(inner.height + 1);
+                }
+                known.extend(name.map(|name| (name, Some(extent))));
+                extent
+            }
+        };
+        match depth + extent.height {
+            ..=MOST_DEPTH => Ok(extent),
+            _ => Err(format!("nests types more than {MOST_DEPTH} deep")),
+        }
+    }
+}
+
+/// How many types a schema may describe where each named one is written out; ours have some dozens.
+const MOST_TYPES: usize = 10_000;
+/// How deeply they may nest.
+const MOST_DEPTH: usize = 64;
+
+/// What a type comes to where it is written out.
+#[derive(Clone, Copy)]
+struct Extent {
+    types: usize,
+    height: usize,
 }
 
 impl Record {
@@ -327,4 +368,36 @@ fn named_or_primitive(name: &str, namespace: &str, named: &BTreeMap<String, Name
 
 fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
     object.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record that holds a chain of `length` records, each with the one before it `times`.
+    fn chain(length: usize, times: usize) -> Schema {
+        let mut fields =
+            vec![r#"{ "name": "c0", "type": { "type": "record", "name": "a.C0", "fields": [] } }"#.to_owned()];
+        for n in 1..length {
+            let held = (0..times).map(|i| format!(r#"{{ "name": "f{i}", "type": "a.C{}" }}"#, n - 1));
+            let held = held.collect::<Vec<_>>().join(", ");
+            fields.push(format!(
+                r#"{{ "name": "c{n}", "type": {{ "type": "record", "name": "a.C{n}", "fields": [{held}] }} }}"#
+            ));
+        }
+        let text = format!(r#"{{ "type": "record", "name": "a.R", "fields": [{}] }}"#, fields.join(", "));
+        Schema::parse(&text).expect("a sound schema")
+    }
+
+    #[test]
+    fn a_schema_is_bounded_as_it_is_written_out() {
+        assert_eq!(chain(12, 2).bounded(), Ok(()));
+        assert_eq!(chain(60, 1).bounded(), Ok(()));
+        let large = "describes more than 10000 values where every type is written out";
+        assert_eq!(chain(14, 2).bounded(), Err(large.to_owned()));
+        assert_eq!(chain(60, 1_000).bounded(), Err(large.to_owned()));
+        let deep = "nests types more than 64 deep";
+        assert_eq!(chain(65, 1).bounded(), Err(deep.to_owned()));
+        assert_eq!(chain(20_000, 1).bounded(), Err(deep.to_owned()));
+    }
 }

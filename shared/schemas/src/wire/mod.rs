@@ -3,6 +3,7 @@
 mod bytes;
 mod codec;
 pub mod content;
+mod extent;
 mod frame;
 mod golden;
 pub mod id;

@@ -6,14 +6,20 @@ use apache_avro::{reader::datum::GenericDatumReader, writer::datum::GenericDatum
 use quadrille_core::{DecodeError, RecordType};
 use serde_json::Value;
 
-use super::codec::{bound_allocations, sentence, whole};
+use super::{
+    codec::{bound_allocations, sentence, whole},
+    extent,
+};
 use crate::{Schema, mismatches, same_shape};
+
+/// So many values one datum may describe: each takes memory once it is read, and a value may have no bytes at all.
+const MOST_VALUES: usize = 100_000;
 
 /// A writer's schema, as the registry has it under an id.
 #[derive(Clone, Debug)]
 pub struct Writer {
     name: String,
-    schema: Schema,
+    schema: Arc<Schema>,
     physical: Arc<apache_avro::Schema>,
 }
 
@@ -30,6 +36,7 @@ pub enum Plan {
 /// what remains to be done is copying, and no library's idea of a decimal gets in between.
 #[derive(Clone, Debug)]
 pub struct Resolution {
+    described: Arc<Schema>,
     writer: Arc<apache_avro::Schema>,
     reader: apache_avro::Schema,
 }
@@ -44,10 +51,8 @@ impl Writer {
                 return Err(DecodeError(format!("the writer's schema is no record but {}", schema.root.text())));
             }
         };
-        if schema.is_recursive() {
-            return Err(DecodeError(format!("the writer's schema {name} contains itself, which bounds no depth")));
-        }
-        Ok(Self { name, schema, physical: Arc::new(physical(text)?) })
+        schema.bounded().map_err(|cause| DecodeError(format!("the writer's schema {name} {cause}")))?;
+        Ok(Self { name, schema: Arc::new(schema), physical: Arc::new(physical(text)?) })
     }
 
     /// The full name of the writer's record: what the record is, whatever its headers say.
@@ -66,7 +71,8 @@ impl Writer {
         if same_shape(&self.schema, &schema) {
             return Ok(Plan::Same);
         }
-        let resolution = Resolution { writer: self.physical.clone(), reader: physical(reader.schema)? };
+        let (described, writer) = (self.schema.clone(), self.physical.clone());
+        let resolution = Resolution { described, writer, reader: physical(reader.schema)? };
         Ok(Plan::Resolve(Box::new(resolution)))
     }
 }
@@ -84,6 +90,9 @@ impl Plan {
 impl Resolution {
     fn apply(&self, datum: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
+        if extent::exceeds(&self.described, datum, MOST_VALUES) {
+            return Err(DecodeError(format!("the datum describes more than {MOST_VALUES} values")));
+        }
         let mut rest = datum;
         let reader = GenericDatumReader::builder(&self.writer).reader_schema(&self.reader).build().map_err(failed)?;
         let value = whole(reader.read_value(&mut rest).map_err(failed)?, rest)?;

@@ -1,0 +1,150 @@
+//! How many values a datum describes, before any of them is built: a null, or a record of nulls, takes memory and no bytes.
+
+use crate::{Named, Schema, Type};
+
+/// Whether `datum` describes more than `most` values. A datum that ends early, or is none of `schema`, describes what could be read of it:
+/// whoever reads it says what is wrong.
+pub(super) fn exceeds(schema: &Schema, datum: &[u8], most: usize) -> bool {
+    let mut walk = Walk { schema, datum, left: most };
+    matches!(walk.value(&schema.root), Err(End::Exceeded))
+}
+
+/// Reads over a datum by [Avro's binary encoding](https://avro.apache.org/docs/1.12.0/specification/#binary-encoding).
+struct Walk<'a> {
+    schema: &'a Schema,
+    datum: &'a [u8],
+    left: usize,
+}
+
+/// Why a walk ends before the datum does.
+enum End {
+    Exceeded,
+    Malformed,
+}
+
+impl<'a> Walk<'a> {
+    fn value(&mut self, ty: &'a Type) -> Result<(), End> {
+        self.left = self.left.checked_sub(1).ok_or(End::Exceeded)?;
+        match ty {
+            Type::Null => Ok(()),
+            Type::Boolean => self.skip(1),
+            Type::Int | Type::Long | Type::Time => self.number().map(drop),
+            Type::Float => self.skip(4),
+            Type::Double => self.skip(8),
+            Type::Bytes | Type::String | Type::Uuid | Type::Decimal { .. } => self.sized(),
+            Type::Logical { base, .. } => self.value(base),
+            Type::Array(items) => self.blocks(|walk| walk.value(items)),
+            Type::Map(values) => self.blocks(|walk| {
+                walk.sized()?;
+                walk.value(values)
+            }),
+            Type::Union(variants) => {
+                let index = usize::try_from(self.number()?).map_err(|_| End::Malformed)?;
+                self.value(variants.get(index).ok_or(End::Malformed)?)
+            }
+            Type::Named(name) => match self.schema.named.get(name).ok_or(End::Malformed)? {
+                Named::Record(record) => record.fields.iter().try_for_each(|field| self.value(&field.ty)),
+                Named::Enum { .. } => self.number().map(drop),
+                Named::Fixed { size } => self.skip(*size),
+            },
+        }
+    }
+
+    /// Blocks of items until one of none. A negative count says that the block's size in bytes follows.
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), End>) -> Result<(), End> {
+        loop {
+            let count = self.number()?;
+            if count == 0 {
+                return Ok(());
+            }
+            if count < 0 {
+                self.number()?;
+            }
+            for _ in 0..count.unsigned_abs() {
+                item(self)?;
+            }
+        }
+    }
+
+    fn sized(&mut self) -> Result<(), End> {
+        let size = u64::try_from(self.number()?).map_err(|_| End::Malformed)?;
+        self.skip(size)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), End> {
+        let bytes = usize::try_from(bytes).map_err(|_| End::Malformed)?;
+        self.datum = self.datum.get(bytes..).ok_or(End::Malformed)?;
+        Ok(())
+    }
+
+    /// A zig-zag number of at most ten bytes.
+    fn number(&mut self) -> Result<i64, End> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.datum.split_first().ok_or(End::Malformed)?;
+            self.datum = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok((number >> 1) as i64 ^ -((number & 1) as i64));
+            }
+        }
+        Err(End::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(fields: &str) -> Schema {
+        Schema::parse(&format!(r#"{{ "type": "record", "name": "a.R", "fields": [{fields}] }}"#))
+            .expect("a sound schema")
+    }
+
+    /// How many values a datum describes: the least bound that it does not exceed.
+    fn values(schema: &Schema, datum: &[u8]) -> usize {
+        (0..1_000).find(|most| !exceeds(schema, datum, *most)).expect("not that many")
+    }
+
+    #[test]
+    fn every_value_counts_with_bytes_or_without() {
+        let all = schema(
+            r#"{ "name": "n", "type": "null" }, { "name": "b", "type": "boolean" }, { "name": "i", "type": "int" },
+               { "name": "f", "type": "float" }, { "name": "d", "type": "double" }, { "name": "s", "type": "string" },
+               { "name": "u", "type": ["null", "long"] }, { "name": "a", "type": { "type": "array", "items": "long" } },
+               { "name": "m", "type": { "type": "map", "values": "null" } },
+               { "name": "e", "type": { "type": "enum", "name": "a.E", "symbols": ["X"] } },
+               { "name": "x", "type": { "type": "fixed", "name": "a.F", "size": 3 } },
+               { "name": "p", "type": { "type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2 } }"#,
+        );
+        let mut datum = vec![1, 0xac, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, b'h', b'i', 2, 6];
+        // Two items, then one in a block that tells its size; two entries of a map; an enum, a fixed, a decimal.
+        datum.extend([4, 2, 4, 1, 2, 6, 0, 4, 2, b'k', 2, b'l', 0, 0, 1, 2, 3, 2, 9]);
+        assert_eq!(values(&all, &datum), 1 + 12 + 1 + 3 + 2);
+    }
+
+    #[test]
+    fn a_datum_that_is_none_ends_the_count() {
+        let text = schema(r#"{ "name": "a", "type": { "type": "array", "items": "string" } }"#);
+        for datum in [
+            &[][..],
+            &[2],
+            &[2, 20, b'x'],
+            &[2, 1],
+            &[0xff; 20],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        ] {
+            assert!(!exceeds(&text, datum, 10), "{datum:?}");
+        }
+    }
+
+    #[test]
+    fn items_of_no_bytes_are_counted_and_not_built() {
+        let nulls = schema(r#"{ "name": "a", "type": { "type": "array", "items": "null" } }"#);
+        // i64::MAX items, and i64::MIN of them with a size of 0.
+        for count in [0xfe, 0xff] {
+            let datum = [count, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0];
+            assert!(exceeds(&nulls, &datum, 100_000));
+        }
+    }
+}
