@@ -30,6 +30,8 @@ pub struct Fact {
     pub key: String,
     /// The id by which services know it: of an event its `ce_id`, of a request the computed one.
     pub id: Option<Uuid>,
+    /// A request's id as builds spelled it that did not count its type in.
+    pub former: Option<Uuid>,
     /// What caused it.
     pub cause: Option<Uuid>,
     /// `ce_aggregateversion`.
@@ -40,16 +42,22 @@ impl Fact {
     /// Puts a record and what it turned out to be together.
     pub fn of(record: Record, decoded: Decoded) -> Self {
         let key = key_kind(&record.topic).normalize(record.key.as_deref()).unwrap_or_default();
-        let id = if is_requests(&record.topic) {
-            Some(match record.header("ce_id") {
-                Some(id) => ids::request(&record.topic, &key, record.header("ce_source").unwrap_or_default(), id),
-                None => ids::anonymous_request(&record.topic, record.partition, record.offset, record.timestamp_ms),
-            })
-        } else {
-            record.id_header("ce_id")
+        let (id, former) = match (is_requests(&record.topic), record.header("ce_id"), &decoded) {
+            (true, Some(id), Decoded::Record { info, .. }) => {
+                let source = record.header("ce_source").unwrap_or_default();
+                let former = ids::former_request(&record.topic, &key, source, id);
+                (Some(ids::request(&record.topic, &key, info.record.name, source, id)), Some(former))
+            }
+            // Its type is part of its id, and is not known.
+            (true, Some(_), _) => (None, None),
+            (true, None, _) => {
+                let id = ids::anonymous_request(&record.topic, record.partition, record.offset, record.timestamp_ms);
+                (Some(id), None)
+            }
+            (false, ..) => (record.id_header("ce_id"), None),
         };
         let version = record.header("ce_aggregateversion").and_then(|version| version.parse().ok());
-        Self { key, id, cause: record.id_header("ce_causationid"), version, decoded, record }
+        Self { key, id, former, cause: record.id_header("ce_causationid"), version, decoded, record }
     }
 
     /// The type's short name, or empty where it is none that we know.
@@ -126,7 +134,7 @@ pub fn causal_order(facts: &[Fact]) -> Vec<usize> {
     let mut after: Vec<Vec<usize>> = vec![vec![]; facts.len()];
     let mut waits: Vec<usize> = vec![0; facts.len()];
     for (at, fact) in facts.iter().enumerate() {
-        if let Some(id) = fact.id {
+        for id in fact.id.into_iter().chain(fact.former) {
             first.entry(id).or_insert(at);
         }
         if let Some(before) = last_of_partition.insert((&fact.record.topic, fact.record.partition), at) {
@@ -199,7 +207,10 @@ pub(crate) mod tests {
         let order = "3B2A9F5E-7C41-4D8A-8E06-5A1C7D2E9F30";
         let fact = Made::request("OrderRequested", order).fact();
         assert_eq!(fact.key, order.to_lowercase());
-        assert_eq!(fact.id, Some(ids::request("order.requests", &fact.key, "/test", "r-1")));
+        assert_eq!(
+            fact.id,
+            Some(ids::request("order.requests", &fact.key, "quadrille.order.OrderRequested", "/test", "r-1"))
+        );
         let bare = Made::request("OrderRequested", order).without_headers().fact();
         assert_eq!(
             bare.id,

@@ -46,7 +46,7 @@ pub async fn ask(
     fields["who"] = json!(person.who);
     fields["why"] = json!(person.why);
     let id = produce::one(settings, name, &fields.to_string()).await?;
-    let id = ids::request("platform.requests", service, produce::SOURCE, &id);
+    let id = ids::request("platform.requests", service, &format!("quadrille.platform.{name}"), produce::SOURCE, &id);
     let mut connection = databases::connect(settings, service).await?;
     let deadline = Instant::now() + PATIENCE;
     loop {

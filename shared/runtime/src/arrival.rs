@@ -1,6 +1,7 @@
 //! What arrives at a service's worker: inputs, and records that are none.
 
 use quadrille_core::{Envelope, Input, Named, Policy, Records, bounds};
+use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -24,6 +25,14 @@ impl<P: Policy> Arrival<P> {
         }
     }
 
+    /// The id that earlier builds gave a request that names itself, with the one that it has now.
+    pub fn former(&self) -> Option<(Uuid, Option<Uuid>)> {
+        match &self.content {
+            Content::Input(envelope, former) => former.map(|former| (former, Some(envelope.id))),
+            Content::Rejected(_) | Content::Asked(_) => None,
+        }
+    }
+
     /// The dead letter that it is, if it is one that is handled again.
     pub fn letter(&self) -> Option<Uuid> {
         match self.origin {
@@ -35,8 +44,8 @@ impl<P: Policy> Arrival<P> {
 
 /// What an arrival turned out to be.
 pub(crate) enum Content<P: Policy> {
-    /// An input of the policy.
-    Input(Envelope<P>),
+    /// An input of the policy; of a request that names itself also the id that earlier builds gave it.
+    Input(Envelope<P>, Option<Uuid>),
     /// A record that is none, on its way into the dead letters.
     Rejected(Rejection),
     /// What an operator asks of the runtime itself.
@@ -46,7 +55,7 @@ pub(crate) enum Content<P: Policy> {
 impl<P: Policy> Content<P> {
     pub fn input(&self) -> Option<&Envelope<P>> {
         match self {
-            Self::Input(envelope) => Some(envelope),
+            Self::Input(envelope, _) => Some(envelope),
             Self::Rejected(_) | Self::Asked(_) => None,
         }
     }
@@ -85,14 +94,53 @@ pub(crate) struct RawRecord {
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    /// Of a value that is larger than any record may be: what was let go of behind the beginning that is kept.
+    pub cut: Option<Cut>,
     pub headers: RawHeaders,
-    /// A header's name is not UTF-8: then none can be read.
-    pub unreadable_headers: bool,
+    /// Why its headers cannot be read, where that is so.
+    pub header_fault: Option<HeaderFault>,
+}
+
+/// A value that was not kept whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its SHA-256 in hex.
+    pub digest: String,
+}
+
+/// No record may have more: what a broker takes by default, and more than any that we state.
+pub(crate) const MOST_VALUE_BYTES: usize = 1024 * 1024;
+/// A dead letter keeps so much of a value.
+pub(crate) const MOST_KEPT_BYTES: usize = 512 * 1024;
+
+/// A value in bounded memory: what it unpacks to may be a thousand times what the broker took.
+pub(crate) fn admit_value(value: &[u8]) -> (Vec<u8>, Option<Cut>) {
+    match value.len() {
+        ..=MOST_VALUE_BYTES => (value.to_vec(), None),
+        size => (value[..MOST_KEPT_BYTES].to_vec(), Some(Cut { size, digest: digest(value) })),
+    }
+}
+
+/// A value's SHA-256 in hex.
+pub(crate) fn digest(value: &[u8]) -> String {
+    Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is wrong with a record's headers as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    /// A name is not UTF-8: then none can be read.
+    NotText,
+    /// Those that the contract knows take more than [`RawHeaders::MOST_BYTES`]: the first that did not fit.
+    TooLarge(&'static str),
 }
 
 impl RawRecord {
+    /// What it takes while it waits.
     pub fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.bytes()
     }
 
     /// A header's text: of several the first that says something. Null, empty and what is not UTF-8 count as absent.
@@ -113,7 +161,66 @@ pub(crate) struct RawHeaders {
     ends: Vec<(usize, Option<usize>)>,
 }
 
+/// The headers that the contract knows.
+const KNOWN: [&str; 12] = [
+    "ce_specversion",
+    "ce_id",
+    "ce_source",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "content-type",
+    "ce_correlationid",
+    "ce_causationid",
+    "ce_aggregateversion",
+    "traceparent",
+    "tracestate",
+];
+
 impl RawHeaders {
+    /// What a record's headers may take, names and values: thirty times what the contract's twelve do.
+    pub const MOST_BYTES: usize = 16 * 1024;
+
+    /// The headers of a record as far as they matter, in bounded memory, and whether they can be read.
+    ///
+    /// This is the one place where a stranger's headers come in. Unknown ones never matter: they are kept for people while there is room,
+    /// and let go of where there is none. A trace that is too long for any hop counts as absent. Of the others more than fit is a fault.
+    pub fn admit<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> (Self, Option<HeaderFault>) {
+        let (mut admitted, mut unknown, mut fault) = (Self::empty(), vec![], None);
+        for (name, value) in headers {
+            let size = size_of_header(name, value);
+            let known = KNOWN.into_iter().find(|known| *known == name);
+            match known {
+                None if unknown.len() < KNOWN.len() && size <= Self::MOST_BYTES => unknown.push((name, value)),
+                Some("traceparent" | "tracestate") if size > MOST_TRACE_BYTES => {}
+                Some(_) if admitted.bytes() + size <= Self::MOST_BYTES => admitted.push(name, value),
+                Some(known) => fault = fault.or(Some(HeaderFault::TooLarge(known))),
+                None => {}
+            }
+        }
+        for (name, value) in unknown {
+            if admitted.bytes() + size_of_header(name, value) <= Self::MOST_BYTES {
+                admitted.push(name, value);
+            }
+        }
+        (admitted, fault)
+    }
+
+    /// With room for what the contract's twelve take.
+    fn empty() -> Self {
+        Self { text: String::with_capacity(160), values: Vec::with_capacity(448), ends: Vec::with_capacity(12) }
+    }
+
+    fn push(&mut self, name: &str, value: Option<&[u8]>) {
+        self.text.push_str(name);
+        self.values.extend_from_slice(value.unwrap_or_default());
+        self.ends.push((self.text.len(), value.map(|_| self.values.len())));
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len() + self.values.len() + self.ends.len() * size_of::<(usize, Option<usize>)>()
+    }
+
     /// Names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let (mut name_from, mut value_from) = (0, 0);
@@ -132,18 +239,11 @@ impl RawHeaders {
     }
 }
 
-impl<'a> FromIterator<(&'a str, Option<&'a [u8]>)> for RawHeaders {
-    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a [u8]>)>>(headers: I) -> Self {
-        // What the contract's twelve take.
-        let mut all =
-            Self { text: String::with_capacity(160), values: Vec::with_capacity(448), ends: Vec::with_capacity(12) };
-        for (name, value) in headers {
-            all.text.push_str(name);
-            all.values.extend_from_slice(value.unwrap_or_default());
-            all.ends.push((all.text.len(), value.map(|_| all.values.len())));
-        }
-        all
-    }
+/// Longer than any `traceparent` or `tracestate` that is carried on.
+const MOST_TRACE_BYTES: usize = 600;
+
+fn size_of_header(name: &str, value: Option<&[u8]>) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + size_of::<(usize, Option<usize>)>()
 }
 
 /// Why a record is a dead letter.
@@ -186,12 +286,67 @@ impl Rejection {
 mod tests {
     use super::*;
 
+    fn admitted<'a>(all: &[(&'a str, Option<&'a [u8]>)]) -> (RawHeaders, Option<HeaderFault>) {
+        RawHeaders::admit(all.iter().copied())
+    }
+
     #[test]
-    fn headers_are_read_as_they_came() {
-        let all: [(&str, Option<&[u8]>); 5] =
-            [("a", Some(b"1")), ("null", None), ("empty", Some(b"")), ("", Some(b"nameless")), ("a", Some(b"2"))];
-        let headers: RawHeaders = all.into_iter().collect();
-        assert_eq!(headers.iter().collect::<Vec<_>>(), all);
-        assert_eq!(RawHeaders::default().iter().count(), 0);
+    fn known_headers_are_read_as_they_came_and_others_behind_them() {
+        let all: [(&str, Option<&[u8]>); 6] = [
+            ("ce_id", Some(b"1")),
+            ("null", None),
+            ("empty", Some(b"")),
+            ("", Some(b"nameless")),
+            ("ce_id", Some(b"2")),
+            ("ce_source", None),
+        ];
+        let (headers, fault) = admitted(&all);
+        let expected = [all[0], all[4], all[5], all[1], all[2], all[3]];
+        assert_eq!((headers.iter().collect::<Vec<_>>(), fault), (expected.to_vec(), None));
+        assert_eq!(admitted(&[]).0.iter().count(), 0);
+    }
+
+    #[test]
+    fn what_headers_take_is_bounded_whatever_their_size_and_number() {
+        let large = vec![b'x'; 1_000_000];
+        let mut unknown: Vec<(&str, Option<&[u8]>)> = vec![("x", Some(b"")); 300_000];
+        unknown.extend([("large", Some(large.as_slice())), ("ce_id", Some(b"1")), ("tracestate", Some(&large))]);
+        let (headers, fault) = admitted(&unknown);
+        assert!(headers.bytes() <= RawHeaders::MOST_BYTES, "{}", headers.bytes());
+        assert_eq!((headers.iter().next(), fault), (Some(("ce_id", Some(b"1".as_slice()))), None));
+
+        let known: Vec<(&str, Option<&[u8]>)> = vec![("ce_source", Some(b"/x")); 300_000];
+        let (headers, fault) = admitted(&known);
+        assert!(headers.bytes() <= RawHeaders::MOST_BYTES, "{}", headers.bytes());
+        assert_eq!(fault, Some(HeaderFault::TooLarge("ce_source")));
+    }
+
+    #[test]
+    fn of_a_value_beyond_all_bounds_only_the_beginning_is_kept() {
+        let most = vec![7; MOST_VALUE_BYTES];
+        assert_eq!(admit_value(&most), (most.clone(), None));
+        let large = vec![7; MOST_VALUE_BYTES + 1];
+        let (kept, cut) = admit_value(&large);
+        assert_eq!((kept.len(), cut.as_ref().map(|cut| cut.size)), (MOST_KEPT_BYTES, Some(MOST_VALUE_BYTES + 1)));
+        assert_eq!(cut.map(|cut| cut.digest), Some(digest(&large)));
+    }
+
+    #[test]
+    fn a_record_is_as_large_as_all_that_is_kept_of_it() {
+        let (headers, header_fault) = admitted(&[("ce_id", Some(b"0123456789"))]);
+        let (key, value) = (Some(vec![0; 100]), Some(vec![0; 1_000]));
+        let record = RawRecord {
+            topic: "order.requests",
+            partition: 0,
+            offset: 0,
+            generation: 0,
+            timestamp_ms: 0,
+            key,
+            value,
+            cut: None,
+            headers,
+            header_fault,
+        };
+        assert!(record.bytes() > 1_115, "{}", record.bytes());
     }
 }

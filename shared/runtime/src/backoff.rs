@@ -25,11 +25,6 @@ impl Backoff {
         let random = RandomState::new().build_hasher().finish() as u32;
         step.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
-
-    /// Whether the waits have grown to at least `step`.
-    pub fn reached(&self, step: Duration) -> bool {
-        self.next >= step
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use quadrille_core::{Policy, RecordType, Records};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
     statistics::Broker,
 };
@@ -26,16 +26,22 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    arrival::{Arrival, Content, Origin, RawHeaders, RawRecord},
+    arrival::{Arrival, Content, HeaderFault, Origin, RawHeaders, RawRecord, Rejection, admit_value},
     backoff::Backoff,
     decode::{Decoded, Decoder},
     gaps,
     ground::Ground,
     health::Health,
-    kafka, operators,
+    kafka, limits, operators,
+    progress::Progress,
     reading::Contact,
+    skips::Skips,
+    unreadable::{self, Unreadable},
 };
 
+/// So much of a partition is held while a schema is asked for; beyond it the partition is paused.
+const MOST_HELD: usize = 1_000;
+const MOST_HELD_BYTES: usize = 1 << 20;
 /// How long the thread waits for room at the worker before it pauses the partition.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
@@ -55,6 +61,7 @@ pub(crate) struct Group {
     onlooker: ClientConfig,
     health: Arc<Health>,
     contact: Arc<Contact>,
+    progress: Arc<Progress>,
     state: Mutex<Assigned>,
 }
 
@@ -62,16 +69,26 @@ struct Assignment {
     generation: u64,
     /// Records that the worker has and has not committed yet.
     in_hand: usize,
+    /// Its records wait in this process.
+    stalled: bool,
+    /// Where reading goes on although there is more to read, and since when it has not moved.
+    unread: Option<(i64, Instant)>,
 }
 
 #[derive(Default)]
 struct Assigned {
     generations: u64,
     current: HashMap<Partition, Assignment>,
+    /// Since when this instance has been on its way into the group.
+    joining: Option<Instant>,
 }
 
 impl Consumer {
-    pub fn subscribe<P: Policy>(ground: &Ground, contact: Arc<Contact>) -> anyhow::Result<Self> {
+    pub fn subscribe<P: Policy>(
+        ground: &Ground,
+        contact: Arc<Contact>,
+        progress: Arc<Progress>,
+    ) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
         let types = P::Heard::TYPES.iter().chain(operators::TYPES);
         let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
@@ -85,6 +102,7 @@ impl Consumer {
             onlooker: kafka::onlooker_config(kafka, P::SERVICE),
             health: Arc::clone(&ground.health),
             contact,
+            progress,
             state: Mutex::default(),
         };
         let client: BaseConsumer<Group> =
@@ -127,6 +145,7 @@ impl Consumer {
         &self,
         decoder: Arc<Decoder>,
         worker: mpsc::Sender<Arrival<P>>,
+        skips: Arc<Skips>,
         most_bytes: usize,
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
@@ -135,21 +154,62 @@ impl Consumer {
             client: &self.client,
             decoder,
             worker,
+            skips,
             room: Arc::new(Semaphore::new(most_bytes)),
             most_bytes,
             tokio,
             stalled: HashMap::new(),
             skipped: HashMap::new(),
+            searching: None,
         };
         while !stop.load(Ordering::Relaxed) {
             poller.pass_over_skipped();
             poller.retry_stalled();
+            poller.pass_over_unreadable();
             let wait = if poller.stalled.is_empty() { 100 } else { 10 };
             match self.client.poll(Duration::from_millis(wait)) {
                 Some(Ok(message)) => poller.take(&message),
+                // The client never works again. The process ends, and whoever supervises it starts a new one.
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    error!("The Kafka client has failed for good: {code}");
+                    return;
+                }
                 Some(Err(error)) => poller.report(&error),
                 None => {}
             }
+        }
+    }
+
+    /// What waits to be read or committed, if anything does.
+    pub fn waiting(&self) -> Option<String> {
+        let assigned = self.client.context().assigned();
+        let waits =
+            |assignment: &Assignment| assignment.in_hand > 0 || assignment.stalled || assignment.unread.is_some();
+        let mut waiting: Vec<&Partition> = assigned
+            .current
+            .iter()
+            .filter(|(_, assignment)| waits(assignment))
+            .map(|(partition, _)| partition)
+            .collect();
+        waiting.sort_unstable();
+        let (topic, partition) = waiting.first()?;
+        Some(match waiting.len() - 1 {
+            0 => format!("{topic}/{partition}"),
+            more => format!("{topic}/{partition} (and {more} more)"),
+        })
+    }
+
+    /// Says in health whether this instance is in its group or on its way.
+    pub fn tell_membership(&self) {
+        let group = self.client.context();
+        let joining = group.assigned().joining.map(|since| since.elapsed());
+        match joining {
+            Some(since) if since >= limits::JOINING => {
+                group
+                    .health
+                    .error("group", &format!("this instance has not come into its group for {} s", since.as_secs()));
+            }
+            _ => group.health.ok("group"),
         }
     }
 
@@ -168,20 +228,55 @@ struct Poller<'a, P: Policy> {
     client: &'a Arc<BaseConsumer<Group>>,
     decoder: Arc<Decoder>,
     worker: mpsc::Sender<Arrival<P>>,
+    skips: Arc<Skips>,
     room: Arc<Semaphore>,
     most_bytes: usize,
     tokio: tokio::runtime::Handle,
     stalled: HashMap<Partition, Stalled>,
     /// Where reading goes on behind records that were skipped, with the generation that they were read under.
     skipped: HashMap<Partition, (u64, i64)>,
+    /// The look at an offset that seems not to be readable, on a thread of its own.
+    searching: Option<Search>,
 }
 
-/// A paused partition's records, in order; the first one waits for something.
+struct Search {
+    partition: Partition,
+    generation: u64,
+    found: std::thread::JoinHandle<KafkaResult<Option<Unreadable>>>,
+}
+
+/// A partition's records that wait in this process, in order; the first one waits for something.
 struct Stalled {
     records: VecDeque<RawRecord>,
+    bytes: usize,
+    /// Whether the client has been told to fetch no more of it. Not at once for a schema: what the client has fetched already it forgets at a
+    /// pause, and to fetch it again takes longer than to ask the registry.
+    paused: bool,
     fetch: Option<tokio::task::JoinHandle<Result<(), String>>>,
     retry_at: Instant,
     backoff: Backoff,
+}
+
+impl Stalled {
+    fn pause(&mut self, client: &BaseConsumer<Group>, partition: Partition) {
+        if !self.paused {
+            match client.pause(&client.context().list(partition)) {
+                Ok(()) => self.paused = true,
+                Err(error) => debug!(%error, "A partition that just went could not be paused"),
+            }
+        }
+    }
+
+    /// Whether it is fetched again, or still.
+    fn resume(&mut self, client: &BaseConsumer<Group>, partition: Partition) -> bool {
+        match if self.paused { client.resume(&client.context().list(partition)) } else { Ok(()) } {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(%error, "A partition could not be resumed yet");
+                false
+            }
+        }
+    }
 }
 
 enum Passed {
@@ -197,7 +292,11 @@ impl<P: Policy> Poller<'_, P> {
         };
         let partition = (record.topic, record.partition);
         if let Some(stalled) = self.stalled.get_mut(&partition) {
+            stalled.bytes += record.bytes();
             stalled.records.push_back(record);
+            if stalled.bytes > MOST_HELD_BYTES || stalled.records.len() > MOST_HELD {
+                stalled.pause(self.client, partition);
+            }
             return;
         }
         match self.pass(record, ROOM_WAIT) {
@@ -209,9 +308,12 @@ impl<P: Policy> Poller<'_, P> {
 
     fn pass(&mut self, record: RawRecord, room_wait: Duration) -> Passed {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+        if let Some(rejection) = self.skips.rejection(record.topic, record.partition, record.offset) {
+            return self.hand_on(record, Content::Rejected(rejection), room_wait);
+        }
         let content = match self.decoder.decode::<P>(&record, now_ms) {
             Decoded::NeedsSchema(id) => return Passed::NeedsSchema(record, id),
-            Decoded::Input(envelope) => Content::Input(envelope),
+            Decoded::Input(envelope, former) => Content::Input(envelope, former),
             Decoded::Asked(asked) => Content::Asked(asked),
             Decoded::Rejected(rejection) => Content::Rejected(rejection),
             Decoded::Skipped(name) => {
@@ -220,6 +322,10 @@ impl<P: Policy> Poller<'_, P> {
                 return Passed::On;
             }
         };
+        self.hand_on(record, content, room_wait)
+    }
+
+    fn hand_on(&mut self, record: RawRecord, content: Content<P>, room_wait: Duration) -> Passed {
         // Bounded in count and in bytes: what waits here while the database is away is memory.
         let bytes = record.bytes().clamp(1, self.most_bytes) as u32;
         let room = async {
@@ -242,14 +348,17 @@ impl<P: Policy> Poller<'_, P> {
     }
 
     fn stall(&mut self, partition: Partition, record: RawRecord, schema: Option<u32>) {
-        if let Err(error) = self.client.pause(&self.client.context().list(partition)) {
-            debug!(%error, "A partition that just went could not be paused");
-        }
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        let retry_at = Instant::now() + backoff.wait();
-        let mut stalled = Stalled { records: VecDeque::from([record]), fetch: None, retry_at, backoff };
-        if let Some(id) = schema {
-            stalled.fetch = Some(self.fetch(partition.0, id));
+        self.client.context().stalled(partition, true);
+        let mut stalled = Stalled {
+            bytes: record.bytes(),
+            records: VecDeque::from([record]),
+            paused: false,
+            fetch: schema.map(|id| self.fetch(partition.0, id)),
+            retry_at: Instant::now(),
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+        };
+        if schema.is_none() {
+            stalled.pause(self.client, partition);
         }
         self.stalled.insert(partition, stalled);
     }
@@ -272,11 +381,9 @@ impl<P: Policy> Poller<'_, P> {
             let Some(mut stalled) = self.stalled.remove(&partition) else {
                 continue;
             };
-            if self.unstall(partition, &mut stalled) {
-                match self.client.resume(&self.client.context().list(partition)) {
-                    Ok(()) => continue,
-                    Err(error) => debug!(%error, "A partition could not be resumed yet"),
-                }
+            if self.unstall(partition, &mut stalled) && stalled.resume(self.client, partition) {
+                self.client.context().stalled(partition, false);
+                continue;
             }
             self.stalled.insert(partition, stalled);
         }
@@ -300,6 +407,7 @@ impl<P: Policy> Poller<'_, P> {
                     };
                     self.client.context().health.error("registry", &cause);
                     warn!(topic = partition.0, partition = partition.1, "A partition waits for a schema: {cause}");
+                    stalled.pause(self.client, partition);
                     stalled.retry_at = Instant::now() + stalled.backoff.wait();
                     let Some(Decoded::NeedsSchema(id)) =
                         stalled.records.front().map(|r| self.decoder.decode::<P>(r, 0))
@@ -313,10 +421,12 @@ impl<P: Policy> Poller<'_, P> {
             }
         }
         while let Some(record) = stalled.records.pop_front() {
+            let bytes = record.bytes();
             match self.pass(record, Duration::ZERO) {
-                Passed::On => {}
+                Passed::On => stalled.bytes -= bytes,
                 Passed::NoRoom(record) => {
                     stalled.records.push_front(record);
+                    stalled.pause(self.client, partition);
                     return false;
                 }
                 Passed::NeedsSchema(record, id) => {
@@ -346,7 +456,71 @@ impl<P: Policy> Poller<'_, P> {
             _ => false,
         });
         drop(assigned);
+        if !done.is_empty() {
+            group.progress.made();
+        }
         group.store(self.client, done.into_iter());
+    }
+
+    /// Looks at a partition that has had more to read for too long and has not moved. Where the offset itself is at fault, says so in a
+    /// dead letter without an original, and goes on behind it.
+    fn pass_over_unreadable(&mut self) {
+        let group = self.client.context();
+        let Some(search) = self.searching.take() else {
+            if let Some((partition, generation, from)) = group.standing_still(&self.skips) {
+                let (client, topic) =
+                    (group.onlooker.clone(), group.physical(partition.0).unwrap_or(partition.0).to_owned());
+                let find = move || unreadable::find(&client, &topic, partition.1, from);
+                match std::thread::Builder::new().name(format!("{}-unreadable", group.service)).spawn(find) {
+                    Ok(found) => self.searching = Some(Search { partition, generation, found }),
+                    Err(error) => warn!(%error, "Why a partition stands still could not be looked at"),
+                }
+            }
+            return;
+        };
+        if !search.found.is_finished() {
+            self.searching = Some(search);
+            return;
+        }
+        let (topic, partition) = search.partition;
+        // Whatever comes of it, the next look has its time.
+        if !group.moved(search.partition, search.generation) {
+            return;
+        }
+        let Unreadable { from, to, cause } = match search.found.join() {
+            Ok(Ok(Some(found))) => found,
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => return warn!(topic, partition, %error, "Why a partition stands still could not be seen"),
+            Err(_panic) => return,
+        };
+        error!(
+            topic,
+            partition, from, to, "Offsets cannot be read and are passed over; reading goes on at {to}: {cause}"
+        );
+        let detail = format!("the offsets {from} to {} cannot be read: {cause}; no original could be kept", to - 1);
+        let record = RawRecord {
+            topic,
+            partition,
+            offset: from,
+            generation: search.generation,
+            timestamp_ms: -1,
+            key: None,
+            value: None,
+            cut: None,
+            headers: RawHeaders::default(),
+            header_fault: None,
+        };
+        let content = Content::Rejected(Rejection::new("unreadable", "value", detail));
+        // Without room it is found again: the partition still stands.
+        if let Passed::On = self.hand_on(record, content, ROOM_WAIT) {
+            counter!("quadrille_records_unreadable_total", "topic" => topic).increment((to - from).max(1) as u64);
+            let physical = group.physical(topic).unwrap_or(topic);
+            match self.client.seek(physical, partition, Offset::Offset(to), limits::BROKER) {
+                // The letter stands for all of them.
+                Ok(()) => drop(self.skipped.insert(search.partition, (search.generation, to))),
+                Err(error) => warn!(topic, partition, %error, "Reading could not be set behind it yet"),
+            }
+        }
     }
 
     fn report(&self, error: &KafkaError) {
@@ -400,6 +574,46 @@ impl Group {
         }
     }
 
+    /// Notes that a partition's records wait in this process, or do no longer.
+    fn stalled(&self, partition: Partition, stalled: bool) {
+        if let Some(assignment) = self.assigned().current.get_mut(&partition) {
+            assignment.stalled = stalled;
+        }
+    }
+
+    /// A partition that has had more to read for too long, or for long enough for a person, and the offset at which it stands.
+    fn standing_still(&self, skips: &Skips) -> Option<(Partition, u64, i64)> {
+        self.assigned().current.iter().find_map(|(partition, assignment)| {
+            let (offset, since) = assignment.unread.filter(|_| !assignment.stalled)?;
+            let is_asked_for = || skips.rejection(partition.0, partition.1, offset).is_some();
+            (since.elapsed() >= limits::UNREADABLE || is_asked_for()).then_some((
+                *partition,
+                assignment.generation,
+                offset,
+            ))
+        })
+    }
+
+    /// Counts a partition's standstill anew; false where it has passed on.
+    fn moved(&self, partition: Partition, generation: u64) -> bool {
+        let mut assigned = self.assigned();
+        let assignment = assigned.current.get_mut(&partition).filter(|assignment| assignment.generation == generation);
+        assignment.map(|assignment| assignment.unread = None).is_some()
+    }
+
+    /// Notes from where a partition is still to be read.
+    fn note_unread(&self, partition: Partition, stats: &rdkafka::statistics::Partition) {
+        let mut assigned = self.assigned();
+        let Some(assignment) = assigned.current.get_mut(&partition) else { return };
+        let end = if stats.ls_offset >= 0 { stats.hi_offset.min(stats.ls_offset) } else { stats.hi_offset };
+        assignment.unread = match assignment.unread {
+            // What was fetched and not taken yet moves as soon as it is polled for.
+            _ if stats.next_offset < 0 || stats.next_offset >= end || stats.fetchq_cnt > 0 => None,
+            Some((offset, since)) if offset == stats.next_offset => Some((offset, since)),
+            _ => Some((stats.next_offset, Instant::now())),
+        };
+    }
+
     fn owns(&self, partition: Partition) -> bool {
         self.assigned().current.contains_key(&partition)
     }
@@ -420,12 +634,11 @@ impl Group {
         let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
         // The client panics at a header name that is not UTF-8.
         let headers = catch_unwind(AssertUnwindSafe(|| {
-            message
-                .headers()
-                .map(|headers| headers.iter().map(|header| (header.key, header.value)).collect())
-                .unwrap_or_default()
+            let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+            RawHeaders::admit(headers.map(|header| (header.key, header.value)))
         }));
-        let headers: Option<RawHeaders> = headers.ok();
+        let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
+        let (value, cut) = message.payload().map(admit_value).unzip();
         Some(RawRecord {
             topic,
             partition: message.partition(),
@@ -433,9 +646,10 @@ impl Group {
             generation,
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            unreadable_headers: headers.is_none(),
-            headers: headers.unwrap_or_default(),
+            value,
+            cut: cut.flatten(),
+            headers,
+            header_fault,
         })
     }
 
@@ -465,6 +679,11 @@ impl ClientContext for Group {
         } else {
             self.health.ok("kafka");
         }
+        let is_in = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        {
+            let mut assigned = self.assigned();
+            assigned.joining = if is_in { None } else { Some(assigned.joining.unwrap_or_else(Instant::now)) };
+        }
         let mut changed = None;
         for (topic, stats) in statistics.topics {
             let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
@@ -473,6 +692,7 @@ impl ClientContext for Group {
                 let Some(topic) = self.topics.get(topic.as_str()) else {
                     continue;
                 };
+                self.note_unread((*topic, partition), &stats);
                 if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
                     gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
                         .set(stats.consumer_lag as f64);
@@ -519,7 +739,9 @@ impl ConsumerContext for Group {
             let mut assigned = self.assigned();
             assigned.generations += 1;
             let generation = assigned.generations;
-            let assignment = |partition: &Partition| (*partition, Assignment { generation, in_hand: 0 });
+            let assignment = |partition: &Partition| {
+                (*partition, Assignment { generation, in_hand: 0, stalled: false, unread: None })
+            };
             assigned.current.extend(new.iter().map(assignment));
             drop(assigned);
             // One that was paused when it passed on comes back paused.

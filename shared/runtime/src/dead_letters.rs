@@ -10,22 +10,20 @@ use quadrille_events::platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{Connection, PgConnection, types::Json};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{RawRecord, Rejection},
+    arrival::{MOST_KEPT_BYTES, RawHeaders, RawRecord, Rejection, digest},
+    database::Database,
     ground::Ground,
     kafka,
 };
 
-/// A dead letter keeps this much of the original's value at most, and of its key.
-const MAX_KEPT_BYTES: usize = 512 * 1024;
+/// A dead letter keeps this much of the original's key at most.
 const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
-const MAX_KEPT_HEADER_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -59,7 +57,10 @@ pub(crate) async fn insert<P: Policy>(
             &record.timestamp_ms.to_string(),
         ]);
         let value = record.value.as_deref();
-        let kept = value.map(|value| &value[..value.len().min(MAX_KEPT_BYTES)]);
+        let kept = value.map(|value| &value[..value.len().min(MOST_KEPT_BYTES)]);
+        let size = record.cut.as_ref().map_or(value.map_or(0, <[u8]>::len), |cut| cut.size);
+        let digest =
+            record.cut.as_ref().map_or_else(|| value.map(digest).unwrap_or_default(), |cut| cut.digest.clone());
         let headers = kept_headers(record);
         error!(
             topic = record.topic,
@@ -85,8 +86,8 @@ pub(crate) async fn insert<P: Policy>(
         .bind(&rejection.record_type)
         .bind(record.key.as_deref().map(|key| &key[..key.len().min(MAX_KEPT_KEY_BYTES)]))
         .bind(kept)
-        .bind(value.map_or(0, <[u8]>::len) as i64)
-        .bind(value.map(|value| hex(&Sha256::digest(value))).unwrap_or_default())
+        .bind(size as i64)
+        .bind(digest)
         .bind(Json(headers))
         .bind(carries_secrets::<P>(record.topic))
         .bind(rejection.reason)
@@ -141,7 +142,7 @@ pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<B
 }
 
 /// A letter that could not be handled again either stays, says why, and waits for the next redrive.
-pub(crate) async fn failed(pool: &PgPool, id: Uuid, reason: &str, field: &str, detail: &str) -> sqlx::Result<()> {
+pub(crate) async fn failed(pool: &Database, id: Uuid, reason: &str, field: &str, detail: &str) -> sqlx::Result<()> {
     sqlx::query(
         "update dead_letter set attempts = attempts + 1, next_try = null, reason = $2, field = $3, detail = $4, failed_at = clock_timestamp()
          where id = $1 and closed_at is null",
@@ -170,7 +171,7 @@ pub(crate) struct Due {
 }
 
 /// Claims letters that are due for `CLAIM`, of a held key only the first that is open.
-pub(crate) async fn claim(pool: &PgPool) -> sqlx::Result<Vec<Due>> {
+pub(crate) async fn claim(pool: &Database) -> sqlx::Result<Vec<Due>> {
     const CLAIM: &str = "30 seconds";
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update dead_letter set next_try = clock_timestamp() + interval '{CLAIM}'
@@ -195,6 +196,8 @@ impl Due {
         if kept != self.value_size {
             return Err(format!("only {kept} of the original's {} bytes were kept", self.value_size));
         }
+        let (headers, header_fault) =
+            RawHeaders::admit(self.headers.0.iter().map(|header| (header.name.as_str(), header.value.as_deref())));
         Ok(RawRecord {
             topic,
             partition: self.partition,
@@ -203,21 +206,18 @@ impl Due {
             timestamp_ms: self.record_time.timestamp_millis(),
             key: self.key,
             value: self.value,
-            headers: self.headers.0.iter().map(|header| (header.name.as_str(), header.value.as_deref())).collect(),
-            unreadable_headers: false,
+            cut: None,
+            headers,
+            header_fault,
         })
     }
 }
 
-/// The headers, as far as they fit.
+/// The headers that were kept: bounded where they were read.
 fn kept_headers(record: &RawRecord) -> Vec<KeptHeader> {
-    let mut bytes = 0;
-    let fits = |(name, value): &(&str, Option<&[u8]>)| {
-        bytes += name.len() + value.map_or(0, <[u8]>::len);
-        bytes <= MAX_KEPT_HEADER_BYTES
-    };
-    let kept = record.headers.iter().take_while(fits);
-    kept.map(|(name, value)| KeptHeader { name: name.to_owned(), value: value.map(<[u8]>::to_vec) }).collect()
+    let kept =
+        |(name, value): (&str, Option<&[u8]>)| KeptHeader { name: name.to_owned(), value: value.map(<[u8]>::to_vec) };
+    record.headers.iter().map(kept).collect()
 }
 
 /// A client's timestamp, kept within the years that a database can hold.
@@ -231,10 +231,6 @@ fn carries_secrets<P: Policy>(topic: &str) -> bool {
     use quadrille_core::Records;
     let of_topic = |record_type: &&RecordType| record_type.topic == topic;
     P::Heard::TYPES.iter().filter(of_topic).any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(sqlx::FromRow)]
@@ -294,36 +290,47 @@ impl Lane {
     }
 
     async fn publish(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
-        loop {
-            let mut tx = self.ground.pool.begin().await?;
-            let row: Option<Row> = sqlx::query_as(
-                "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
-            )
-            .fetch_optional(&mut *tx)
+        while self.ground.pool.bounded(self.publish_one(producer, schema_id)).await? {}
+        Ok(())
+    }
+
+    /// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
+    async fn publish_one(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<bool> {
+        let mut session = self.ground.pool.session().await?;
+        let mut tx = session.begin().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            session.done();
+            return Ok(false);
+        };
+        let id = match *schema_id {
+            Some(id) => id,
+            None => {
+                let subject = subject(self.ground.service);
+                let id = self.ground.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
+                id.ok_or_else(|| self.ground.registry.lost(&subject))?
+            }
+        };
+        *schema_id = Some(id);
+        let key = row.id.to_string();
+        let mut datum = vec![];
+        row.into_record(self.ground.service).encode(&mut datum);
+        let payload = wire::frame(id, &datum);
+        let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
+        let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+        producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
+        sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
+            .bind(&key)
+            .execute(&mut *tx)
             .await?;
-            let Some(row) = row else { return Ok(()) };
-            let id = match *schema_id {
-                Some(id) => id,
-                None => {
-                    let subject = subject(self.ground.service);
-                    let id = self.ground.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
-                    id.ok_or_else(|| self.ground.registry.lost(&subject))?
-                }
-            };
-            *schema_id = Some(id);
-            let key = row.id.to_string();
-            let mut datum = vec![];
-            row.into_record(self.ground.service).encode(&mut datum);
-            let payload = wire::frame(id, &datum);
-            let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
-            let record = FutureRecord::to(&topic).key(&key).payload(&payload);
-            producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
-            sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
-                .bind(&key)
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-        }
+        tx.commit().await?;
+        session.done();
+        Ok(true)
     }
 }
 

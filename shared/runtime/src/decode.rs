@@ -12,9 +12,9 @@ use quadrille_schemas::wire;
 use uuid::Uuid;
 
 use crate::{
-    arrival::{RawRecord, Rejection},
+    arrival::{HeaderFault, MOST_VALUE_BYTES, RawHeaders, RawRecord, Rejection},
     operators::{self, Asked},
-    registry::{Away, Registry},
+    registry::{Away, Found, Registry},
     telemetry,
 };
 
@@ -22,6 +22,11 @@ use crate::{
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
 /// A schema id that the registry does not know is asked for again after this time at the earliest.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
+
+/// A registry that had all our schemas is believed to have them for so long.
+const OURS_FOR: Duration = Duration::from_secs(60);
+/// So many schema ids are remembered at most.
+const MOST_KNOWN: usize = 10_000;
 
 /// What is often behind a value that cannot be read.
 const CUT: &str = "kcat cuts its standard input at each byte 10: was the record sent from a file, or with -D?";
@@ -33,6 +38,8 @@ pub(crate) struct Decoder {
     retention_ms: HashMap<&'static str, i64>,
     registry: Registry,
     known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
+    /// When the registry last had all our schemas.
+    asked_for_ours: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What a schema id means on one topic.
@@ -49,7 +56,8 @@ enum Writer {
 
 /// What a record turned out to be.
 pub(crate) enum Decoded<P: Policy> {
-    Input(Envelope<P>),
+    /// An input; of a request that names itself also the id that earlier builds gave it.
+    Input(Envelope<P>, Option<Uuid>),
     /// What an operator asks of this service.
     Asked(Asked),
     /// An event of a type that this service does not hear.
@@ -81,7 +89,7 @@ impl Decoder {
             .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
             .collect();
         let types = H::TYPES.iter().chain(operators::TYPES).copied().collect();
-        Self { types, retention_ms, registry, known: RwLock::default() }
+        Self { types, retention_ms, registry, known: RwLock::default(), asked_for_ours: Default::default() }
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -95,9 +103,16 @@ impl Decoder {
     #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
         let is_request = raw.topic.ends_with(".requests");
-        if raw.unreadable_headers {
-            let detail = "a header's name is not UTF-8, so none of the headers can be read";
-            return Err(Rejection::new("unreadable_headers", "headers", detail));
+        match raw.header_fault {
+            None => {}
+            Some(HeaderFault::NotText) => {
+                let detail = "a header's name is not UTF-8, so none of the headers can be read";
+                return Err(Rejection::new("unreadable_headers", "headers", detail));
+            }
+            Some(HeaderFault::TooLarge(name)) => {
+                let most = RawHeaders::MOST_BYTES;
+                return Err(Rejection::new("too_large", name, format!("the headers take more than {most} bytes")));
+            }
         }
         let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);
         let key = key_kind.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
@@ -109,8 +124,10 @@ impl Decoder {
                 "the record has no value: produce an Avro record in the Confluent wire format",
             ));
         }
-        if is_request && value.len() > MAX_REQUEST_BYTES {
-            let detail = format!("the request has {} bytes; {MAX_REQUEST_BYTES} are allowed", value.len());
+        let size = raw.cut.as_ref().map_or(value.len(), |cut| cut.size);
+        let most = if is_request { MAX_REQUEST_BYTES } else { MOST_VALUE_BYTES };
+        if size > most {
+            let detail = format!("the record's value has {size} bytes; {most} are allowed");
             return Err(Rejection::new("too_large", "value", detail));
         }
         let (schema_id, datum) = wire::unframe(value).map_err(|error| Rejection::new("bad_frame", "value", error))?;
@@ -156,8 +173,11 @@ impl Decoder {
             return Err(Rejection::new("too_old", "timestamp", detail).of_type(name));
         }
 
+        let source = raw.header("ce_source").unwrap_or_default();
+        let former = raw.header("ce_id").filter(|_| is_request);
+        let former = former.map(|ce_id| ids::former_request(raw.topic, &key, source, ce_id));
         let id = match (is_request, raw.header("ce_id")) {
-            (true, Some(ce_id)) => ids::request(raw.topic, &key, raw.header("ce_source").unwrap_or_default(), ce_id),
+            (true, Some(ce_id)) => ids::request(raw.topic, &key, name, source, ce_id),
             (true, None) => ids::anonymous_request(raw.topic, raw.partition, raw.offset, raw.timestamp_ms),
             (false, ce_id) => ce_id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
@@ -168,30 +188,51 @@ impl Decoder {
             Message::Heard(record) => record,
             // One topic for the operators' requests to all services.
             Message::Asked(_) if key != P::SERVICE => return Ok(Decoded::Skipped(name.to_owned())),
-            Message::Asked(request) => return Ok(Decoded::Asked(Asked { id, request })),
+            Message::Asked(request) => return Ok(Decoded::Asked(Asked { id, former, request })),
         };
-        Ok(Decoded::Input(Envelope {
+        let envelope = Envelope {
             id,
             cause: id,
             key,
             version: raw.header("ce_aggregateversion").and_then(|version| version.parse().ok()).unwrap_or_default(),
             trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
             input: Input::Record(record),
-        }))
+        };
+        Ok(Decoded::Input(envelope, former))
     }
 
     /// Fetches the schema `id` for `topic`. A passing error is returned and nothing is remembered.
     pub async fn fetch(&self, topic: &'static str, id: u32) -> Result<(), Away> {
         let writer = match self.registry.schema(id).await? {
-            Some(text) => self.writer(topic, id, &text),
-            None => match self.registry.ids_of(&self.types).await? {
-                Ok(_) => Writer::Unknown(Instant::now()),
-                // Not even our own schemas are there: the registry has lost its data, and an id says nothing until it is mended.
-                Err(subject) => return Err(self.registry.lost(&subject)),
-            },
+            Found::Avro(text) => self.writer(topic, id, &text),
+            Found::Other(kind) => {
+                let detail = format!("schema {id} is of kind {kind}; records here are Avro");
+                Writer::Unreadable(Rejection::new("unusable_schema", "value", detail))
+            }
+            Found::Nothing => {
+                self.has_ours().await?;
+                Writer::Unknown(Instant::now())
+            }
         };
         if let Ok(mut known) = self.known.write() {
+            if known.len() >= MOST_KNOWN {
+                // Strangers' ids: whichever come again are asked for again.
+                known.retain(|_, writer| matches!(**writer, Writer::Heard(..)));
+            }
             known.insert((topic, id), Arc::new(writer));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the registry has at least our own schemas: one that has lost its data knows no id at all, and an id says nothing
+    /// until that is mended. Asked once a minute at most: a stranger's garbage is no reason to ask for all of them each time.
+    async fn has_ours(&self) -> Result<(), Away> {
+        let mut asked = self.asked_for_ours.lock().await;
+        if asked.is_none_or(|asked| asked.elapsed() > OURS_FOR) {
+            if let Err(subject) = self.registry.ids_of(&self.types).await? {
+                return Err(self.registry.lost(&subject));
+            }
+            *asked = Some(Instant::now());
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use metrics::counter;
 use quadrille_core::Policy;
 use quadrille_core::{Claims, EffectRow, Envelope, Input, Named, Trace, ids};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     arrival::{Arrival, Content, Origin},
     config,
+    database::Database,
     outside::{Answer, Effect, Outcome, Outside, Then},
 };
 
@@ -99,11 +100,11 @@ pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &
 }
 
 /// An outcome whose handling failed: the effect stays, is asked for again later, and shows why.
-pub(crate) async fn back_off(pool: &PgPool, id: Uuid, failure: &str) -> sqlx::Result<()> {
+pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::Result<()> {
     postpone(pool, id, failure, Duration::from_secs(60)).await
 }
 
-async fn postpone(pool: &PgPool, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
+async fn postpone(pool: &Database, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "update effect set last_answer = $2, due = clock_timestamp() + interval '1 millisecond' * $3 where id = $1",
     )
@@ -137,7 +138,7 @@ const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// Performs effects as they become due.
 pub(crate) struct Performer<O: Outside> {
-    pub pool: PgPool,
+    pub pool: Database,
     pub outside: O,
     pub config: config::Effects,
     pub worker: mpsc::Sender<Arrival<O::Policy>>,
@@ -289,14 +290,15 @@ impl<O: Outside> Performer<O> {
     async fn conclude(&self, claimed: Claimed, outcome: Outcome<O>) {
         let name = outcome.name();
         info!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} came out as {name}", claimed.kind);
-        let content = Content::Input(Envelope {
+        let envelope = Envelope {
             id: ids::outcome(claimed.id, &name),
             cause: claimed.causation_id,
             key: claimed.key,
             version: 0,
             trace: Trace { parent: claimed.traceparent, state: claimed.tracestate },
             input: Input::Outcome { effect: claimed.id, outcome },
-        });
+        };
+        let content = Content::Input(envelope, None);
         if self.worker.send(Arrival { origin: Origin::Outcome, content, room: None }).await.is_err()
             && let Err(error) = postpone(&self.pool, claimed.id, &name, Duration::ZERO).await
         {

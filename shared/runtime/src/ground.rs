@@ -1,16 +1,15 @@
 //! What all parts of an instance stand on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::{
     config::{self, Config},
+    database::Database,
     health::Health,
+    limits,
     registry::Registry,
 };
 
@@ -23,7 +22,7 @@ pub(crate) struct Ground {
     pub registry: Registry,
     /// How the relay makes the connection that its lease lives on.
     pub database: PgConnectOptions,
-    pub pool: PgPool,
+    pub pool: Database,
     pub health: Arc<Health>,
 }
 
@@ -46,20 +45,22 @@ impl Ground {
     }
 }
 
-fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> PgPool {
+fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> Database {
     // A process that is suspended within a transaction would keep its rows locked for as long as it sleeps, whoever waits for them.
     // It loses them when it loses its partitions; what it held is tried again, or met in the inbox.
     let silence = format!("{}ms", config.kafka.session_timeout_ms);
     let options = by_index(database).options([("idle_in_transaction_session_timeout", silence)]);
-    PgPoolOptions::new()
-        .max_connections(config.database.connections)
-        .acquire_timeout(Duration::from_secs(5))
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
+    Database::new(options, config.database.connections)
 }
 
 /// Every statement finds its rows by an index: a plan made while a table was empty must not scan it once it is full.
 fn by_index(database: &PgConnectOptions) -> PgConnectOptions {
     let off = ["enable_seqscan", "enable_bitmapscan"].map(|scan| (scan, "off"));
-    database.clone().options(off).options([("plan_cache_mode", "force_generic_plan")])
+    let statement = format!("{}ms", limits::STATEMENT.as_millis());
+    database
+        .clone()
+        .options(off)
+        // With scans off a plan's cost says nothing, and by cost a server with JIT would compile what takes a millisecond.
+        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")])
+        .options([("statement_timeout", statement)])
 }

@@ -19,8 +19,13 @@ use tokio::net::TcpListener;
 #[derive(Default)]
 pub struct Health {
     checks: Mutex<BTreeMap<&'static str, Check>>,
+    started: AtomicBool,
     stopping: AtomicBool,
 }
+
+/// The parts without which an instance does no work. All others are a person's business, or show here in time: where a schema cannot be had
+/// and nothing else is to be done, progress ends.
+const NEEDED: [&str; 4] = ["kafka", "group", "database", "progress"];
 
 /// One part's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +54,23 @@ impl Health {
         self.set(part, Check::Error(cause.to_owned()));
     }
 
+    /// All that is waited for at a start is there.
+    pub(crate) fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     /// The instance takes nothing any more.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether every part works and the instance takes work.
+    /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
+    /// a write, and goes on where work waits.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
-        let sound = !checks.is_empty() && checks.values().all(|check| !matches!(check, Check::Error(_)));
-        sound && !self.stopping.load(Ordering::Relaxed)
+        let works = |part| !matches!(checks.get(part), Some(Check::Error(_)));
+        let taking = self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed);
+        taking && NEEDED.into_iter().all(works)
     }
 
     /// `ok`, `warning`, `error` or `stopping`, and what is not healthy.
@@ -68,7 +80,8 @@ impl Health {
         let detail: Vec<String> = unhealthy.map(|(part, check)| format!("{part}: {check}")).collect();
         let status = if self.stopping.load(Ordering::Relaxed) {
             "stopping"
-        } else if !self.is_ready() {
+        } else if !self.started.load(Ordering::Relaxed) || checks.values().any(|check| matches!(check, Check::Error(_)))
+        {
             "error"
         } else if detail.is_empty() {
             "ok"

@@ -5,13 +5,13 @@
 use quadrille_core::{Envelope, Moment, Policy, Processed};
 use quadrille_history::{Decided, Header};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::failure::Failure;
+use crate::{database::Database, failure::Failure};
 
 /// Enters what all decisions of this build have in common, and returns its id.
-pub(crate) async fn begin<P: Policy>(pool: &PgPool) -> sqlx::Result<Uuid> {
+pub(crate) async fn begin<P: Policy>(pool: &Database) -> sqlx::Result<Uuid> {
     let header = Header::of::<P>();
     sqlx::query("insert into history_header (id, header) values ($1, $2) on conflict do nothing")
         .bind(header.id)
@@ -22,7 +22,7 @@ pub(crate) async fn begin<P: Policy>(pool: &PgPool) -> sqlx::Result<Uuid> {
 }
 
 /// Ends a history, if there is one: this instance takes inputs and keeps none. What others add behind the gap is not replayed.
-pub(crate) async fn end(pool: &PgPool) -> sqlx::Result<()> {
+pub(crate) async fn end(pool: &Database) -> sqlx::Result<()> {
     sqlx::query(
         "insert into history (decided)
          select null where (select decided is not null from history order by number desc limit 1)",

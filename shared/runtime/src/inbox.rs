@@ -1,6 +1,6 @@
 //! The inbox: each input takes effect once, however often it arrives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
@@ -16,22 +16,39 @@ pub(crate) struct Entered {
     pub holding: bool,
 }
 
-/// Enters `ids`.
+/// Enters `ids`: those of inputs, and those that earlier builds gave requests, each with the id that the request has now.
 ///
 /// Another instance that has the same input in hand makes this wait for its commit or roll-back: one of the two sees the id as known.
 /// Ids go in sorted, so that two instances with the same inputs cannot wait for each other.
-pub(crate) async fn enter(tx: &mut PgConnection, ids: &BTreeSet<Uuid>) -> sqlx::Result<Entered> {
-    let ids: Vec<Uuid> = ids.iter().copied().collect();
+pub(crate) async fn enter(tx: &mut PgConnection, ids: &BTreeMap<Uuid, Option<Uuid>>) -> sqlx::Result<Entered> {
+    let (all, current): (Vec<Uuid>, Vec<Option<Uuid>>) = ids.iter().map(|(id, current)| (*id, *current)).unzip();
     let row = sqlx::query(
-        "with entered as (insert into inbox (id) select unnest($1::uuid[]) on conflict do nothing returning id)
+        "with entered as (
+             insert into inbox (id, current_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing returning id)
          select array(select id from entered) as fresh, clock_timestamp() as now,
              exists (select from dead_letter where closed_at is null and holds is not null) as holding",
     )
-    .bind(ids)
-    .fetch_one(tx)
+    .bind(all)
+    .bind(current)
+    .fetch_one(&mut *tx)
     .await?;
     let fresh: Vec<Uuid> = row.try_get("fresh")?;
-    Ok(Entered { fresh: fresh.into_iter().collect(), now: row.try_get("now")?, holding: row.try_get("holding")? })
+    let mut fresh: BTreeSet<Uuid> = fresh.into_iter().collect();
+    let former: Vec<Uuid> =
+        ids.iter().filter(|(id, now)| now.is_some() && !fresh.contains(id)).map(|(id, _)| *id).collect();
+    if !former.is_empty() {
+        // Looked up by itself: what another instance has just committed shows only to a new statement. A row without the id of now was
+        // entered by an earlier build, which could not tell two kinds of request apart.
+        let earlier: Vec<Uuid> = sqlx::query_scalar("select id from inbox where id = any($1) and current_id is null")
+            .bind(former)
+            .fetch_all(tx)
+            .await?;
+        let seen = earlier.iter().filter_map(|former| ids.get(former).copied().flatten());
+        for id in seen {
+            fresh.remove(&id);
+        }
+    }
+    Ok(Entered { fresh, now: row.try_get("now")?, holding: row.try_get("holding")? })
 }
 
 /// Takes ids out again that were entered in this transaction: their inputs wait.

@@ -31,11 +31,13 @@ use crate::{
     heartbeat::Heartbeat,
     operators,
     outside::Outside,
+    progress::{self, Progress},
     prune,
     reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
     service::Service,
+    skips::Skips,
     startup,
     store::Store,
     telemetry::Spans,
@@ -90,7 +92,12 @@ where
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &ground, schema_ids, history, heartbeat, others)?;
+    let skips = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        skips = startup::skips(&ground) => skips,
+    };
+    let mut parts = Parts::start(service, config, &ground, schema_ids, history, skips, heartbeat, others)?;
+    ground.health.started();
     info!(service = ground.service, "Ready");
 
     let unexpected = tokio::select! {
@@ -141,6 +148,7 @@ impl Parts {
         ground: &Arc<Ground>,
         schema_ids: Vec<u32>,
         history: Option<Uuid>,
+        skips: Arc<Skips>,
         heartbeat: Heartbeat,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
@@ -163,7 +171,11 @@ impl Parts {
 
         // What works.
         let contact = Arc::new(Contact::default());
-        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground, Arc::clone(&contact))?);
+        let progress = Arc::<Progress>::default();
+        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress))?);
+        let watch = progress::watch(Arc::clone(ground), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
+        others.spawn(part(watch));
+        others.spawn(part(progress::try_database(Arc::clone(ground), taking.clone())));
         let (worker, arrivals) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
@@ -181,6 +193,7 @@ impl Parts {
             consumer: Arc::clone(&consumer),
             config: config.batch.clone(),
             health: Arc::clone(&ground.health),
+            progress,
             relay: wake(),
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
@@ -218,6 +231,7 @@ impl Parts {
             worker: worker.clone(),
             wake: redriver,
             health: Arc::clone(&ground.health),
+            skips: Arc::clone(&skips),
         };
         others.spawn(part(redriver.run(taking.clone())));
         let (polling, polled) = oneshot::channel();
@@ -228,7 +242,7 @@ impl Parts {
             let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
             let most_bytes = config.batch.waiting_bytes;
             thread.spawn(move || {
-                consumer.run(decoder, worker, most_bytes, stopped, tokio);
+                consumer.run(decoder, worker, skips, most_bytes, stopped, tokio);
                 drop(polling);
             })?
         };

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, Trace, bounds, ids, records};
-use quadrille_events::platform::{DiscardRequested, EffectAnswered, RedriveRequested};
+use quadrille_events::platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 records! {
     /// What operators ask, beside what the service's policy hears.
-    pub(crate) enum Request { RedriveRequested, DiscardRequested, EffectAnswered }
+    pub(crate) enum Request { RedriveRequested, DiscardRequested, EffectAnswered, OffsetSkipRequested }
 }
 
 /// Heard by every service; each acts on those of its own key.
@@ -20,6 +20,8 @@ pub(crate) const TYPES: &[RecordType] = Request::TYPES;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub id: Uuid,
+    /// The id that earlier builds gave it.
+    pub former: Option<Uuid>,
     pub request: Request,
 }
 
@@ -52,18 +54,19 @@ pub(crate) async fn begin<P: Policy>(
     asked: Vec<&Asked>,
 ) -> sqlx::Result<(Actions, Vec<Envelope<P>>, Asking)> {
     let (mut actions, mut outcomes, mut left) = (Actions::default(), vec![], Asking::default());
-    let ids: Vec<Uuid> = asked.iter().map(|asked| asked.id).collect();
+    let ids: Vec<Uuid> = asked.iter().flat_map(|asked| [Some(asked.id), asked.former]).flatten().collect();
     let known: Vec<Uuid> =
         sqlx::query_scalar("select id from operator_action where id = any($1)").bind(&ids).fetch_all(&mut *tx).await?;
     let mut known: BTreeSet<Uuid> = known.into_iter().collect();
-    for Asked { id, request } in asked {
-        if !known.insert(*id) {
+    for Asked { id, former, request } in asked {
+        if !known.insert(*id) || former.is_some_and(|former| known.contains(&former)) {
             continue;
         }
         let (what, who, why) = match request {
             Request::RedriveRequested(r) => ("redrive", &r.who, &r.why),
             Request::DiscardRequested(r) => ("discard", &r.who, &r.why),
             Request::EffectAnswered(r) => ("answer", &r.who, &r.why),
+            Request::OffsetSkipRequested(r) => ("skip", &r.who, &r.why),
         };
         // Both are kept with what is done.
         let bounded = bounds::filled_text("who", who).and_then(|()| bounds::filled_text("why", why));
@@ -71,6 +74,7 @@ pub(crate) async fn begin<P: Policy>(
             (Err(fault), _) => Err(fault.to_string()),
             (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive, &mut left).await?,
             (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard, &mut left).await?,
+            (Ok(()), Request::OffsetSkipRequested(skip)) => skipped::<P>(tx, skip, &mut left).await?,
             (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
                 Ok(outcome) => {
                     actions.answers.insert(*id, (answer.effect_id, outcome.id));
@@ -192,6 +196,38 @@ async fn discarded(
         0 => Err(format!("dead_letter_id: this service has no open dead letter {id}")),
         _ => Ok(format!("dead letter {id} is given up")),
     })
+}
+
+async fn skipped<P: Policy>(
+    tx: &mut PgConnection,
+    asked: &OffsetSkipRequested,
+    left: &mut Asking,
+) -> sqlx::Result<Result<String, String>> {
+    let (topic, partition, offset) = (asked.topic.as_str(), asked.partition, asked.offset);
+    let Some(declared) = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic) else {
+        return Ok(Err("topic: it names no declared topic".to_owned()));
+    };
+    if !P::Heard::TYPES.iter().any(|heard| heard.topic == topic) {
+        return Ok(Err(format!("topic: {} hears no {topic}", P::SERVICE)));
+    }
+    if !u32::try_from(partition).is_ok_and(|partition| partition < declared.partitions) {
+        return Ok(Err(format!("partition: {topic} has {}, counted from 0", declared.partitions)));
+    }
+    if offset < 0 {
+        return Ok(Err("offset: offsets are counted from 0".to_owned()));
+    }
+    sqlx::query(
+        "insert into skipped_offset (topic, partition, \"offset\", who, why) values ($1, $2, $3, $4, $5) on conflict do nothing",
+    )
+    .bind(topic)
+    .bind(partition)
+    .bind(offset)
+    .bind(&asked.who)
+    .bind(&asked.why)
+    .execute(tx)
+    .await?;
+    left.dead_letters = true;
+    Ok(Ok(format!("{topic}/{partition} is read past {offset}, whose record becomes a dead letter")))
 }
 
 /// Whether every text of an outcome is within the contract's bounds: it goes into facts.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::bail;
 use quadrille_core::{Policy, Records};
 use quadrille_schemas::Topic;
-use sqlx::PgPool;
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config;
+use crate::{config, database::Database};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(3_600);
@@ -40,7 +40,7 @@ pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<
 }
 
 /// Looks at once, and then each hour, until `stop`.
-pub(crate) async fn run(pool: PgPool, retention: config::Retention, stop: CancellationToken) {
+pub(crate) async fn run(pool: Database, retention: config::Retention, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let pruned = async {
             let inbox =
@@ -63,7 +63,7 @@ pub(crate) async fn run(pool: PgPool, retention: config::Retention, stop: Cancel
 
 /// Removes the old rows of a table, a batch a transaction, and returns how many there were.
 async fn prune(
-    pool: &PgPool,
+    pool: &Database,
     table: &'static str,
     is_old: &'static str,
     retention: &config::Retention,
@@ -71,23 +71,35 @@ async fn prune(
 ) -> sqlx::Result<u64> {
     let mut removed = 0;
     while !stop.is_cancelled() {
-        let mut tx = pool.begin().await?;
-        // The inbox's index on its time is a block range index, which only a bitmap scan can use.
-        sqlx::query("set local enable_bitmapscan = on").execute(&mut *tx).await?;
-        let batch = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "delete from {table} where ctid = any(array(
-                 select ctid from {table} where {is_old} limit {BATCH} for update skip locked))"
-        )))
-        .bind(retention.inbox_days as i32)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
+        let batch = pool.bounded(prune_batch(pool, table, is_old, retention)).await?;
         removed += batch;
         if batch < BATCH as u64 {
             break;
         }
         tokio::time::sleep(PAUSE).await;
     }
+    Ok(removed)
+}
+
+async fn prune_batch(
+    pool: &Database,
+    table: &'static str,
+    is_old: &'static str,
+    retention: &config::Retention,
+) -> sqlx::Result<u64> {
+    let mut session = pool.session().await?;
+    let mut tx = session.begin().await?;
+    // The inbox's index on its time is a block range index, which only a bitmap scan can use.
+    sqlx::query("set local enable_bitmapscan = on").execute(&mut *tx).await?;
+    let removed = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "delete from {table} where ctid = any(array(
+             select ctid from {table} where {is_old} limit {BATCH} for update skip locked))"
+    )))
+    .bind(retention.inbox_days as i32)
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    tx.commit().await?;
+    session.done();
     Ok(removed)
 }

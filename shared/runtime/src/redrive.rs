@@ -5,16 +5,17 @@ use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
 use quadrille_core::Policy;
-use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     arrival::{Arrival, Content, Origin, Rejection},
+    database::Database,
     dead_letters::{self, Due},
     decode::{Decoded, Decoder},
     health::Health,
+    skips::Skips,
 };
 
 /// The longest sleep between two looks: the net under lost wake-ups and other instances' letters.
@@ -22,12 +23,13 @@ const NET: Duration = Duration::from_secs(2);
 
 /// Hands due dead letters to the worker.
 pub(crate) struct Redriver<P: Policy> {
-    pub pool: PgPool,
+    pub pool: Database,
     pub decoder: Arc<Decoder>,
     pub topics: Vec<&'static str>,
     pub worker: mpsc::Sender<Arrival<P>>,
     pub wake: Arc<Notify>,
     pub health: Arc<Health>,
+    pub skips: Arc<Skips>,
 }
 
 impl<P: Policy> Redriver<P> {
@@ -61,7 +63,7 @@ impl<P: Policy> Redriver<P> {
         let record = letter.record(&self.topics).map_err(|why| failure(&why))?;
         let content = loop {
             match self.decoder.decode::<P>(&record, chrono::Utc::now().timestamp_millis()) {
-                Decoded::Input(envelope) => break Content::Input(envelope),
+                Decoded::Input(envelope, former) => break Content::Input(envelope, former),
                 Decoded::Asked(asked) => break Content::Asked(asked),
                 Decoded::Rejected(rejection) => return Err(rejection),
                 Decoded::Skipped(name) => return Err(failure(&format!("this service does not hear {name}"))),
@@ -81,6 +83,7 @@ impl<P: Policy> Redriver<P> {
 
     /// Shows what waits for a person.
     async fn look(&self) -> sqlx::Result<()> {
+        self.skips.load(&self.pool).await?;
         let (parked, open, held): (i64, i64, i64) = sqlx::query_as(
             "select (select count(*) from effect where parked_at is not null), (select count(*) from dead_letter where closed_at is null),
                  (select count(distinct (topic, holds)) from dead_letter where closed_at is null and holds is not null)",

@@ -405,7 +405,7 @@ impl Wake {
     pub async fn listen(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let listening = async {
-                let mut listener = sqlx::postgres::PgListener::connect_with(&self.ground.pool).await?;
+                let mut listener = sqlx::postgres::PgListener::connect_with(self.ground.pool.pool()).await?;
                 listener.listen(CHANNEL).await?;
                 loop {
                     listener.recv().await?;

@@ -1,21 +1,22 @@
 //! What must be there before an instance takes anything. What is missing is waited for, named in log and health, with its mend.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use quadrille_core::{Policy, RecordType, Records};
-use sqlx::PgPool;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     config,
+    database::Database,
     ground::Ground,
     health::Health,
     history,
     kafka::{self, Topics},
     operators,
     registry::Registry,
+    skips::Skips,
 };
 
 /// The sleep between two looks.
@@ -54,6 +55,18 @@ pub(crate) async fn history<P: Policy>(ground: &Ground, keep: bool) -> Option<Uu
     }
 }
 
+/// The offsets that are to be passed over: known before the first is read.
+pub(crate) async fn skips(ground: &Ground) -> Arc<Skips> {
+    let skips = Arc::<Skips>::default();
+    while let Err(error) = skips.load(&ground.pool).await {
+        let cause = format!("the database (database.url) does not tell which offsets to pass over: {error}");
+        warn!("Waiting: {cause}");
+        ground.health.error("database", &cause);
+        tokio::time::sleep(LOOK).await;
+    }
+    skips
+}
+
 /// Whether a table that is asked for is not there.
 fn is_missing(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
@@ -77,7 +90,7 @@ async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) ->
     }
 }
 
-async fn tables(pool: &PgPool, health: &Health) {
+async fn tables(pool: &Database, health: &Health) {
     while let Err(error) = sqlx::query("select from inbox limit 0").execute(pool).await {
         let cause = match is_missing(&error) {
             true => "the database has no tables yet: run this service's `migrate`".to_owned(),

@@ -18,6 +18,11 @@ use crate::{
     config::{Log, LogFormat},
 };
 
+/// The length of a `traceparent` of version 00.
+const TRACE_PARENT: usize = 55;
+/// So many characters of a `tracestate` every hop should carry on; more may be dropped.
+const TRACE_STATE: usize = 512;
+
 /// Starts logging, once a process.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {
     let filter =
@@ -91,15 +96,52 @@ impl InputSpan {
 }
 
 /// The trace of a record's headers. A broken `traceparent`, or none, starts a new trace, whose id is that of the input: so a repeat
-/// belongs to the same trace.
+/// belongs to the same trace. A `tracestate` that is broken or too long is dropped, as [W3C allows each hop](https://www.w3.org/TR/trace-context/).
 pub(crate) fn extract(input: Uuid, parent: Option<&str>, state: Option<&str>) -> Trace {
-    let given = Trace { parent: parent.unwrap_or_default().into(), state: state.unwrap_or_default().into() };
-    let context = TraceContextPropagator::new().extract(&Carrier(&mut given.clone()));
-    if context.span().span_context().is_valid() {
-        return given;
+    match parent.and_then(trace_parent) {
+        Some(parent) => Trace { parent, state: state.filter(|state| is_trace_state(state)).unwrap_or_default().into() },
+        None => {
+            let (_, low) = input.as_u64_pair();
+            Trace { parent: format!("00-{:032x}-{:016x}-01", input.as_u128(), low), state: String::new() }
+        }
     }
-    let (_, low) = input.as_u64_pair();
-    Trace { parent: format!("00-{:032x}-{:016x}-01", input.as_u128(), low), state: String::new() }
+}
+
+/// A sound `traceparent`, in the version that is known here: of a later one what this version has, as W3C asks for, and only the flag
+/// that it knows.
+fn trace_parent(text: &str) -> Option<String> {
+    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let says_something = |part: &str| is_hex(part) && part.bytes().any(|byte| byte != b'0');
+    let (known, more) = text.split_at_checked(TRACE_PARENT)?;
+    let mut parts = known.split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let sizes = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2) && parts.next().is_none();
+    if !sizes || !is_hex(version) || version == "ff" || !says_something(trace) || !says_something(span) {
+        return None;
+    }
+    let flag_bits = u8::from_str_radix(flags, 16).ok().filter(|_| is_hex(flags))?;
+    match version {
+        "00" => more.is_empty().then(|| text.to_owned()),
+        _ => (more.is_empty() || more.starts_with('-')).then(|| format!("00-{trace}-{span}-{:02x}", flag_bits & 1)),
+    }
+}
+
+/// Whether a `tracestate` is of W3C's grammar, and no longer than every hop has to carry on.
+fn is_trace_state(text: &str) -> bool {
+    let is_key = |key: &str| {
+        let start = key.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let rest = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
+        start && key.len() <= 256 && key.bytes().all(rest) && key.matches('@').count() <= 1
+    };
+    let is_value = |value: &str| {
+        let printable = |byte| matches!(byte, b' '..=b'~') && byte != b',' && byte != b'=';
+        !value.is_empty() && value.len() <= 256 && value.bytes().all(printable)
+    };
+    let is_member = |member: &str| match member.trim_matches([' ', '\t']) {
+        "" => true,
+        member => member.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value)),
+    };
+    text.len() <= TRACE_STATE && text.split(',').count() <= 32 && text.split(',').all(is_member)
 }
 
 /// A [`Trace`] as OpenTelemetry's propagators want to see it.
@@ -135,21 +177,66 @@ mod tests {
 
     const INPUT: Uuid = Uuid::from_u128(0x67e55044_10b1_426f_9247_bb680e5fe0c8);
 
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const FRESH: &str = "00-67e5504410b1426f9247bb680e5fe0c8-9247bb680e5fe0c8-01";
+
     #[test]
     fn a_valid_parent_is_carried_on_as_it_came() {
-        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let trace = extract(INPUT, Some(parent), Some("a=b"));
-        assert_eq!((trace.parent.as_str(), trace.state.as_str()), (parent, "a=b"));
+        let trace = extract(INPUT, Some(PARENT), Some("a=b"));
+        assert_eq!((trace.parent.as_str(), trace.state.as_str()), (PARENT, "a=b"));
     }
 
     #[test]
-    fn none_zeros_and_a_broken_one_start_a_trace_that_a_repeat_shares() {
-        let zeros = "00-00000000000000000000000000000000-0000000000000000-01";
-        for parent in [None, Some(zeros), Some("00-xyz"), Some("")] {
+    fn what_is_no_parent_starts_a_trace_that_a_repeat_shares() {
+        let long = format!("{PARENT}{}", "0".repeat(40_000));
+        let broken = [
+            "",
+            "00-1-1-1",
+            "00-xyz",
+            "00-00000000000000000000000000000000-0000000000000000-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-+0f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-+1",
+            "00-4bf92f3577b34da6a3ce929d0e0e47366-00f067aa0ba902b7-01",
+            "000-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 ",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\0",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-é1",
+            &long,
+        ];
+        for parent in broken.into_iter().map(Some).chain([None]) {
             let trace = extract(INPUT, parent, Some("a=b"));
-            assert_eq!(trace.parent, "00-67e5504410b1426f9247bb680e5fe0c8-9247bb680e5fe0c8-01");
-            assert_eq!(trace.state, "");
+            assert_eq!((trace.parent.as_str(), trace.state.as_str()), (FRESH, ""), "{parent:?}");
             assert_eq!(extract(INPUT, Some(&trace.parent), None).parent, trace.parent);
+        }
+    }
+
+    #[test]
+    fn of_a_later_version_what_this_one_has_is_carried_on() {
+        for later in ["", "-", "-more", &format!("-{}", "x".repeat(40_000))] {
+            let later = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff{later}");
+            assert_eq!(extract(INPUT, Some(&later), None).parent, PARENT);
+        }
+    }
+
+    #[test]
+    fn a_state_is_carried_on_where_it_is_one_and_short() {
+        let most = format!("k={},l={}", "x".repeat(254), "x".repeat(253));
+        assert_eq!(most.len(), 512);
+        for state in ["a=b", "a=b,c=d", "a=b , \tc=d", "a=b,,c=d", "0a@b=c d", "a*/_-=~", &most] {
+            assert_eq!(extract(INPUT, Some(PARENT), Some(state)).state, state);
+        }
+        let (long, many) = (format!("{most}x"), vec!["a=b"; 33].join(","));
+        for state in
+            ["a=b\0c", "a=\0b", "a", "=b", "a=", "A=b", "a=b=c", "a=é", "@a=b", "a@b@c=d", "a=b\n", &long, &many]
+        {
+            assert_eq!(extract(INPUT, Some(PARENT), Some(state)).state, "", "{state:?}");
         }
     }
 }

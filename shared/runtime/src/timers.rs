@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, TimerRow, Trace};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     arrival::{Arrival, Content, Origin},
+    database::Database,
     reading::Reading,
 };
 
@@ -72,7 +73,7 @@ pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 }
 
 /// A timer whose handling failed waits, longer each time, and is shown; others go on.
-pub(crate) async fn back_off(pool: &PgPool, id: Uuid, failure: &str) -> sqlx::Result<()> {
+pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::Result<()> {
     sqlx::query(
         "update timer set tries = tries + 1, last_failure = $2,
              next_try = clock_timestamp() + least(interval '1 second' * power(2, least(tries, 10)), interval '5 minutes')
@@ -113,7 +114,7 @@ impl Kind {
 
 /// Hands due timers to the worker until `stop`. `wake` says that new ones were set.
 pub(crate) async fn run<P: Policy>(
-    pool: PgPool,
+    pool: Database,
     worker: mpsc::Sender<Arrival<P>>,
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -140,7 +141,7 @@ pub(crate) async fn run<P: Policy>(
 
 /// Hands due business deadlines to the worker until `stop`, each once what the service hears is read beyond it.
 pub(crate) async fn run_deadlines<P: Policy>(
-    pool: PgPool,
+    pool: Database,
     worker: mpsc::Sender<Arrival<P>>,
     reading: Reading,
     stop: CancellationToken,
@@ -175,7 +176,7 @@ struct Next {
     wait: Duration,
 }
 
-async fn next(pool: &PgPool, kind: Kind) -> sqlx::Result<Next> {
+async fn next(pool: &Database, kind: Kind) -> sqlx::Result<Next> {
     let query = format!("select min(next_try), clock_timestamp() from timer where {}", kind.sql());
     let (next, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(pool).await?;
@@ -185,7 +186,7 @@ async fn next(pool: &PgPool, kind: Kind) -> sqlx::Result<Next> {
 
 /// Hands on what is due by the database's clock and was due by `until`.
 async fn hand_on<P: Policy>(
-    pool: &PgPool,
+    pool: &Database,
     worker: &mpsc::Sender<Arrival<P>>,
     kind: Kind,
     until: DateTime<Utc>,
@@ -208,14 +209,15 @@ async fn hand_on<P: Policy>(
                     continue;
                 }
             };
-            let content = Content::Input(Envelope {
+            let envelope = Envelope {
                 id: due.id,
                 cause: due.causation_id,
                 key: due.key,
                 version: 0,
                 trace: Trace { parent: due.traceparent, state: due.tracestate },
                 input: Input::Timer(timer),
-            });
+            };
+            let content = Content::Input(envelope, None);
             if worker.send(Arrival { origin: Origin::Timer, content, room: None }).await.is_err() {
                 return Ok(());
             }

@@ -15,11 +15,12 @@ use std::{
 };
 
 use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, process};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{
     arrival::{Arrival, Content, RawRecord, Rejection},
+    database::Database,
     dead_letters, effects,
     failure::Failure,
     history,
@@ -33,7 +34,7 @@ use crate::{
 
 /// Handles batches of arrivals, each whole or not at all.
 pub(crate) struct Transactions<S: Store> {
-    pub pool: PgPool,
+    pub pool: Database,
     pub store: S,
     pub spans: Spans,
     /// The schema ids of [`Policy::Stated`], in its order.
@@ -68,9 +69,19 @@ struct Done<P: Policy> {
 }
 
 impl<S: Store> Transactions<S> {
-    /// Commits what `arrivals` come to. On any failure nothing of it has happened.
+    /// Commits what `arrivals` come to, within bounds. On any failure nothing of it has happened, or it has been committed and the answer
+    /// was lost: then the inbox knows it.
     pub async fn handle(&self, arrivals: &[Arrival<S::Policy>]) -> Result<Committed, Failure> {
-        let mut tx = self.pool.begin().await?;
+        let committed = self.pool.bounded(self.commit(arrivals)).await;
+        if let Err(Failure::Passing(_)) = committed {
+            self.pool.renew();
+        }
+        committed
+    }
+
+    async fn commit(&self, arrivals: &[Arrival<S::Policy>]) -> Result<Committed, Failure> {
+        let mut session = self.pool.session().await?;
+        let mut tx = session.begin().await?;
         let letters: Vec<Uuid> = arrivals.iter().filter_map(Arrival::letter).collect();
         let closed = dead_letters::close(&mut tx, &letters).await?;
         // One that was discarded in the meantime is not handled.
@@ -120,10 +131,11 @@ impl<S: Store> Transactions<S> {
         let waiting = waiting.iter().map(|(record, rejection)| (*record, rejection));
         let rejected = arrivals.iter().filter_map(|arrival| match &arrival.content {
             Content::Rejected(rejection) => Some((arrival.record()?, rejection)),
-            Content::Input(_) | Content::Asked(_) => None,
+            Content::Input(..) | Content::Asked(_) => None,
         });
         dead_letters::insert::<S::Policy>(&mut tx, rejected.chain(waiting)).await?;
         tx.commit().await?;
+        session.done();
         spans.into_iter().for_each(crate::telemetry::InputSpan::end);
         Ok(committed)
     }
@@ -138,7 +150,8 @@ impl<S: Store> Transactions<S> {
         let mut state = self.lock(tx, inputs).await?;
         let before = state.clone();
 
-        let ids: BTreeSet<Uuid> = inputs.iter().map(|input| input.id).collect();
+        let mut ids: BTreeMap<Uuid, Option<Uuid>> = inputs.iter().map(|input| (input.id, None)).collect();
+        ids.extend(arrivals.iter().filter_map(Arrival::former));
         let Entered { mut fresh, now, holding } = inbox::enter(tx, &ids).await?;
         let waiting = if holding { wait_behind(tx, arrivals, &mut fresh).await? } else { BTreeSet::new() };
         let (claims, ended) = self.settle(tx, inputs, &mut fresh, committed).await?;
@@ -271,6 +284,6 @@ fn is_cleared<P: Policy>(processed: &Processed<P>, input: &Envelope<P>) -> bool 
 fn asked<P: Policy>(arrival: &Arrival<P>) -> Option<&Asked> {
     match &arrival.content {
         Content::Asked(asked) => Some(asked),
-        Content::Input(_) | Content::Rejected(_) => None,
+        Content::Input(..) | Content::Rejected(_) => None,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     dead_letters, effects,
     failure::Failure,
     health::Health,
+    progress::Progress,
     relay::Wake,
     store::Store,
     timers,
@@ -39,6 +40,7 @@ pub(crate) struct Worker<S: Store> {
     pub consumer: Arc<Consumer>,
     pub config: config::Batch,
     pub health: Arc<Health>,
+    pub progress: Arc<Progress>,
     pub relay: Wake,
     pub effects: Arc<Notify>,
     pub timers: Arc<Notify>,
@@ -94,6 +96,13 @@ impl<S: Store> Worker<S> {
 
     /// Commits a batch; where one of its inputs cannot be handled, each by itself, so that it stops only itself.
     async fn handle(&self, batch: Vec<Arrival<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+        self.progress.busy(true);
+        let handled = self.handle_all(batch, stop).await;
+        self.progress.busy(false);
+        handled
+    }
+
+    async fn handle_all(&self, batch: Vec<Arrival<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
         match self.commit(&batch, stop).await? {
             Ok(()) => Ok(()),
             Err(failure) if batch.len() == 1 => {
@@ -145,9 +154,7 @@ impl<S: Store> Worker<S> {
             counter!("quadrille_transaction_retries_total").increment(1);
             let wait = backoff.wait();
             warn!("A batch of {} is tried again in {wait:?}: {cause}", arrivals.len());
-            if backoff.reached(FIRST_BACKOFF * 8) {
-                self.health.error("database", &cause);
-            }
+            self.progress.failed(&cause);
             tokio::select! {
                 () = stop.cancelled() => return Err(Stopped),
                 () = tokio::time::sleep(wait) => {}
@@ -157,7 +164,7 @@ impl<S: Store> Worker<S> {
 
     async fn committed(&self, arrivals: &[Arrival<S::Policy>], committed: Committed) {
         self.consumer.handled(arrivals.iter().filter_map(Arrival::record));
-        self.health.ok("database");
+        self.progress.made();
         if committed.facts > 0 {
             self.relay.facts().await;
         }
@@ -186,7 +193,7 @@ impl<S: Store> Worker<S> {
         let (id, name) = match &arrival.content {
             Content::Rejected(_) => return self.bury_bare(arrival, failure, stop).await,
             Content::Asked(asked) => (asked.id, "an operator's request".to_owned()),
-            Content::Input(envelope) => (envelope.id, input_name::<S::Policy>(&envelope.input)),
+            Content::Input(envelope, _) => (envelope.id, input_name::<S::Policy>(&envelope.input)),
         };
         error!(input.id = %id, "{name} cannot be handled: {failure}");
         let pool = &self.transactions.pool;
@@ -196,7 +203,7 @@ impl<S: Store> Worker<S> {
             (_, Some(Input::Outcome { effect, .. })) => effects::back_off(pool, *effect, failure).await,
             (_, Some(Input::Record(_)) | None) => {
                 let content = Content::Rejected(self.rejection(&arrival, failure));
-                return Box::pin(self.handle(vec![Arrival { content, ..arrival }], stop)).await;
+                return Box::pin(self.handle_all(vec![Arrival { content, ..arrival }], stop)).await;
             }
         };
         if let Err(error) = put_aside {

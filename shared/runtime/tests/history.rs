@@ -44,7 +44,7 @@ async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow:
 
     let tea: Vec<&Decided> = history.iter().filter(|decided| decided.key == "TEA").collect();
     let [tea] = tea[..] else { panic!("one decision on TEA: {tea:?}") };
-    assert_eq!(tea.id, ids::request(topic, "TEA", "/test", "the same"));
+    assert_eq!(tea.id, ids::request(topic, "TEA", StockReplenishmentRequested::TYPE.name, "/test", "the same"));
     let mut datum = vec![];
     request.encode(&mut datum);
     let Taken::Record { r#type, datum: kept } = &tea.input else { panic!("a record: {:?}", tea.input) };

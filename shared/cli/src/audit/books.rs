@@ -71,7 +71,8 @@ impl Saga {
 pub struct Request {
     pub name: &'static str,
     pub key: String,
-    pub id: Uuid,
+    /// As it is spelled now, and as it was.
+    pub ids: [Option<Uuid>; 2],
     pub place: Place,
     pub ms: i64,
     /// Its `replenishment_id`, where it has one.
@@ -183,10 +184,13 @@ impl Books {
             self.repeats += 1;
             return;
         }
+        if let Some(former) = fact.former {
+            self.ids.entry(former).or_insert((0, place));
+        }
         self.requests.push(Request {
             name: fact.name(),
             key: fact.key.clone(),
-            id,
+            ids: [Some(id), fact.former],
             place,
             ms: fact.record.timestamp_ms,
             replenishment: text(&value["replenishment_id"]),

@@ -166,7 +166,7 @@ impl Shop {
         let value = self.world.framed(request).await?;
         let headers = [("ce_id", ce_id.clone()), ("ce_source", source.to_owned())];
         self.world.send_raw(R::TYPE.topic, Some(request.key().as_bytes()), &value, &headers).await?;
-        let id = ids::request(R::TYPE.topic, &request.key(), source, &ce_id);
+        let id = ids::request(R::TYPE.topic, &request.key(), R::TYPE.name, source, &ce_id);
         let came = "select result, detail from operator_action where id = $1";
         self.row(|pool| sqlx::query_as(came).bind(id).fetch_optional(pool)).await
     }

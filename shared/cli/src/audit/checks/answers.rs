@@ -105,7 +105,7 @@ impl Checks<'_> {
     }
 
     pub(super) fn caused(&self, request: &Request) -> Vec<(&'static str, Place)> {
-        let caused = self.books.caused.get(&request.id).into_iter().flatten();
+        let caused = request.ids.iter().flatten().filter_map(|id| self.books.caused.get(id)).flatten();
         caused.map(|caused| (caused.name, caused.place)).collect()
     }
 }

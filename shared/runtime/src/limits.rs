@@ -1,0 +1,27 @@
+//! How long anything outside is waited for: every bound in one place, each with its reason.
+//!
+//! A peer that has gone silent looks like one that is slow. So nothing outside is waited for without a bound, on any phase of the talk;
+//! past it the connection is given up, and the work is tried again on a new one.
+
+use std::time::Duration;
+
+/// After so long PostgreSQL itself gives a statement up (`statement_timeout`). Ours take milliseconds; a lock that another instance holds is
+/// let go of within the group's session timeout.
+pub(crate) const STATEMENT: Duration = Duration::from_secs(20);
+/// A whole transaction or a single statement, connecting included, as this side sees it. Longer than [`STATEMENT`], so that the server's own
+/// word comes first where it can be heard.
+pub(crate) const DATABASE: Duration = Duration::from_secs(25);
+/// How long a connection to the database, or one of the pool's, is waited for.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+/// One request to the schema registry, from connecting to the last byte of its answer.
+pub(crate) const REGISTRY: Duration = Duration::from_secs(5);
+/// One question to a Kafka broker: metadata, watermarks, committed offsets.
+pub(crate) const BROKER: Duration = Duration::from_secs(5);
+
+/// With work waiting and nothing done for so long an instance is not ready: who asks each second sees it within half a minute, since what
+/// waits is known five seconds late.
+pub(crate) const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// How long an instance may be on its way into its group before it is not ready.
+pub(crate) const JOINING: Duration = Duration::from_secs(20);
+/// An offset that cannot be read is tried for so long before it is passed over.
+pub(crate) const UNREADABLE: Duration = Duration::from_secs(30);

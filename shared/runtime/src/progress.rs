@@ -1,0 +1,122 @@
+//! Whether an instance is able to work: a database that takes a write, and progress where work waits, whatever the cause if there is none.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{consumer::Consumer, ground::Ground, limits};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the database is tried, and how often a standstill is said again.
+const TRY: Duration = Duration::from_secs(5);
+const SAY: Duration = Duration::from_secs(30);
+
+/// When something was last done, and what stands in the way.
+pub(crate) struct Progress(Mutex<State>);
+
+struct State {
+    last: Instant,
+    /// A batch is in hand.
+    busy: bool,
+    /// Why the last try to commit it failed.
+    failure: String,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Mutex::new(State { last: Instant::now(), busy: false, failure: String::new() }))
+    }
+}
+
+impl Progress {
+    /// Something is done: a batch is committed, or records of no concern are passed over.
+    pub fn made(&self) {
+        let mut state = self.state();
+        state.last = Instant::now();
+        state.failure.clear();
+    }
+
+    /// The worker has a batch in hand, or has none.
+    pub fn busy(&self, busy: bool) {
+        self.state().busy = busy;
+    }
+
+    /// The batch in hand could not be committed.
+    pub fn failed(&self, cause: &str) {
+        cause.clone_into(&mut self.state().failure);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long work has waited while nothing was done; `waiting` says what else waits beside the batch in hand.
+    fn standstill(&self, waiting: Option<String>) -> Option<(Duration, String)> {
+        let mut state = self.state();
+        let Some(what) = waiting.or_else(|| state.busy.then(|| "a batch in hand".to_owned())) else {
+            state.last = Instant::now();
+            return None;
+        };
+        let why = if state.failure.is_empty() { String::new() } else { format!(": {}", state.failure) };
+        Some((state.last.elapsed(), format!("{what} waits{why}")))
+    }
+}
+
+/// Looks until `stop`, and tells health, metrics and log.
+pub(crate) async fn watch(
+    ground: Arc<Ground>,
+    consumer: Arc<Consumer>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) {
+    let mut said = None::<Instant>;
+    while !stop.is_cancelled() {
+        consumer.tell_membership();
+        match progress.standstill(consumer.waiting()) {
+            Some((since, why)) if since >= limits::NO_PROGRESS => {
+                gauge!("quadrille_no_progress_seconds").set(since.as_secs_f64());
+                let cause = format!("nothing has been done for {} s, although {why}", since.as_secs());
+                if said.is_none_or(|said| said.elapsed() >= SAY) {
+                    warn!("No progress: {cause}");
+                    said = Some(Instant::now());
+                }
+                ground.health.error("progress", &cause);
+            }
+            _ => {
+                gauge!("quadrille_no_progress_seconds").set(0.0);
+                ground.health.ok("progress");
+                said = None;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Tries until `stop` whether the database takes a write: a server that was demoted answers reads as before.
+pub(crate) async fn try_database(ground: Arc<Ground>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match sqlx::query("delete from inbox where id = '00000000-0000-0000-0000-000000000000'")
+            .execute(&ground.pool)
+            .await
+        {
+            Ok(_) => ground.health.ok("database"),
+            Err(error) => {
+                warn!(%error, "The database takes no write");
+                ground.health.error("database", &error.to_string());
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(TRY) => {}
+        }
+    }
+}

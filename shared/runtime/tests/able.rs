@@ -1,0 +1,159 @@
+//! Ready means able to work: whatever a database does, the service goes on by itself, and says so meanwhile.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_testkit::{Direction, Proxy};
+use sqlx::{Connection, Executor, PgConnection};
+use support::{Instance, Shop, assert_order};
+
+/// How long a standstill may last that a fault of the database leaves behind: a bound of the runtime, with as much again for a slow machine.
+const AGAIN: Duration = Duration::from_secs(90);
+/// Never ready for longer than half a minute while nothing is done, and never unready for longer while work goes on; and some patience.
+const SAID: Duration = Duration::from_secs(45);
+
+struct Watched {
+    instance: Instance,
+    url: String,
+}
+
+impl Watched {
+    async fn start(shop: &Shop, database: &str) -> anyhow::Result<Self> {
+        let mut config: Config<NoSettings> = shop.config();
+        config.database.url = database.to_owned();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        config.http.bind = format!("127.0.0.1:{port}");
+        let url = format!("http://127.0.0.1:{port}/health/ready");
+        Ok(Self { instance: shop.start_with(config), url })
+    }
+
+    /// Waits until the instance says that it is ready, or that it is not.
+    async fn says(&self, ready: bool) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        loop {
+            let status = reqwest::get(&self.url).await.map(|answer| answer.status());
+            if status.is_ok_and(|status| status.is_success() == ready) {
+                return Ok(());
+            }
+            anyhow::ensure!(asked.elapsed() < SAID, "it did not say ready: {ready} within {SAID:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+async fn ask(shop: &Shop, count: usize) -> anyhow::Result<()> {
+    for n in 0..count {
+        shop.ask(&format!("SKU-{}", n % 3), (n % 6) as i32).await?;
+    }
+    Ok(())
+}
+
+/// Every fact, in order, and none twice beside exact repeats.
+async fn all_stated(shop: &Shop, count: usize) -> anyhow::Result<()> {
+    let asked = Instant::now();
+    let stated = shop.stated(count).await?;
+    assert_order(&stated);
+    assert!(asked.elapsed() < AGAIN, "it took {:?}", asked.elapsed());
+    assert_eq!(shop.pieces().await?, count as i64);
+    Ok(())
+}
+
+async fn silent(direction: Direction) -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let proxy = Proxy::before(&shop.database.url()).await?;
+    let watched = Watched::start(&shop, proxy.url()).await?;
+    ask(&shop, 10).await?;
+    all_stated(&shop, 10).await?;
+    watched.says(true).await?;
+    proxy.silence(direction);
+    ask(&shop, 10).await?;
+    watched.says(false).await?;
+    all_stated(&shop, 20).await?;
+    watched.says(true).await?;
+    watched.instance.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_go_silent_are_given_up() -> anyhow::Result<()> {
+    silent(Direction::Both).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_whose_answers_are_lost_are_given_up() -> anyhow::Result<()> {
+    silent(Direction::ToClient).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_whose_statements_are_lost_are_given_up() -> anyhow::Result<()> {
+    silent(Direction::ToServer).await
+}
+
+/// In each phase of a transaction: whether its commit arrived or not, each input takes effect once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_cut_off_in_any_phase_takes_effect_once() -> anyhow::Result<()> {
+    for (text, direction) in [
+        ("BEGIN", Direction::ToServer),
+        ("insert into tally", Direction::ToClient),
+        ("insert into inbox", Direction::ToClient),
+        ("insert into outbox", Direction::ToServer),
+        ("COMMIT", Direction::ToServer),
+        ("COMMIT", Direction::ToClient),
+    ] {
+        let shop = Shop::open().await?;
+        let proxy = Proxy::before(&shop.database.url()).await?;
+        proxy.silence_at(text, direction);
+        let watched = Watched::start(&shop, proxy.url()).await?;
+        ask(&shop, 10).await?;
+        proxy.sprung().await;
+        all_stated(&shop, 10).await.map_err(|error| error.context(format!("{text} {direction:?}")))?;
+        watched.instance.stop().await?;
+    }
+    Ok(())
+}
+
+/// What a failover does to those who reach the demoted server for a moment: the setting passes, the sessions that have it stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_from_a_read_only_spell_are_not_used_again() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let watched = Watched::start(&shop, &shop.database.url()).await?;
+    ask(&shop, 10).await?;
+    all_stated(&shop, 10).await?;
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&shop.database.pool).await?;
+    let server = shop.database.url().replace(&name, "postgres");
+    let mut elsewhere = PgConnection::connect(&server).await?;
+    let set = |value: &str| sqlx::AssertSqlSafe(format!("alter database {name} {value}"));
+    elsewhere.execute(sqlx::raw_sql(set("set default_transaction_read_only = on"))).await?;
+    sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+        .bind(&name)
+        .execute(&mut elsewhere)
+        .await?;
+    ask(&shop, 10).await?;
+    watched.says(false).await?;
+    elsewhere.execute(sqlx::raw_sql(set("reset default_transaction_read_only"))).await?;
+    all_stated(&shop, 20).await?;
+    watched.says(true).await?;
+    assert_eq!(
+        sqlx::query_scalar::<_, i64>("select count(*) from dead_letter").fetch_one(&shop.database.pool).await?,
+        0
+    );
+    watched.instance.stop().await
+}
+
+/// Somebody's migration, or a report with a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_makes_it_unready_until_it_is_let_go() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let watched = Watched::start(&shop, &shop.database.url()).await?;
+    watched.says(true).await?;
+    let mut other = PgConnection::connect(&shop.database.url()).await?;
+    let mut lock = other.begin().await?;
+    lock.execute("lock table tally in access exclusive mode").await?;
+    ask(&shop, 10).await?;
+    watched.says(false).await?;
+    lock.rollback().await?;
+    all_stated(&shop, 10).await?;
+    watched.says(true).await?;
+    watched.instance.stop().await
+}
