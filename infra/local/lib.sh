@@ -2,10 +2,37 @@
 # Sourced, never run. A process is known by its pid AND the time it started, so that a pid used again by another program is never taken for ours.
 # shellcheck shell=bash disable=SC2034
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+# ---- What is heard of the shell that calls ----
+
+# Of its environment what docs/operating.md names, and nothing else: neither its options nor its umask, locale or other tools' settings.
+# The -p in a script's first line has bash itself pass over BASH_ENV, CDPATH, options and functions; this is the rest.
+set +o posix
+export -n SHELLOPTS BASHOPTS
+unset -v BASH_ENV ENV BASH_COMPAT CDPATH EXECIGNORE FUNCNEST TMOUT POSIXLY_CORRECT LOCPATH LANGUAGE "${!PG@}" "${!PYTHON@}"
+unset -v NODE_OPTIONS NODE_PATH NODE_ENV GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY
+unset -v CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_BUILD_BUILD_DIR
+export LC_ALL=C.UTF-8 HOME=${HOME:-~} # bash knows it from the machine's list of users
+umask 022
+# What is asked here stands on this machine; whoever downloads may go by a proxy.
+no_proxy=${no_proxy:-${NO_PROXY:-}}
+no_proxy=127.0.0.1,localhost${no_proxy:+,$no_proxy}
+export no_proxy NO_PROXY=$no_proxy
+# Processes start in a folder of their own.
+[[ ${QUADRILLE_CONFIG:-/} == /* ]] || QUADRILLE_CONFIG=$PWD/$QUADRILLE_CONFIG
+
+# Servers, services and stand-ins get this environment, and what their start names beside it.
+BARE=(env -i "PATH=$PATH" "HOME=$HOME" "LC_ALL=$LC_ALL")
+for name in "${!QUADRILLE_@}"; do BARE+=("$name=${!name}"); done
+unset -v name
+
+# ---- Where things are ----
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 LOCAL=$ROOT/infra/local
 RUN=$ROOT/.run
 DATA=$RUN/data LOGS=$RUN/log PIDS=$RUN/pid
+# This checkout's own, whatever cargo's settings say: another checkout's programs are never taken for ours.
+export CARGO_TARGET_DIR=$ROOT/target
 
 SERVERS=(postgres kafka registry)
 STAND_INS=(payment-provider carrier mail) # what stands for the outside world
@@ -25,8 +52,22 @@ fail() {
   [ $# = 0 ] || printf '  %s\n' "$@" >&2
   exit 1
 }
+# usable WHAT PATH: refuses a path that some program on the way cannot take.
+usable() {
+  local fault=
+  case $2 in
+    *:*) fault="a colon, which separates folders in PATH, in cargo's variables and in Java's class path" ;;
+    *[[:cntrl:]]*) fault="a line break or another control character" ;;
+    *[!\ -~]*) iconv -f UTF-8 -t UTF-8 <<<"$2" >/dev/null 2>&1 || fault="bytes that are not UTF-8" ;;
+  esac
+  [ -z "$fault" ] || fail "The path of $1 has $fault: move it to another. It is $(printf %q "$2")"
+}
+
 now_ms() { local us=${EPOCHREALTIME//[!0-9]/}; echo $((us / 1000)); }
 seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d s' $((ms / 1000)) $((ms % 1000 / 100)); }
+
+# A name that ends in a line break is another one by now.
+usable "this checkout" "$ROOT$([ "$LOCAL/lib.sh" -ef "${BASH_SOURCE[0]}" ] || printf '\n.')"
 
 # ---- Ports: the environment's word, else what the running world was started with, else the contract's ----
 
@@ -90,7 +131,7 @@ pid_of() {
   [[ $pid =~ ^[0-9]+$ ]] && [ "$(started_at "$pid")" = "$(cat "$PIDS/$1.started" 2>/dev/null)" ] && echo "$pid"
 }
 
-# start NAME COMMAND...: a process of its own session, with nothing of ours open but its log.
+# start NAME COMMAND...: a process of its own session, with nothing of ours open but its log, and nothing of the caller's environment.
 start() {
   local name=$1 pid
   shift
@@ -101,7 +142,7 @@ start() {
       ((fd <= 2)) || eval "exec $fd>&-"
     done
     cd "$RUN" || exit # a crash's dump stays with the logs
-    exec setsid "$@" </dev/null >"$LOGS/$name.log" 2>&1
+    exec setsid "${BARE[@]}" "$@" </dev/null >"$LOGS/$name.log" 2>&1
   ) &
   pid=$!
   started_at "$pid" >"$PIDS/$name.started" || true # gone already: `await` says so, with its log
@@ -174,11 +215,17 @@ show_log() {
   say "---"
 }
 
-http_ok() { curl -fs -m 2 -o /dev/null "$1"; }
+# ask SECONDS ARGUMENTS...: curl, without the caller's own settings of it.
+ask() { curl -q --noproxy '*' -fsS -m "$@"; }
+http_ok() { ask 2 -o /dev/null "$1"; }
 
 # ---- Java ----
 
 OLDEST_JAVA=17
+# Refused here, or the machine's Java would be installed beside one that nobody takes.
+sound_java_home() {
+  [ -z "${JAVA_HOME:-}" ] || [ -x "$JAVA_HOME/bin/java" ] || fail "JAVA_HOME is $JAVA_HOME, and there is no bin/java in it: name another, or leave it unset."
+}
 java_program() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
 
 # The major version, 0 where there is no Java. From the file beside it, since asking Java itself takes a while.
@@ -202,7 +249,7 @@ listeners() {
 
 # What listens on a port, in words; fails if nothing does.
 holder_of() {
-  local inode uid descriptor pid command found=
+  local inode uid descriptor pid command folder found=
   while read -r inode uid; do
     found="a program of the user $(id -nu "$uid" 2>/dev/null || echo "$uid")"
     descriptor=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" -print -quit 2>/dev/null) || true # other users' folders are closed to us
@@ -210,7 +257,8 @@ holder_of() {
     pid=${descriptor#/proc/} pid=${pid%%/*}
     command=$(tr '\0' ' ' <"/proc/$pid/cmdline")
     found="pid $pid: ${command:0:100}"
-    [[ ! $command =~ (/[^ ]*)/\.run(/| ) ]] || found="pid $pid of the checkout ${BASH_REMATCH[1]} (\`make down\` there ends it)"
+    folder=$(readlink "/proc/$pid/cwd")/ # where `start` starts all
+    [[ $folder != */.run/* ]] || found="pid $pid of the checkout ${folder%/.run/*} (\`make down\` there ends it)"
     break
   done < <(listeners "$1")
   [ -n "$found" ] && echo "$found"

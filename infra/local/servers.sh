@@ -7,6 +7,7 @@ STOP_SECONDS=60
 
 find_java() {
   local version
+  sound_java_home
   version=$(java_version)
   if ((version == 0)); then fail "There is no Java, which Kafka and the registry need." "\`make prerequisites\` installs it."; fi
   JAVA=$(java_program)
@@ -28,7 +29,7 @@ find_postgres_user() {
   { [ "$(id -u)" = 0 ] && id -u postgres >/dev/null 2>&1; } || return 0
   AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --clear-groups)
   if ! reachable_by_postgres "$DATA"; then
-    POSTGRES_DATA=/var/lib/quadrille/$(basename "$ROOT")-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
+    POSTGRES_DATA=/var/lib/quadrille/$(basename -- "$ROOT")-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
   fi
 }
 
@@ -60,7 +61,7 @@ make_postgres_data() {
   if [ "$(id -u)" = 0 ]; then owner=(-o postgres -g postgres); fi
   install -d -m 700 "${owner[@]}" "$new"
   install -m 600 "${owner[@]}" /dev/stdin "$new.password" <<<"$PASSWORD"
-  "${AS_POSTGRES[@]}" "$POSTGRES_BIN/initdb" -D "$new" --username=postgres --auth=scram-sha-256 --pwfile="$new.password" \
+  "${BARE[@]}" "${AS_POSTGRES[@]}" "$POSTGRES_BIN/initdb" -D "$new" --username=postgres --auth=scram-sha-256 --pwfile="$new.password" \
     --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C --no-sync >"$LOGS/initdb.log" 2>&1 ||
     { show_log initdb && fail "initdb could not make the database's folder; its words are above."; }
   rm "$new.password"
@@ -83,7 +84,10 @@ free_postgres_data() {
 }
 # Whoever works in the data folder is the database.
 postgres_children() {
-  find /proc/[0-9]*/cwd -maxdepth 0 -lname "$POSTGRES_DATA" -printf '%h\n' 2>/dev/null | sed 's,/proc/,,' || true
+  local folder
+  for folder in /proc/[0-9]*/cwd; do
+    if [ "$folder" -ef "$POSTGRES_DATA" ]; then folder=${folder#/proc/} && echo "${folder%/cwd}"; fi
+  done
 }
 
 await_postgres() { await postgres $ANSWER_SECONDS postgres_answers; }
@@ -103,34 +107,38 @@ stop_postgres() {
 
 # ---- Kafka ----
 
-describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$(kafka_properties)" "$(<"$LOCAL/kafka-log4j2.xml")" "$(kafka_heap)"; }
+describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$(kafka_properties)" "$(<"$LOCAL/kafka-log4j2.xml")"; }
 claim_ports_of_kafka() {
   claim_port "$KAFKA_PORT" QUADRILLE_KAFKA_PORT Kafka
   claim_port "$KAFKA_CONTROLLER_PORT" QUADRILLE_KAFKA_CONTROLLER_PORT "Kafka's controller"
 }
 end_stray_kafka() { if adopt kafka java "-Dquadrille.server=kafka@$RUN"; then stop_kafka; fi; }
 
-kafka_heap() { echo "${KAFKA_HEAP_OPTS:--Xms256m -Xmx512m}"; }
+# Files are named within .run, where `start` starts it: a properties file is Latin-1, log.dirs is cut at commas, and log4j takes its file's name
+# for an address. Whatever letters the checkout's path has, Kafka does not see them.
 kafka_properties() {
-  sed -e "s,@KAFKA_PORT@,$KAFKA_PORT,; s,@KAFKA_CONTROLLER_PORT@,$KAFKA_CONTROLLER_PORT," -e "s,@KAFKA_DATA@,${1:-$DATA/kafka}," "$LOCAL/kafka.properties"
+  sed -e "s,@KAFKA_PORT@,$KAFKA_PORT,; s,@KAFKA_CONTROLLER_PORT@,$KAFKA_CONTROLLER_PORT," -e "s,@KAFKA_DATA@,${1:-data/kafka}," "$LOCAL/kafka.properties"
+}
+# write_kafka_settings [DATA]
+write_kafka_settings() {
+  kafka_properties "$@" >"$DATA/kafka.properties"
+  cp "$LOCAL/kafka-log4j2.xml" "$DATA/kafka-log4j2.xml"
 }
 
 start_kafka() {
-  local heap
-  read -ra heap < <(kafka_heap)
   [ -d "$DATA/kafka" ] || make_kafka_data
-  kafka_properties >"$DATA/kafka.properties"
-  start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" "${heap[@]}" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
-    -Dlog4j2.configurationFile="$LOCAL/kafka-log4j2.xml" -cp "$KAFKA_LIBS/*" kafka.Kafka "$DATA/kafka.properties"
+  write_kafka_settings
+  start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" -Xms256m -Xmx512m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
+    -Dlog4j2.configurationFile=data/kafka-log4j2.xml -cp "$KAFKA_LIBS/*" kafka.Kafka data/kafka.properties
   settings kafka "$(describe_kafka)"
 }
 
 make_kafka_data() {
   local new=$DATA/kafka.new
   rm -rf "$new"
-  kafka_properties "$new" >"$DATA/kafka.properties"
-  "$JAVA" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$LOCAL/kafka-log4j2.xml" -cp "$KAFKA_LIBS/*" kafka.tools.StorageTool \
-    format --standalone -t "$(new_cluster_id)" -c "$DATA/kafka.properties" >"$LOGS/kafka-format.log" 2>&1 ||
+  write_kafka_settings data/kafka.new
+  (cd "$RUN" && "${BARE[@]}" "$JAVA" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile=data/kafka-log4j2.xml -cp "$KAFKA_LIBS/*" \
+    kafka.tools.StorageTool format --standalone -t "$(new_cluster_id)" -c data/kafka.properties) >"$LOGS/kafka-format.log" 2>&1 ||
     { show_log kafka-format && fail "Kafka could not make its folder; its words are above."; }
   mv -T "$new" "$DATA/kafka"
 }
@@ -138,7 +146,7 @@ make_kafka_data() {
 new_cluster_id() { local id=- && while [[ $id == -* ]]; do id=$(head -c 16 /dev/urandom | base64 | tr +/ -_ | tr -d =); done && echo "$id"; }
 
 await_kafka() { await kafka $ANSWER_SECONDS kafka_answers; }
-kafka_answers() { kcat -b "127.0.0.1:$KAFKA_PORT" -L -m 2 2>/dev/null | grep -q '^ 1 brokers'; }
+kafka_answers() { kcat -F /dev/null -b "127.0.0.1:$KAFKA_PORT" -L -m 2 2>/dev/null | grep -q '^ 1 brokers'; }
 
 stop_kafka() {
   ask_to_end kafka
@@ -152,7 +160,7 @@ claim_ports_of_registry() { claim_port "$REGISTRY_PORT" QUADRILLE_REGISTRY_PORT 
 end_stray_registry() { if adopt registry java "-Dquadrille.server=registry@$RUN"; then stop_registry; fi; }
 
 start_registry() {
-  APICURIO_DATASOURCE_PASSWORD=$PASSWORD start registry "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
+  start registry env APICURIO_DATASOURCE_PASSWORD="$PASSWORD" "$JAVA" "-Dquadrille.server=registry@$RUN" -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
     -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$REGISTRY_PORT" -Dquarkus.http.access-log.enabled=false \
     -Dquarkus.log.console.format='%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %s%e (%c{1})%n' -Dapicurio.storage.kind=sql -Dapicurio.storage.sql.kind=postgresql \
     -Dapicurio.datasource.url="jdbc:postgresql://127.0.0.1:$POSTGRES_PORT/apicurio" -Dapicurio.datasource.username=apicurio \
@@ -167,8 +175,8 @@ registry_answers() { http_ok "$(registry_api)/subjects"; }
 # Every subject that says nothing else may only evolve so that all its versions read one another.
 prepare_registry() {
   local wanted='{"compatibility":"FULL_TRANSITIVE"}'
-  curl -fsS -m 10 "$(registry_api)/config" | grep -q FULL_TRANSITIVE ||
-    curl -fsS -m 10 -o /dev/null -X PUT -H 'Content-Type: application/vnd.schemaregistry.v1+json' -d "$wanted" "$(registry_api)/config"
+  ask 10 "$(registry_api)/config" | grep -q FULL_TRANSITIVE ||
+    ask 10 -o /dev/null -X PUT -H 'Content-Type: application/vnd.schemaregistry.v1+json' -d "$wanted" "$(registry_api)/config"
 }
 
 stop_registry() {

@@ -46,33 +46,29 @@ health_of() {
 }
 answers() { http_ok "$(health_of "$1")"; }
 
-# The world's addresses as the platform's configuration knows them: only what differs from the defaults, which are the contract's ports.
+# The world's addresses as the platform's configuration knows them: all of them, so that a shell that is set up for another world leads nobody there.
 # For a service (service_world NAME), and for the command line and the tests (tools_world).
 world() {
-  ! differs KAFKA_PORT || echo "QUADRILLE__KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
-  ! differs REGISTRY_PORT || echo "QUADRILLE__REGISTRY__URL=http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"
+  echo "QUADRILLE__KAFKA__BROKERS=127.0.0.1:$KAFKA_PORT"
+  echo "QUADRILLE__REGISTRY__URL=http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7"
 }
 service_world() {
   world
-  if differs POSTGRES_PORT; then
-    echo "QUADRILLE__DATABASE__URL=postgres://quadrille_$1:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
-    echo "QUADRILLE__DATABASE__MIGRATE_URL=postgres://quadrille_${1}_migrator:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
-  fi
-  ! differs SERVICES_PORT || echo "QUADRILLE__HTTP__BIND=127.0.0.1:$(port_of "$1")"
+  echo "QUADRILLE__DATABASE__URL=postgres://quadrille_$1:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
+  echo "QUADRILLE__DATABASE__MIGRATE_URL=postgres://quadrille_${1}_migrator:$PASSWORD@127.0.0.1:$POSTGRES_PORT/quadrille_$1"
+  echo "QUADRILLE__HTTP__BIND=127.0.0.1:$(port_of "$1")"
   case $1 in
-    payment) ! differs PAYMENT_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$PAYMENT_PORT" ;;
-    shipping) ! differs CARRIER_PORT || echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$CARRIER_PORT" ;;
-    notification) ! differs SMTP_PORT || echo "QUADRILLE__OUTSIDE__URL=smtp://127.0.0.1:$SMTP_PORT" ;;
+    payment) echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$PAYMENT_PORT" ;;
+    shipping) echo "QUADRILLE__OUTSIDE__URL=http://127.0.0.1:$CARRIER_PORT" ;;
+    notification) echo "QUADRILLE__OUTSIDE__URL=smtp://127.0.0.1:$SMTP_PORT" ;;
   esac
 }
 tools_world() {
   local entry name
   world
-  if differs POSTGRES_PORT; then
-    echo "QUADRILLE__DATABASE__BASE_URL=postgres://quadrille_audit:$PASSWORD@127.0.0.1:$POSTGRES_PORT"
-    echo "QUADRILLE_TEST_DATABASE_URL=postgres://quadrille_test:$PASSWORD@127.0.0.1:$POSTGRES_PORT/postgres"
-  fi
-  ! differs PAYMENT_PORT || echo "QUADRILLE__PROVIDER__URL=http://127.0.0.1:$PAYMENT_PORT"
+  echo "QUADRILLE__DATABASE__BASE_URL=postgres://quadrille_audit:$PASSWORD@127.0.0.1:$POSTGRES_PORT"
+  echo "QUADRILLE_TEST_DATABASE_URL=postgres://quadrille_test:$PASSWORD@127.0.0.1:$POSTGRES_PORT/postgres"
+  echo "QUADRILLE__PROVIDER__URL=http://127.0.0.1:$PAYMENT_PORT"
   for entry in "${PORTS[@]}"; do
     name=${entry%=*}
     echo "QUADRILLE_$name=${!name}"
