@@ -11,7 +11,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(15);
 pub fn builder() -> reqwest::ClientBuilder {
     // Only the first call installs the provider; that it is there already is what the others want.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(TIMEOUT)
+    // What we ask is named in our settings, and is asked directly: a shell's proxy is for others.
+    reqwest::Client::builder().timeout(TIMEOUT).no_proxy()
 }
 
 /// A client of its own.

@@ -10,7 +10,11 @@ pub fn find(name: &str) -> anyhow::Result<PathBuf> {
     // Tests lie in a folder of their own beside the programs.
     let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("a folder of programs")?;
     let program = folder.join(name);
-    ensure!(program.is_file(), "{} is not there: `make build` builds it", program.display());
+    ensure!(
+        program.is_file(),
+        "{} is not there: `make build` builds it, `cargo build --workspace --bins` where cargo has been told of another target folder",
+        program.display()
+    );
     Ok(program)
 }
 

@@ -12,7 +12,7 @@ fn client() -> anyhow::Result<&'static reqwest::Client> {
     }
     // Only the first call installs the provider; that it is there already is what the others want.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?;
     Ok(CLIENT.get_or_init(|| client))
 }
 

@@ -39,13 +39,10 @@ impl OtherBuild {
         copy(&binaries::root(), &sources)?;
         change.apply(&sources)?;
         // At a low priority: what is shown meanwhile goes first. Without optimization: it runs once, and is waited for.
-        let command = format!(
-            "cd '{}' && exec nice -n 10 cargo build --locked --quiet --package quadrille-replay --bin quadrille-replay \
-             --config 'profile.dev.opt-level=0' --config 'profile.dev.package.\"*\".opt-level=0' --target-dir '{}'",
-            sources.display(),
-            target.display()
-        );
-        let arguments = ["-c".to_owned(), command];
+        let command = r#"cd -- "$1" && exec nice -n 10 cargo build --locked --quiet --package quadrille-replay --bin quadrille-replay \
+             --config 'profile.dev.opt-level=0' --config 'profile.dev.package."*".opt-level=0' --target-dir "$2""#;
+        let folders = [sources.display().to_string(), target.display().to_string()];
+        let arguments = ["-c", command, "sh"].map(str::to_owned).into_iter().chain(folders).collect::<Vec<_>>();
         let cargo =
             Process::start("the other build", Path::new("/bin/sh"), &arguments, &[], logs.join("other-build.log"))?;
         Ok(Self { cargo, program: target.join("debug/quadrille-replay") })

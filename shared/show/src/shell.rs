@@ -1,6 +1,7 @@
 //! Commands as a newcomer types them: through bash, with this build's `quadrille` on the PATH.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use crate::binaries;
 
 /// A shell in one world.
 pub struct Shell {
-    path: String,
+    path: OsString,
     environment: Vec<(&'static str, String)>,
     folder: PathBuf,
 }
@@ -31,7 +32,8 @@ impl Shell {
     pub fn new(settings: &Settings, folder: PathBuf) -> anyhow::Result<Self> {
         let programs = binaries::find("quadrille")?;
         let programs = programs.parent().context("a folder of programs")?.display().to_string();
-        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut path = OsString::from(format!("{programs}:"));
+        path.push(std::env::var_os("PATH").unwrap_or_default());
         let environment = vec![
             ("QUADRILLE__KAFKA__BROKERS", settings.kafka.brokers.clone()),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", settings.kafka.topic_prefix.clone()),
@@ -51,9 +53,11 @@ impl Shell {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("bash");
         command
-            .args(["-o", "pipefail", "-c", line])
+            // Neither options nor functions nor a start-up file of the caller's shell.
+            .args(["-p", "-o", "pipefail", "-c", line])
             .current_dir(&self.folder)
             .env("PATH", &self.path)
+            .env("KCAT_CONFIG", "/dev/null")
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .process_group(0)

@@ -23,12 +23,15 @@ pub async fn run() -> anyhow::Result<Report> {
 
     let settings = &shop.world.settings;
     let output = Command::new(python)
+        .arg("-E")
         .arg(binaries::root().join("shared/show/foreign.py"))
         .env("BROKERS", &settings.kafka.brokers)
         .env("REGISTRY", &settings.registry.url)
         .env("PREFIX", &settings.kafka.topic_prefix)
         .env("ORDERS", ORDERS.to_string())
         .env("SCHEMAS", binaries::root().join("schemas"))
+        // What it asks is named above, and is asked directly.
+        .env("no_proxy", "*")
         .kill_on_drop(true)
         .output()
         .await
@@ -70,10 +73,10 @@ async fn environment() -> anyhow::Result<PathBuf> {
         return Ok(python);
     }
     println!("Making a Python environment in {} with {PACKAGES}", folder.display());
-    done("python3", &["-m", "venv", "--clear", &folder.display().to_string()])
+    done("python3", &["-E", "-m", "venv", "--clear", &folder.display().to_string()])
         .await
         .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;
-    let arguments = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    let arguments = ["-E", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
     let arguments: Vec<&str> = arguments.into_iter().chain(PACKAGES.split(' ')).collect();
     done(&python.display().to_string(), &arguments).await.context("the packages of the script")?;
     std::fs::write(made, PACKAGES)?;
