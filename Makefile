@@ -1,14 +1,21 @@
 # Quadrille's commands. `make` alone lists them.
 # Each recipe that starts, stops or asks something is a script in infra/local, where it can also be called by hand.
 
-SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
+# With -p bash takes neither options nor functions nor a start-up file from the environment.
+SHELL := /bin/bash
+.SHELLFLAGS := -p -euo pipefail -c
 .DEFAULT_GOAL := help
 # One thing after another, and one cargo at a time.
 .NOTPARALLEL:
 
 # A toolchain that rustup has just installed is not on the PATH of a shell that was open before.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# Programs are built into this checkout's own folder, whatever cargo's settings say: that is where all look for them, and two checkouts never
+# take each other's.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+unexport BASH_ENV ENV CDPATH SHELLOPTS BASHOPTS CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_BUILD_BUILD_DIR
+export LC_ALL := C.UTF-8
 
 local := infra/local
 # Runs a command in this checkout's world, whatever its ports.
@@ -52,7 +59,7 @@ status: ## Show processes, lag and open sagas
 
 ##@ Checks
 
-check: ## Format, lints and the quick tests; needs nothing running
+check: prerequisites ## Format, lints and the quick tests; needs nothing running
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo test -q --workspace --lib
@@ -73,13 +80,27 @@ prove-deep: prerequisites ## Larger worlds, an hour and 12 GiB; not for CI
 	@cargo run -q -p quadrille-model -- prove --deep
 
 mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; half an hour and more, not for CI. BASE=rev: changed lines only
-	@BASE=$(BASE) $(local)/mutants
+	@BASE="$(BASE)" $(local)/mutants
 
-full: check choreography prove prove-mutations test demo shows ## All of it: what CI runs
+odd-shells: up ## The scripts and programs in odd paths, locales and environments: what starts no server
+	@python3 -E infra/shells/odd.py
 
-##@ Seeing is believing
+odd-shells-long: up ## The same with `make up services demo` in each, in a copy of this checkout; half an hour
+	@python3 -E infra/shells/odd.py --long
 
 shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-foreign show-replay show-memory
+
+# What guards every commit, in under 60 minutes on two cores. What adds more than 5 moves something into `long`.
+ci := build check choreography prove prove-mutations test odd-shells demo $(shows)
+long := odd-shells-long
+
+ci: $(ci) ## What guards every commit: checks, proof, tests, demo and shows; `.ci/run` makes one after another
+full: $(ci) $(long) ## All of it, before something larger is called done
+
+ci-steps:
+	@echo $(ci)
+
+##@ Seeing is believing
 
 demo: services ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
@@ -122,4 +143,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check choreography test full demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check choreography test odd-shells odd-shells-long ci full ci-steps demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)

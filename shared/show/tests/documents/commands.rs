@@ -1,10 +1,11 @@
 //! What the documents show runs: blocks marked `sh run`, in a shop of their own; blocks marked `sh make` in CI.
 //!
-//! A document's blocks run one after another in one shell, as a reader's would. Three commands are other ones there: `quadrille`
-//! and `kcat` see this shop's topics where a reader's see the main ones, `curl` this shop's order service.
+//! A document's blocks run one after another in one shell, as a reader's would. Four commands are other ones there: `quadrille`,
+//! `kcat` and `infra/local/env` see this shop's world where a reader's see the main one, `curl` this shop's order service.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     path::Path,
     time::Duration,
 };
@@ -36,15 +37,17 @@ kcat() {
   command kcat "${arguments[@]}"
 }
 curl() { command curl --fail "${@/http:\/\/127.0.0.1:9102/$ORDER}"; }
+infra/local/env() {
+  [ "$1" != --service ] || shift 2
+  if [ "$BASHPID" = "$$" ]; then "$@"; else exec "$@"; fi
+}
 PS4='$ '
 set -x
 "#;
 
 #[test]
 fn every_shell_block_is_run_by_a_test_or_by_ci() {
-    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
-    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
-    let made = made(&makefile, &ci);
+    let made = made();
     for document in documents() {
         for block in document.blocks().iter().filter(|block| block.info.starts_with("sh")) {
             let place = format!("{}:\n{}", document.name, block.text);
@@ -63,19 +66,26 @@ fn every_shell_block_is_run_by_a_test_or_by_ci() {
     }
 }
 
-/// The targets that CI makes: those that it names, and all that these need.
-fn made(makefile: &str, ci: &str) -> BTreeSet<String> {
-    let shows = makefile.lines().find_map(|line| line.strip_prefix("shows := ")).unwrap();
+/// The targets that CI makes: `ci` step by step, those that it names beside them, and all that these need.
+fn made() -> BTreeSet<String> {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(
+        ci.contains("targets=$(make -s ci-steps)\nfor target in $targets; do step make \"$target\"; done\n"),
+        "{ci}"
+    );
+    let lists: BTreeMap<&str, &str> = makefile.lines().filter_map(|line| line.split_once(" := ")).collect();
     let rules = makefile.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
     let rules: BTreeMap<String, Vec<String>> = rules
-        .filter_map(|line| line.replace("$(shows)", shows).split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .map(|line| line.replace("$(ci)", lists["ci"]).replace("$(shows)", lists["shows"]))
+        .filter_map(|line| line.split_once(':').map(|(target, rest)| (target.to_owned(), rest.to_owned())))
         .map(|(target, rest)| {
             let needs = rest.split("##").next().unwrap_or_default();
             (target, needs.split_whitespace().map(str::to_owned).collect())
         })
         .collect();
     let named = ci.lines().filter_map(|line| line.strip_prefix("step make "));
-    let mut open: Vec<String> = named.map(|target| target.trim().to_owned()).collect();
+    let mut open: Vec<String> = named.map(|target| target.trim().to_owned()).chain(["ci".to_owned()]).collect();
     let mut made = BTreeSet::new();
     while let Some(target) = open.pop() {
         open.extend(rules.get(&target).into_iter().flatten().cloned());
@@ -175,15 +185,17 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
         order.http
     );
     let mut bash = Command::new("bash");
-    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(root()).kill_on_drop(true);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("QUADRILLE_")) {
+    bash.args(["-p", "-euo", "pipefail", "-c", &script]).current_dir(root()).kill_on_drop(true);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("QUADRILLE_")) {
         bash.env_remove(name);
     }
+    bash.env("KCAT_CONFIG", "/dev/null").env("no_proxy", "*");
     // For a service that a document starts.
     bash.envs(shop.environment("order")?);
     if !document.text.contains("export PATH=") {
-        let path = std::env::var("PATH").unwrap_or_default();
-        bash.env("PATH", format!("{}:{path}", programs.display()));
+        let mut path = OsString::from(format!("{}:", programs.display()));
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        bash.env("PATH", path);
     }
     let output = tokio::time::timeout(PATIENCE, bash.output()).await??;
     let said = String::from_utf8_lossy(&output.stderr);
