@@ -12,7 +12,10 @@ use lettre::{
 };
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Answer, Limit, Outside, Then};
+use quadrille_runtime::{
+    Answer, Limit, Outside, Then,
+    config::{Key, Settings, TIMEOUT_MS, address},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Mail, Notification, Outcome, choreography::GIVE_UP_AFTER, message_id};
@@ -34,12 +37,39 @@ pub struct MailSettings {
     pub give_up_after_ms: u64,
 }
 
+impl Settings for MailSettings {
+    const KEYS: &'static [Key] = &[
+        Key::address(
+            "outside.url",
+            "smtp://host:port, smtp://user:password@host:port?tls=required or smtps://user:password@host",
+            address::smtp,
+            "mails go there",
+        ),
+        Key::text("outside.from", "Name <address>", from, "it stands above every mail"),
+        TIMEOUT_MS,
+        Key::number(
+            "outside.give_up_after_ms",
+            1_000,
+            604_800_000,
+            "within a second no server has had its time, and after a week a mail tells nobody anything new",
+        ),
+    ];
+
+    fn timeout_ms(&self) -> Option<u64> {
+        Some(self.timeout_ms)
+    }
+}
+
+fn from(value: &str) -> Result<(), String> {
+    value.parse::<Mailbox>().map(drop).map_err(|error| error.to_string())
+}
+
 impl Default for MailSettings {
     fn default() -> Self {
         Self {
             url: "smtp://127.0.0.1:1025".to_owned(),
             from: "Quadrille <shop@quadrille.example>".to_owned(),
-            timeout_ms: 20_000,
+            timeout_ms: 15_000,
             give_up_after_ms: GIVE_UP_AFTER.num_milliseconds().unsigned_abs(),
         }
     }

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Answer, Limit, Outside, Then, http};
+use quadrille_runtime::{
+    Answer, Limit, Outside, Then,
+    config::{Key, Settings, TIMEOUT_MS, address},
+    http,
+};
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +28,28 @@ pub struct ProviderSettings {
     pub timeout_ms: u64,
     /// An effect without an answer for so long waits for a person. Shorter than the provider remembers idempotency keys.
     pub park_after_ms: u64,
+}
+
+impl Settings for ProviderSettings {
+    const KEYS: &'static [Key] = &[
+        Key::address(
+            "outside.url",
+            "http://host:port or https://host:port",
+            address::http,
+            "charges and refunds are asked for below it",
+        ),
+        TIMEOUT_MS,
+        Key::number(
+            "outside.park_after_ms",
+            1_000,
+            2_592_000_000,
+            "within a second nobody can have answered, and after a month no provider remembers a key",
+        ),
+    ];
+
+    fn timeout_ms(&self) -> Option<u64> {
+        Some(self.timeout_ms)
+    }
 }
 
 impl Default for ProviderSettings {

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Answer, Limit, Outside, Then, http};
+use quadrille_runtime::{
+    Answer, Limit, Outside, Then,
+    config::{Key, Settings, TIMEOUT_MS, address},
+    http,
+};
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,6 +28,28 @@ pub struct CarrierSettings {
     pub timeout_ms: u64,
     /// An effect without an answer for so long waits for a person. Shorter than the carrier remembers idempotency keys.
     pub park_after_ms: u64,
+}
+
+impl Settings for CarrierSettings {
+    const KEYS: &'static [Key] = &[
+        Key::address(
+            "outside.url",
+            "http://host:port or https://host:port",
+            address::http,
+            "parcels are handed over below it",
+        ),
+        TIMEOUT_MS,
+        Key::number(
+            "outside.park_after_ms",
+            1_000,
+            2_592_000_000,
+            "within a second nobody can have answered, and after a month no carrier remembers a key",
+        ),
+    ];
+
+    fn timeout_ms(&self) -> Option<u64> {
+        Some(self.timeout_ms)
+    }
 }
 
 impl Default for CarrierSettings {

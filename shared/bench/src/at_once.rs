@@ -7,6 +7,7 @@ use quadrille_core::Policy;
 use quadrille_events::Uuid;
 use quadrille_notification::{self as notification, Notification, store::NotificationStore};
 use quadrille_payment::{self as payment, Payment, store::PaymentStore};
+use quadrille_program::environment;
 use quadrille_runtime::{
     Answer, Outside, Service, Store,
     config::{self, NoSettings},
@@ -21,15 +22,21 @@ pub const SERVICES: [&str; 3] = ["payment", "shipping", "notification"];
 /// Runs one of [`SERVICES`] until SIGTERM.
 pub fn serve(service: &str) -> anyhow::Result<ExitCode> {
     match service {
-        "payment" => run(Service::new(PaymentStore).outside(|_: NoSettings| Ok(Provider))),
-        "shipping" => run(Service::new(ShippingStore).outside(|_: NoSettings| Ok(Carrier))),
-        "notification" => run(Service::new(NotificationStore).outside(|_: NoSettings| Ok(Mailer))),
+        "payment" => run(Service::new(PaymentStore)
+            .migrations(&sqlx::migrate!("../../services/payment/migrations"))
+            .outside(|_: NoSettings| Ok(Provider))),
+        "shipping" => run(Service::new(ShippingStore)
+            .migrations(&sqlx::migrate!("../../services/shipping/migrations"))
+            .outside(|_: NoSettings| Ok(Carrier))),
+        "notification" => run(Service::new(NotificationStore)
+            .migrations(&sqlx::migrate!("../../services/notification/migrations"))
+            .outside(|_: NoSettings| Ok(Mailer))),
         other => bail!("'{other}' has no outside: one of {}", SERVICES.join(", ")),
     }
 }
 
 fn run<S: Store, O: Outside<Policy = S::Policy>>(service: Service<S, O>) -> anyhow::Result<ExitCode> {
-    let config = config::load(service.defaults(), std::env::vars())?.config;
+    let config = config::load(&service.defaults(), &environment()?)?.settings;
     init_logs(&config.log)?;
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     tokio.block_on(async {

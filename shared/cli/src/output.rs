@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quadrille_program::hide_secrets;
 use serde::Serialize;
 
 /// Prints `value` as JSON, for scripts.
@@ -27,7 +28,7 @@ pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// An error as people read it: what failed, then why, one cause a line.
+/// An error as people read it: what failed, then why, one cause a line. Wherever an address stands in it, its secrets do not.
 pub fn failure(error: &anyhow::Error) -> String {
     let mut lines: Vec<String> = vec![format!("quadrille: {error}")];
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -36,7 +37,7 @@ pub fn failure(error: &anyhow::Error) -> String {
             lines.push(format!("  since: {cause}"));
         }
     }
-    lines.join("\n")
+    hide_secrets(&lines.join("\n"))
 }
 
 /// Columns for people, aligned by the widest cell.
@@ -219,6 +220,16 @@ mod tests {
         table.row(["long-one".into(), "x".into()]);
         table.row([Paint::fixed(true).bad("red"), "y".into()]);
         assert_eq!(table.lines(), ["a         state", "long-one  x", "\u{1b}[1;31mred\u{1b}[0m       y"]);
+    }
+
+    #[test]
+    fn an_errors_addresses_have_no_secrets() {
+        let error =
+            anyhow::anyhow!("error for url (http://me:s3cret@h/ids)").context("the registry at http://me:s3cret@h");
+        assert_eq!(
+            failure(&error),
+            "quadrille: the registry at http://***@h\n  since: error for url (http://***@h/ids)"
+        );
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Where Kafka, the registry and the databases are: the same keys as the services', so that one environment serves both.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{collections::BTreeMap, str::FromStr};
 
-use anyhow::Context;
-use serde::Deserialize;
+use quadrille_program::{Key, address, environment, key};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
 
 /// Everything that the command line needs to know about its world.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Settings {
     /// `QUADRILLE__KAFKA__*`
     pub kafka: Kafka,
@@ -19,7 +20,7 @@ pub struct Settings {
 }
 
 /// Where the broker is, and what names carry in an isolated world.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Kafka {
     /// `QUADRILLE__KAFKA__BROKERS`: host:port, several with commas.
     pub brokers: String,
@@ -30,14 +31,14 @@ pub struct Kafka {
 }
 
 /// Where the schema registry is.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Registry {
     /// `QUADRILLE__REGISTRY__URL`: the Confluent API's root.
     pub url: String,
 }
 
 /// Where the services' databases are, for audit and status.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Database {
     /// `QUADRILLE__DATABASE__BASE_URL`: server and role, without a database.
     pub base_url: String,
@@ -46,7 +47,7 @@ pub struct Database {
 }
 
 /// Where the payment provider's stand-in is, for the audit.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Provider {
     /// `QUADRILLE__PROVIDER__URL`: its root.
     pub url: String,
@@ -63,68 +64,74 @@ pub struct Overrides {
     pub topic_prefix: Option<String>,
 }
 
-const DEFAULTS: [(&str, &str); 7] = [
-    ("kafka.brokers", "127.0.0.1:9092"),
-    ("kafka.topic_prefix", ""),
-    ("kafka.group_prefix", ""),
-    ("registry.url", "http://127.0.0.1:8081/apis/ccompat/v7"),
-    ("database.base_url", "postgres://quadrille_audit:quadrille@127.0.0.1:5433"),
-    ("database.prefix", "quadrille_"),
-    ("provider.url", "http://127.0.0.1:8071"),
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            kafka: Kafka { brokers: "127.0.0.1:9092".into(), topic_prefix: String::new(), group_prefix: String::new() },
+            registry: Registry { url: "http://127.0.0.1:8081/apis/ccompat/v7".into() },
+            database: Database {
+                base_url: "postgres://quadrille_audit:quadrille@127.0.0.1:5433".into(),
+                prefix: "quadrille_".into(),
+            },
+            provider: Provider { url: "http://127.0.0.1:8071".into() },
+        }
+    }
+}
+
+const KEYS: [Key; 7] = [
+    key::BROKERS,
+    key::TOPIC_PREFIX,
+    key::GROUP_PREFIX,
+    key::REGISTRY_URL,
+    Key::address("database.base_url", "postgres://role:password@host:port", server, "databases are named behind it"),
+    Key::text(
+        "database.prefix",
+        "up to 50 of a-z, A-Z, 0-9, hyphen and underscore",
+        prefix,
+        "a service's name follows, and a database's name has 63 bytes at most",
+    ),
+    Key::address("provider.url", "http://host:port or https://host:port", address::http, "its ledger is below it"),
 ];
 
-/// Keys of these sections that only services know: a shell may well be set up for both.
-const OF_SERVICES: [&str; 4] =
-    ["kafka.session_timeout_ms", "database.url", "database.migrate_url", "database.connections"];
+fn server(value: &str) -> Result<(), String> {
+    address::database_server(value)?;
+    let parsed = PgConnectOptions::from_str(value);
+    parsed.map(drop).map_err(|_| "a percent sign of it cannot be read".into())
+}
+
+fn prefix(value: &str) -> Result<(), String> {
+    let sound = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    match sound && value.len() <= 50 {
+        true => Ok(()),
+        false => Err("it is longer, or has another character".into()),
+    }
+}
+
+/// What only services know is passed over: a shell may well be set up for both. A mistyped key of a section that is ours is not.
+fn of_services(name: &str) -> bool {
+    let known = ["kafka.session_timeout_ms", "database.url", "database.migrate_url", "database.connections"];
+    let section = name.split('.').next().unwrap_or_default();
+    known.contains(&name) || !["kafka", "registry", "database", "provider"].contains(&section)
+}
 
 impl Settings {
     /// Defaults, then the file that `QUADRILLE_CONFIG` names, then the environment, then the options.
-    ///
-    /// Whole sections that only services know are passed over; a key that nobody knows is refused.
     pub fn load(overrides: Overrides) -> anyhow::Result<Self> {
-        // Only text can name a key of ours.
-        let text = |(key, value): (OsString, OsString)| Some((key.into_string().ok()?, value.into_string().ok()?));
-        Self::from_environment(std::env::vars_os().filter_map(text).collect(), overrides)
+        Self::from_environment(&environment()?, overrides)
     }
 
-    fn from_environment(variables: BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Self> {
-        let mut builder = config::Config::builder();
-        for (key, value) in DEFAULTS {
-            builder = builder.set_default(key, value)?;
-        }
-        if let Some(file) = variables.get("QUADRILLE_CONFIG") {
-            builder = builder.add_source(config::File::new(file, config::FileFormat::Toml));
-        }
-        for (variable, value) in &variables {
-            let Some(key) = variable.strip_prefix("QUADRILLE__") else { continue };
-            let key = key.to_ascii_lowercase().replace("__", ".");
-            builder = builder.set_override(&key, value.as_str()).with_context(|| format!("{variable} names no key"))?;
-        }
-        let loaded = builder
-            .set_override_option("kafka.brokers", overrides.brokers)?
-            .set_override_option("kafka.topic_prefix", overrides.topic_prefix)?
-            .set_override_option("registry.url", overrides.registry)?
-            .build()
-            .context("The settings (the file of QUADRILLE_CONFIG, QUADRILLE__<SECTION>__<KEY>) cannot be read")?;
-        refuse_unknown(&loaded)?;
-        let settings: Self = loaded.try_deserialize().context("The settings do not have the right form")?;
-        settings.checked()
-    }
-
-    fn checked(mut self) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            !self.kafka.brokers.trim().is_empty(),
-            "No broker is named: set QUADRILLE__KAFKA__BROKERS to host:port, or leave it unset for {}",
-            DEFAULTS[0].1
-        );
-        for (key, url) in [("REGISTRY__URL", &mut self.registry.url), ("PROVIDER__URL", &mut self.provider.url)] {
-            anyhow::ensure!(
-                url.starts_with("http://") || url.starts_with("https://"),
-                "QUADRILLE__{key} is '{url}', which is no address: it begins with http:// or https://"
-            );
+    fn from_environment(variables: &BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Self> {
+        let options = [
+            (&key::BROKERS, "--brokers", overrides.brokers),
+            (&key::TOPIC_PREFIX, "--topic-prefix", overrides.topic_prefix),
+            (&key::REGISTRY_URL, "--registry", overrides.registry),
+        ];
+        let options = options.into_iter().filter_map(|(key, option, text)| Some((key, option, text?)));
+        let mut settings = quadrille_program::load(&Self::default(), &KEYS, of_services, variables, options)?.settings;
+        for url in [&mut settings.registry.url, &mut settings.provider.url] {
             url.truncate(url.trim_end_matches('/').len());
         }
-        Ok(self)
+        Ok(settings)
     }
 
     /// A topic's physical name.
@@ -153,31 +160,13 @@ impl Settings {
     }
 }
 
-/// A mistyped key would leave its default in force without a word.
-fn refuse_unknown(loaded: &config::Config) -> anyhow::Result<()> {
-    for section in ["kafka", "registry", "database", "provider"] {
-        let known = DEFAULTS.iter().map(|(key, _)| *key).chain(OF_SERVICES);
-        let known: Vec<&str> = known.filter(|key| key.starts_with(section)).collect();
-        for key in loaded.get_table(section).unwrap_or_default().keys() {
-            let key = format!("{section}.{key}");
-            anyhow::ensure!(
-                known.contains(&key.as_str()),
-                "There is no setting {key} (QUADRILLE__{}): use one of {}",
-                key.to_ascii_uppercase().replace('.', "__"),
-                known.join(", ")
-            );
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Settings> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Settings::from_environment(variables.iter().map(owned).collect(), overrides)
+        Settings::from_environment(&variables.iter().map(owned).collect(), overrides)
     }
 
     #[test]
@@ -185,6 +174,7 @@ mod tests {
         let variables = [
             ("QUADRILLE__KAFKA__BROKERS", "one:1"),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", "t1."),
+            ("QUADRILLE__REGISTRY__URL", "HTTP://r:1/v7/"),
             ("QUADRILLE__HTTP__PORT", "9101"),
             ("QUADRILLE_KAFKA_PORT", "1"),
         ];
@@ -194,17 +184,28 @@ mod tests {
         assert_eq!(settings.topic("order.events"), "t1.order.events");
         assert_eq!(settings.logical("t1.order.events"), Some("order.events"));
         assert_eq!(settings.logical("order.events"), None);
-        assert_eq!(settings.registry.url, DEFAULTS[3].1);
+        assert_eq!(settings.registry.url, "HTTP://r:1/v7");
         assert!(settings.database_url("order").ends_with("5433/quadrille_order"));
     }
 
     #[test]
-    fn what_is_no_address_is_refused_by_its_variable() {
-        let error =
-            load(&[("QUADRILLE__REGISTRY__URL", "localhost:8081")], Overrides::default()).expect_err("no address");
-        assert!(error.to_string().contains("QUADRILLE__REGISTRY__URL"), "{error}");
-        let error = load(&[("QUADRILLE__KAFKA__BROKERS", "")], Overrides::default()).expect_err("no broker");
-        assert!(error.to_string().contains("QUADRILLE__KAFKA__BROKERS"), "{error}");
+    fn what_cannot_be_is_refused_by_its_variable_or_option() {
+        for (variable, value) in [
+            ("QUADRILLE__REGISTRY__URL", "localhost:8081"),
+            ("QUADRILLE__KAFKA__BROKERS", ""),
+            ("QUADRILLE__KAFKA__GROUP_PREFIX", "a b"),
+            ("QUADRILLE__DATABASE__BASE_URL", "postgres://role:s3cret@h/db"),
+            ("QUADRILLE__DATABASE__BASE_URL", "postgres://role:s3cret%ff@h"),
+            ("QUADRILLE__DATABASE__PREFIX", "a/b"),
+            ("QUADRILLE__PROVIDER__URL", "ftp://me:s3cret@h"),
+        ] {
+            let refused = load(&[(variable, value)], Overrides::default()).expect_err(variable).to_string();
+            assert!(refused.contains(variable) && refused.contains("it has to be"), "{refused}");
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+        let overrides = Overrides { topic_prefix: Some("t 1".into()), ..Overrides::default() };
+        let refused = load(&[], overrides).expect_err("no prefix").to_string();
+        assert!(refused.contains("kafka.topic_prefix is 't 1', from --topic-prefix"), "{refused}");
     }
 
     #[test]
@@ -216,14 +217,11 @@ mod tests {
         load(&of_services, Overrides::default()).expect("what services know is passed over");
     }
 
+    /// Names that the prefix makes fit.
     #[test]
-    fn a_file_lies_under_the_environment() {
-        let file = std::env::temp_dir().join(format!("quadrille-{}.toml", std::process::id()));
-        std::fs::write(&file, "[kafka]\nbrokers = \"file:1\"\ntopic_prefix = \"f.\"\n").expect("written");
-        let variables = [("QUADRILLE_CONFIG", file.to_str().expect("text")), ("QUADRILLE__KAFKA__BROKERS", "env:1")];
-        let settings = load(&variables, Overrides::default());
-        std::fs::remove_file(&file).expect("removed");
-        let kafka = settings.expect("sound settings").kafka;
-        assert_eq!((kafka.brokers.as_str(), kafka.topic_prefix.as_str()), ("env:1", "f."));
+    fn the_longest_names_fit_behind_the_longest_prefixes() {
+        let longest = quadrille_events::TOPICS.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
+        assert!(200 + longest <= 249, "{longest}");
+        assert!(50 + "notification".len() <= 63);
     }
 }

@@ -1,11 +1,14 @@
-//! Configuration: defaults in code, then a file, then the environment; every key is known, or refused.
-//!
-//! The file is named by `QUADRILLE_CONFIG` (TOML). A variable names its key by double underscores: `kafka.brokers` is
-//! `QUADRILLE__KAFKA__BROKERS`. `service config` shows what is in force and where each value comes from.
+//! Configuration: defaults in code, then a file, then the environment ([`quadrille_program::load`]). Every key has a range with a reason,
+//! and a value outside is refused at the start. `service config` shows what is in force, where each value comes from and what it may be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr, str::FromStr};
 
+use quadrille_program::key;
+pub use quadrille_program::{Error, Key, Loaded, address};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlx::postgres::PgConnectOptions;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 
 /// A service's configuration. `S` is the settings of its [outside](crate::Outside).
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -142,6 +145,19 @@ pub struct Effects {
     pub claim_ms: u64,
 }
 
+impl Effects {
+    /// A try ends before its claim does: else another instance would begin the next one beside it.
+    pub(crate) fn within_ms(&self) -> u64 {
+        self.claim_ms * 9 / 10
+    }
+
+    /// The wait after the try of this number, from 1.
+    pub(crate) fn backoff_ms(&self, tries: i32) -> u64 {
+        let doubled = 1_u64.checked_shl(tries.saturating_sub(1).max(0).unsigned_abs()).unwrap_or(u64::MAX);
+        self.first_backoff_ms.saturating_mul(doubled).min(self.last_backoff_ms)
+    }
+}
+
 /// `timers`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -157,7 +173,7 @@ pub struct Timers {
 pub struct Retention {
     /// How long the inbox remembers inputs, and how long closed dead letters stay, in days: longer than any topic that is heard keeps
     /// records, those without end aside.
-    pub inbox_days: u32,
+    pub inbox_days: u16,
 }
 
 /// `history`
@@ -200,173 +216,386 @@ impl<S: Default> Config<S> {
     }
 }
 
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The code.
-    Default,
-    /// The file of `QUADRILLE_CONFIG`.
-    File(String),
-    /// This variable.
-    Environment(String),
+/// The settings of an [outside](crate::Outside): its own section of the configuration.
+pub trait Settings: Clone + Default + DeserializeOwned + Serialize + Send + 'static {
+    /// All of its keys, as `outside.url`, with what each may be.
+    const KEYS: &'static [Key];
+
+    /// How long a try may take by itself, which is shorter than its claim.
+    fn timeout_ms(&self) -> Option<u64>;
 }
 
-/// A configuration with the source of each of its values, by key.
-#[derive(Clone, Debug)]
-pub struct Loaded<S> {
-    /// What is in force.
-    pub config: Config<S>,
-    /// Key, value and source, sorted by key.
-    pub values: BTreeMap<String, (String, Source)>,
+impl Settings for NoSettings {
+    const KEYS: &'static [Key] = &[];
+
+    fn timeout_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
-/// Why a configuration is refused: names the key, where it was set, and the mend.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
+/// How long one request of an outside may take, and at the same time a try of a mail.
+pub const TIMEOUT_MS: Key = Key::number(
+    "outside.timeout_ms",
+    100,
+    300_000,
+    "a sound answer takes longer than nothing, and a slot that waits for minutes performs nothing else",
+);
+
+/// All keys but those of an outside.
+const KEYS: &[Key] = &[
+    Key::number("instance", 1, 655, "instance n listens 100 x (n - 1) ports above http.bind, and ports end at 65535"),
+    key::BROKERS,
+    key::TOPIC_PREFIX,
+    key::GROUP_PREFIX,
+    Key::number(
+        "kafka.session_timeout_ms",
+        6_000,
+        300_000,
+        "brokers take no shorter one by default (group.min.session.timeout.ms), and a client that may be silent for longer than the five minutes \
+         between two polls (max.poll.interval.ms) does not start",
+    ),
+    key::REGISTRY_URL,
+    Key::address("database.url", DATABASE, database, "nothing of it is guessed"),
+    Key::address("database.migrate_url", DATABASE, database, "nothing of it is guessed"),
+    Key::number(
+        "database.connections",
+        3,
+        100,
+        "the worker needs one, what listens for other instances' facts another, and all else a third; PostgreSQL has 100 by default, for all",
+    ),
+    Key::text("http.bind", "an IP address and a port, as 127.0.0.1:9101", bind, "names are not resolved"),
+    Key::one_of("log.format", &["human", "json"]),
+    Key::text(
+        "log.filter",
+        "a level (off, error, warn, info, debug, trace) or target=level, several with commas",
+        filter,
+        "a mistyped level would be taken for a target, and silence all others",
+    ),
+    Key::address(
+        "telemetry.otlp_endpoint",
+        "empty or http://host:port",
+        endpoint,
+        "spans are sent without TLS: to a collector nearby, which can go on with it",
+    ),
+    Key::number(
+        "batch.max_inputs",
+        1,
+        10_000,
+        "a transaction is tried again as a whole, and holds its locks until it ends",
+    ),
+    Key::number("batch.max_bytes", 1, 64 << 20, "a transaction's statements carry its records whole"),
+    Key::number("batch.waiting", 1, 1_000_000, "none would wait for nobody, and each takes memory beside its bytes"),
+    Key::number("batch.waiting_bytes", 1, 1 << 30, "they wait in memory"),
+    Key::number(
+        "effects.concurrency",
+        1,
+        1_000,
+        "none would perform nothing, and each takes a connection to the outside",
+    ),
+    Key::number("effects.first_backoff_ms", 1, 3_600_000, "it doubles with each try"),
+    Key::number(
+        "effects.last_backoff_ms",
+        1,
+        86_400_000,
+        "an effect that is asked for less than once a day is forgotten",
+    ),
+    Key::number(
+        "effects.claim_ms",
+        1_000,
+        3_600_000,
+        "a try takes its time, and one whose process died is followed by none before it",
+    ),
+    Key::number(
+        "timers.after_return_ms",
+        0,
+        3_600_000,
+        "what others have to say comes within moments of the broker, and no deadline fires before",
+    ),
+    Key::number(
+        "retention.inbox_days",
+        1,
+        3_650,
+        "an inbox that forgets at once knows nothing, and one of ten years is as good as one without end",
+    ),
+    Key::flag("history.keep"),
+];
+
+const DATABASE: &str = "postgres://role:password@host:port/database";
+
+fn database(value: &str) -> Result<(), String> {
+    address::database(value)?;
+    let parsed = PgConnectOptions::from_str(value);
+    parsed.map(drop).map_err(|_| "a percent sign or a parameter of it cannot be read".into())
+}
+
+fn bind(value: &str) -> Result<(), String> {
+    value.parse::<SocketAddr>().map(drop).map_err(|error| error.to_string())
+}
+
+/// Where the instance listens: `http.bind`, 100 x (instance - 1) ports higher. Port 0 is any free one, for every instance.
+pub(crate) fn listens_at(bind: &str, instance: u16) -> Option<SocketAddr> {
+    let mut address: SocketAddr = bind.parse().ok()?;
+    if address.port() != 0 {
+        address.set_port(instance.checked_sub(1)?.checked_mul(100)?.checked_add(address.port())?);
+    }
+    Some(address)
+}
+
+/// `Targets` takes any word without a level for a target of which all is logged, and a blank for a part of a target's name.
+fn filter(value: &str) -> Result<(), String> {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let has_level = |directive: &str| directive.rsplit('=').next().is_some_and(is_level);
+    if !value.split(',').all(has_level) || value.contains(' ') {
+        return Err("a part of it has no level, or there is a blank".into());
+    }
+    Targets::from_str(value).map(drop).map_err(|error| error.to_string())
+}
+
+fn endpoint(value: &str) -> Result<(), String> {
+    if value.is_empty() { Ok(()) } else { address::plain_http(value) }
+}
+
+/// Keys that the command line alone knows: a shell may well be set up for both.
+fn of_tools(name: &str) -> bool {
+    ["database.base_url", "database.prefix"].contains(&name) || name.starts_with("provider.")
+}
 
 /// Loads a configuration over `defaults`, from the file named by `QUADRILLE_CONFIG` and from `environment`.
-pub fn load<S>(defaults: Config<S>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Loaded<S>, Error>
-where
-    S: Serialize + DeserializeOwned,
-{
-    let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let defaults = serde_json::to_value(&defaults).map_err(|error| Error(format!("the defaults: {error}")))?;
-    let mut values: BTreeMap<String, (String, Source)> = BTreeMap::new();
-    flatten("", &defaults, &mut |key, value| {
-        values.insert(key, (value, Source::Default));
-    });
-
-    let mut set = |key: String, value: String, source: Source| match values.get_mut(&key) {
-        Some(known) => {
-            *known = (value, source);
-            Ok(())
-        }
-        None => Err(Error(unknown(&key, &source, values.keys()))),
-    };
-    if let Some(path) = environment.get("QUADRILLE_CONFIG") {
-        let read = |error: &dyn std::fmt::Display| Error(format!("QUADRILLE_CONFIG names {path}: {error}"));
-        let text = std::fs::read_to_string(path).map_err(|error| read(&error))?;
-        let file: serde_json::Value = toml::from_str(&text).map_err(|error| read(&error))?;
-        let mut flat = vec![];
-        flatten("", &file, &mut |key, value| flat.push((key, value)));
-        for (key, value) in flat {
-            set(key, value, Source::File(path.clone()))?;
-        }
-    }
-    for (variable, value) in &environment {
-        if let Some(key) = variable.strip_prefix("QUADRILLE__") {
-            let key = key.to_ascii_lowercase().replace("__", ".");
-            set(key, value.clone(), Source::Environment(variable.clone()))?;
-        }
-    }
-
-    let mut builder = config::Config::builder();
-    for (key, (value, _)) in &values {
-        builder = builder.set_override(key, value.as_str()).map_err(|error| Error(error.to_string()))?;
-    }
-    // A section without keys (the outside of a service that has none) leaves no value behind.
-    builder = builder.set_default("outside", config::Map::<String, String>::new()).map_err(|e| Error(e.to_string()))?;
-    let config = builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
-        let text = error.to_string();
-        let culprit =
-            values.iter().find(|(key, (_, source))| *source != Source::Default && text.contains(key.as_str()));
-        match culprit {
-            Some((key, (_, source))) => Error(format!("{key}, {}: {text}", describe(source))),
-            None => Error(text),
-        }
-    })?;
-    Ok(Loaded { config, values })
+pub fn load<S: Settings>(
+    defaults: &Config<S>,
+    environment: &BTreeMap<String, String>,
+) -> Result<Loaded<Config<S>>, Error> {
+    let keys = KEYS.iter().chain(S::KEYS);
+    let loaded: Loaded<Config<S>> = quadrille_program::load(defaults, keys, of_tools, environment, [])?;
+    let Config { instance, http, batch, effects, outside, .. } = &loaded.settings;
+    loaded.require(
+        listens_at(&http.bind, *instance).is_some(),
+        ["instance", "http.bind"],
+        "instance n listens 100 x (n - 1) ports above, and there is no port above 65535",
+    )?;
+    loaded.require(
+        batch.max_inputs <= batch.waiting,
+        ["batch.max_inputs", "batch.waiting"],
+        "a transaction takes what waits, so it has to be at most as much",
+    )?;
+    loaded.require(
+        batch.max_bytes <= batch.waiting_bytes,
+        ["batch.max_bytes", "batch.waiting_bytes"],
+        "a transaction takes what waits, so it has to be at most as much",
+    )?;
+    loaded.require(
+        effects.first_backoff_ms <= effects.last_backoff_ms,
+        ["effects.first_backoff_ms", "effects.last_backoff_ms"],
+        "waits grow from the first to the last, so the first has to be at most as long",
+    )?;
+    loaded.require(
+        outside.timeout_ms().is_none_or(|timeout_ms| timeout_ms <= effects.within_ms()),
+        ["outside.timeout_ms", "effects.claim_ms"],
+        "a try ends within nine tenths of its claim, so the time-out has to be at most as long",
+    )?;
+    Ok(loaded)
 }
 
-impl<S> Loaded<S> {
-    /// What is in force, a line a key, with its source; secrets hidden.
-    pub fn describe(&self) -> String {
-        let line = |(key, (value, source)): (&String, &(String, Source))| {
-            format!("{key} = {}  # {}\n", hide_password(value), describe(source))
-        };
-        self.values.iter().map(line).collect()
-    }
-}
-
-/// An address without the password in it.
-pub fn hide_password(value: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = value.split_once("://")?;
-        let (user_info, host) = rest.rsplit_once('@')?;
-        let user = user_info.split(':').next()?;
-        Some(format!("{scheme}://{user}:***@{host}"))
-    };
-    hidden().unwrap_or_else(|| value.to_owned())
-}
-
-fn describe(source: &Source) -> String {
-    match source {
-        Source::Default => "default".into(),
-        Source::File(path) => format!("from {path}"),
-        Source::Environment(variable) => format!("from {variable}"),
-    }
-}
-
-fn unknown<'a>(key: &str, source: &Source, known: impl Iterator<Item = &'a String>) -> String {
-    let section = key.split('.').next().unwrap_or_default();
-    let all: Vec<&String> = known.collect();
-    let near: Vec<&str> = all.iter().filter(|known| known.starts_with(section)).map(|known| known.as_str()).collect();
-    let choices = if near.is_empty() {
-        all.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ")
-    } else {
-        near.join(", ")
-    };
-    format!("there is no key '{key}' ({}): remove it, or use one of {choices}", describe(source))
-}
-
-fn flatten(prefix: &str, value: &serde_json::Value, each: &mut dyn FnMut(String, String)) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (name, field) in fields {
-                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                flatten(&key, field, each);
-            }
-        }
-        serde_json::Value::String(text) => each(prefix.to_owned(), text.clone()),
-        other => each(prefix.to_owned(), other.to_string()),
-    }
+/// Checks a configuration that was made in code.
+pub(crate) fn check<S: Settings>(config: &Config<S>) -> Result<(), Error> {
+    load(config, &BTreeMap::new()).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn load_with(environment: &[(&str, &str)]) -> Result<Loaded<NoSettings>, Error> {
-        load(Config::of("order"), environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+    /// An outside's settings, as services have them.
+    #[derive(Clone, Debug, Deserialize, Serialize)]
+    struct Asked {
+        url: String,
+        timeout_ms: u64,
+    }
+
+    impl Default for Asked {
+        fn default() -> Self {
+            Self { url: "http://h".into(), timeout_ms: 5_000 }
+        }
+    }
+
+    impl Settings for Asked {
+        const KEYS: &'static [Key] =
+            &[Key::address("outside.url", "http://host:port", address::http, "it is asked there"), TIMEOUT_MS];
+
+        fn timeout_ms(&self) -> Option<u64> {
+            Some(self.timeout_ms)
+        }
+    }
+
+    fn load_with<K: AsRef<str>>(variables: &[(K, &str)]) -> Result<Loaded<Config<Asked>>, Error> {
+        let variable = |key: &str| format!("QUADRILLE__{}", key.to_ascii_uppercase().replace('.', "__"));
+        let set = variables.iter().map(|(key, value)| (variable(key.as_ref()), (*value).to_owned()));
+        load(&Config::of("order"), &set.collect())
+    }
+
+    fn refused(key: &str, value: &str) -> String {
+        load_with(&[(key, value)]).map(|_| ()).expect_err(&format!("{key} = {value}")).to_string()
+    }
+
+    fn in_force(loaded: &Loaded<Config<Asked>>, key: &str) -> serde_json::Value {
+        let settings = serde_json::to_value(&loaded.settings).expect("settings are values");
+        key.split('.').fold(settings, |at, part| at[part].clone())
     }
 
     #[test]
-    fn the_environment_overrides_and_is_named_as_the_source() {
-        let loaded = load_with(&[("QUADRILLE__KAFKA__BROKERS", "b:1"), ("QUADRILLE__BATCH__MAX_INPUTS", "7")]).unwrap();
-        assert_eq!(loaded.config.kafka.brokers, "b:1");
-        assert_eq!(loaded.config.batch.max_inputs, 7);
-        assert!(loaded.describe().contains("kafka.brokers = b:1  # from QUADRILLE__KAFKA__BROKERS\n"));
-        assert!(loaded.describe().contains("registry.url = http://127.0.0.1:8081/apis/ccompat/v7  # default\n"));
+    fn the_defaults_are_sound_and_every_key_has_a_rule() {
+        let loaded = load_with::<&str>(&[]).expect("the defaults are sound");
+        assert_eq!(loaded.keys().count(), KEYS.len() + Asked::KEYS.len(), "no rule is without a key");
+        load(&Config::<NoSettings>::of("user"), &BTreeMap::new()).expect("and those of a service without an outside");
+    }
+
+    /// What finds told of: each was in force, and should not have been.
+    #[test]
+    fn numbers_that_stop_a_service_are_refused_with_the_mend() {
+        let all = refused("retention.inbox_days", "4294967295");
+        assert!(all.contains("retention.inbox_days is '4294967295', from QUADRILLE__RETENTION__INBOX_DAYS: it has to be 1 to 3650, since"), "{all}");
+        assert!(refused("kafka.session_timeout_ms", "1000").contains("it has to be 6000 to 300000"));
+        assert!(refused("effects.concurrency", "0").contains("it has to be 1 to 1000"));
     }
 
     #[test]
-    fn passwords_are_hidden() {
-        let text = load_with(&[("QUADRILLE__DATABASE__URL", "postgres://me:s:e@cret@h:1/db")]).unwrap().describe();
-        assert!(text.contains("database.url = postgres://me:***@h:1/db"), "{text}");
-        assert!(!text.contains("cret@"), "{text}");
+    fn texts_that_are_none_are_refused() {
+        for (key, values) in [
+            ("kafka.brokers", &["", " ", "b", "b:0", "http://b:1"] as &[_]),
+            ("kafka.topic_prefix", &["a b", "ä.", " t.", "t.\n"]),
+            ("kafka.group_prefix", &["a b", "a/b"]),
+            ("registry.url", &["", "h:1", "ftp://h", "http://", "http://h?a", " http://h"]),
+            (
+                "database.url",
+                &[
+                    "",
+                    "mysql://r:p@h/db",
+                    "postgres://r:p@h",
+                    "postgres://r:p%ff@h/db",
+                    "postgres://r:p@h/db?sslmode=maybe",
+                ],
+            ),
+            ("database.migrate_url", &["", "postgres://h/db"]),
+            ("http.bind", &["", "9101", "localhost:9101", "127.0.0.1", "127.0.0.1:70000", "http://127.0.0.1:1"]),
+            ("log.format", &["", "JSON", "text"]),
+            (
+                "log.filter",
+                &[
+                    "",
+                    "warm",
+                    "info,rdkafka",
+                    "info,,warn",
+                    "info,a=b=c",
+                    "info,a=",
+                    "info,warn=loud",
+                    "info, rdkafka=warn",
+                ],
+            ),
+            ("telemetry.otlp_endpoint", &["h:4317", "https://h:4317"]),
+            ("history.keep", &["", "1", "yes", "True"]),
+            ("outside.url", &["", "smtp://h"]),
+        ] {
+            for value in values {
+                let refused = refused(key, value);
+                assert!(refused.contains(key) && refused.contains("it has to be"), "{refused}");
+            }
+        }
+        let sound = [("log.filter", "off"), ("http.bind", "[::]:0"), ("telemetry.otlp_endpoint", "http://c:4317")];
+        load_with(&sound).expect("these are sound");
+        load_with(&[("log.filter", "warn,rdkafka=off,a::b=trace")]).expect("as is a filter by target");
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_the_known_ones() {
-        let error = load_with(&[("QUADRILLE__KAFKA__BROKER", "b:1")]).unwrap_err().to_string();
-        assert!(error.contains("no key 'kafka.broker' (from QUADRILLE__KAFKA__BROKER)"), "{error}");
-        assert!(error.contains("kafka.brokers"), "{error}");
+    fn what_does_not_go_together_is_refused_with_both_keys() {
+        for [(one, this), (other, that)] in [
+            [("instance", "655"), ("http.bind", "127.0.0.1:9101")],
+            [("batch.max_inputs", "501"), ("batch.waiting", "500")],
+            [("batch.max_bytes", "1048577"), ("batch.waiting_bytes", "1048576")],
+            [("effects.first_backoff_ms", "1001"), ("effects.last_backoff_ms", "1000")],
+            [("outside.timeout_ms", "1801"), ("effects.claim_ms", "2000")],
+        ] {
+            let refused = load_with(&[(one, this), (other, that)]).map(drop).expect_err(one).to_string();
+            for part in [format!("{one} is {this} (from QUADRILLE__"), format!("{other} is {that} (from QUADRILLE__")] {
+                assert!(refused.contains(&part), "{part}: {refused}");
+            }
+        }
+        load_with(&[("instance", "655"), ("http.bind", "127.0.0.1:0")]).expect("any port is above any other");
+        load_with(&[("outside.timeout_ms", "1800"), ("effects.claim_ms", "2000")]).expect("just short enough");
+        assert_eq!(listens_at("127.0.0.1:35", 656), "127.0.0.1:65535".parse().ok());
+        assert_eq!(listens_at("127.0.0.1:36", 656), None);
+    }
+
+    /// Also where a service is made in code, by a test or another program.
+    #[test]
+    fn a_configuration_made_in_code_is_checked_likewise() {
+        let mut config = Config::<NoSettings>::of("order");
+        check(&config).expect("sound");
+        config.effects.concurrency = 0;
+        let refused = check(&config).expect_err("nobody would perform").to_string();
+        assert!(refused.contains("effects.concurrency"), "{refused}");
     }
 
     #[test]
-    fn a_bad_value_is_refused_with_its_key_and_source() {
-        let error = load_with(&[("QUADRILLE__BATCH__MAX_INPUTS", "many")]).unwrap_err().to_string();
-        assert!(error.contains("batch.max_inputs") && error.contains("QUADRILLE__BATCH__MAX_INPUTS"), "{error}");
+    fn a_key_of_the_command_line_is_passed_over_and_a_mistyped_one_refused() {
+        let of_tools = [("database.base_url", "?"), ("database.prefix", "?"), ("provider.url", "?")];
+        load_with(&of_tools).expect("a shell may be set up for both");
+        let refused = refused("database.base", "");
+        assert!(refused.contains("no key 'database.base'") && refused.contains("database.url"), "{refused}");
+    }
+
+    #[test]
+    fn no_secret_is_told() {
+        let mark = "s3cret";
+        let keys = KEYS.iter().chain(Asked::KEYS);
+        for key in keys {
+            // Wherever an address may have one, and where one was written by mistake.
+            for value in [
+                format!("postgres://role:{mark}@host/db"),
+                format!("postgres://role:a/{mark}@host/db"),
+                format!("postgres://role:{mark}/@host/db?password={mark}"),
+                format!("http://{mark}@host"),
+                format!("https://me:{mark}@host/v7"),
+                format!("HTTPS://{mark}:@host/v7"),
+                format!("smtp://me:{mark}@host"),
+                format!("http://me:{mark}@host:99999"),
+                format!("http://me:{mark}"),
+                format!("me:{mark}@host"),
+                format!("http://host?{mark}"),
+            ] {
+                let told = match load_with(&[(key.name, value.as_str())]) {
+                    Ok(loaded) => loaded.describe(),
+                    Err(refused) => refused.to_string(),
+                };
+                let is_address = ["url", "endpoint"].iter().any(|end| key.name.ends_with(end));
+                let looks_like_one = value.contains("://") && value.contains(['@', '?']);
+                assert!(!(is_address || looks_like_one) || !told.contains(mark), "{} = {value}: {told}", key.name);
+            }
+        }
+    }
+
+    proptest! {
+        /// A number is refused with its key, or in force as the same number; nothing panics.
+        #[test]
+        fn every_number_is_refused_or_in_force(
+            which in 0..KEYS.len(),
+            number in prop_oneof![any::<i128>(), -100_i128..100_000, edges()],
+        ) {
+            let key = &KEYS[which];
+            let text = number.to_string();
+            match load_with(&[(key.name, text.as_str())]) {
+                Ok(loaded) => {
+                    let same = in_force(&loaded, key.name);
+                    prop_assert!(same == serde_json::json!(u64::try_from(number).ok()) || same == serde_json::json!(text), "{same}");
+                }
+                Err(refused) => prop_assert!(refused.to_string().contains(key.name), "{refused}"),
+            }
+        }
+    }
+
+    /// Numbers about the powers of two, where casts and shifts go wrong.
+    fn edges() -> impl Strategy<Value = i128> {
+        (0_u32..70, -2_i128..3).prop_map(|(bits, more)| (1_i128 << bits) + more)
     }
 }

@@ -105,14 +105,12 @@ pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::
 }
 
 async fn postpone(pool: &Database, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
-    sqlx::query(
-        "update effect set last_answer = $2, due = clock_timestamp() + interval '1 millisecond' * $3 where id = $1",
-    )
-    .bind(id)
-    .bind(answer)
-    .bind(wait.as_millis() as i64)
-    .execute(pool)
-    .await?;
+    sqlx::query("update effect set last_answer = $2, due = clock_timestamp() + $3 where id = $1")
+        .bind(id)
+        .bind(answer)
+        .bind(wait)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -206,7 +204,7 @@ impl<O: Outside> Performer<O> {
         }
         sqlx::query_as(
             "update effect set tries = tries + 1, first_tried_at = coalesce(first_tried_at, clock_timestamp()),
-                 due = clock_timestamp() + interval '1 millisecond' * $2
+                 due = clock_timestamp() + $2
              where id = any(array(
                  select id from effect e where parked_at is null and due <= now() and seq = (
                      select first.seq from effect first where first.key = e.key and first.kind = e.kind
@@ -216,7 +214,7 @@ impl<O: Outside> Performer<O> {
                  clock_timestamp() as now",
         )
         .bind(most as i64)
-        .bind(self.config.claim_ms as i64)
+        .bind(Duration::from_millis(self.config.claim_ms))
         .fetch_all(&self.pool)
         .await
     }
@@ -244,8 +242,7 @@ impl<O: Outside> Performer<O> {
                 return;
             }
         };
-        // A try ends before its claim does: else another instance would begin the next one beside it.
-        let within = Duration::from_millis(self.config.claim_ms * 9 / 10);
+        let within = Duration::from_millis(self.config.within_ms());
         let answer = match tokio::time::timeout(within, self.answer(&claimed, &effect)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Answer::Unknown(format!("no answer within {within:?}")),
@@ -308,8 +305,7 @@ impl<O: Outside> Performer<O> {
     }
 
     async fn postpone(&self, claimed: &Claimed, answer: &str) {
-        let doublings = (claimed.tries - 1).clamp(0, 30) as u32;
-        let wait_ms = (self.config.first_backoff_ms << doublings).min(self.config.last_backoff_ms);
+        let wait_ms = self.config.backoff_ms(claimed.tries);
         warn!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, wait_ms, "{} is unknown: {answer}", claimed.kind);
         if let Err(error) = postpone(&self.pool, claimed.id, answer, Duration::from_millis(wait_ms)).await {
             warn!(%error, effect.id = %claimed.id, "The answer was not kept; the claim runs out and it is asked again");

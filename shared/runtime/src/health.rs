@@ -9,11 +9,13 @@ use std::{
     },
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde_json::json;
 use tokio::net::TcpListener;
+
+use crate::config;
 
 /// The state of an instance's parts, by name.
 #[derive(Default)]
@@ -140,16 +142,19 @@ async fn whole(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 /// Listens where `http.bind` says; instance n 100 x (n - 1) ports higher.
 pub(crate) async fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
-    let mut address: std::net::SocketAddr =
-        bind.parse().with_context(|| format!("http.bind '{bind}' is no address like 127.0.0.1:9101"))?;
-    if instance == 0 {
-        bail!("instance is counted from 1");
-    }
-    if address.port() != 0 {
-        let port = u32::from(address.port()) + 100 * u32::from(instance - 1);
-        address.set_port(u16::try_from(port).with_context(|| format!("instance {instance} has no port left"))?);
-    }
+    let address = config::listens_at(bind, instance).context("http.bind and instance name no address")?;
     TcpListener::bind(address).await.with_context(|| format!("http.bind: {address} is not free"))
+}
+
+/// Buckets of histograms whose names end with `_seconds`.
+const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Buckets of all others, which count.
+const COUNTS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
+
+fn recorder() -> anyhow::Result<PrometheusRecorder> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS)?.set_buckets(&COUNTS)?;
+    Ok(builder.build_recorder())
 }
 
 /// The process's metrics: installed by the first service in it.
@@ -158,13 +163,40 @@ pub(crate) fn metrics() -> anyhow::Result<&'static PrometheusHandle> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
     }
-    let recorder = PrometheusBuilder::new()
-        .set_buckets(&[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0])?
-        .build_recorder();
+    let recorder = recorder()?;
     let handle = recorder.handle();
     if ::metrics::set_global_recorder(recorder).is_err() {
         // Another service of this process was faster; its handle is in place or about to be.
         return Ok(HANDLE.get_or_init(|| handle));
     }
     Ok(HANDLE.get_or_init(|| handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of 500 and a transaction of two milliseconds both tell something.
+    #[test]
+    fn histograms_of_counts_have_counts_and_those_of_seconds_have_seconds() {
+        let recorder = recorder().expect("the buckets are sound");
+        ::metrics::with_local_recorder(&recorder, || {
+            ::metrics::histogram!("quadrille_batch_inputs").record(500.0);
+            ::metrics::histogram!("quadrille_transaction_seconds").record(0.0015);
+        });
+        let rendered = recorder.handle().render();
+        let buckets = |name: &str| -> Vec<(f64, u64)> {
+            let lines = rendered.lines().filter_map(|line| line.strip_prefix(&format!("{name}_bucket{{le=\"")));
+            lines
+                .filter_map(|line| line.split_once("\"} "))
+                .filter_map(|(le, count)| Some((le.parse().ok()?, count.parse().ok()?)))
+                .collect()
+        };
+        let counts = buckets("quadrille_batch_inputs");
+        assert!(counts.iter().all(|(le, _)| le.fract() == 0.0 || le.is_infinite()), "{rendered}");
+        assert!(counts.contains(&(200.0, 0)) && counts.contains(&(500.0, 1)), "{rendered}");
+        let seconds = buckets("quadrille_transaction_seconds");
+        assert!(seconds.contains(&(0.001, 0)) && seconds.contains(&(0.002, 1)), "{rendered}");
+        assert!(seconds.iter().all(|(le, _)| *le <= 30.0 || le.is_infinite()), "{rendered}");
+    }
 }

@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, RecordType, Records};
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -21,7 +20,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    config::Config,
+    config::{self, Config, Settings},
     consumer::Consumer,
     dead_letters::Lane,
     decode::Decoder,
@@ -30,6 +29,7 @@ use crate::{
     health,
     heartbeat::Heartbeat,
     operators,
+    outbox::SchemaIds,
     outside::Outside,
     progress::{self, Progress},
     prune,
@@ -62,8 +62,9 @@ pub(crate) async fn run<S, O, C>(
 where
     S: Store,
     O: Outside<Policy = S::Policy>,
-    C: Serialize + DeserializeOwned + Default + Clone + Send + 'static,
+    C: Settings,
 {
+    config::check(&config)?;
     prune::check::<S::Policy>(&config.retention)?;
     let started_at = chrono::Utc::now();
     let ground = Arc::new(Ground::new(S::Policy::SERVICE, &config)?);
@@ -77,9 +78,10 @@ where
     let heard = <S::Policy as Policy>::Heard::TYPES;
     let types = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).chain(operators::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
+    let migrations = service.all_migrations();
     let schema_ids = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        ids = startup::ready::<S::Policy>(&ground, &types) => ids?,
+        ids = startup::ready::<S::Policy>(&ground, &types, &migrations) => ids?,
     };
     let history = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -146,7 +148,7 @@ impl Parts {
         service: Service<S, O, C>,
         config: Config<C>,
         ground: &Arc<Ground>,
-        schema_ids: Vec<u32>,
+        schema_ids: SchemaIds,
         history: Option<Uuid>,
         skips: Arc<Skips>,
         heartbeat: Heartbeat,

@@ -29,6 +29,7 @@ mod instance;
 mod kafka;
 mod lease;
 mod limits;
+mod migrations;
 mod operators;
 mod outbox;
 mod outside;

@@ -3,25 +3,48 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use quadrille_core::{Fact, Policy, Records};
+use std::collections::HashMap;
+
+use quadrille_core::{Fact, Policy, RecordType, Records};
 use quadrille_schemas::wire;
 use sqlx::PgConnection;
+
+use crate::failure::Failure;
+
+/// The ids under which the schemas of what a service states are registered, by their own type: no fact gets another's.
+pub(crate) struct SchemaIds(HashMap<RecordType, u32>);
+
+impl SchemaIds {
+    /// `ids` are those of `types`, one for one.
+    pub fn new(types: &[RecordType], ids: Vec<u32>) -> Self {
+        Self(types.iter().copied().zip(ids).collect())
+    }
+
+    /// A record's value as it goes to Kafka.
+    fn framed<R: Records>(&self, record: &R) -> Result<Vec<u8>, Failure> {
+        let of_type = record.record_type();
+        let Some(id) = self.0.get(of_type) else {
+            let subject = of_type.subject();
+            return Err(Failure::Poisoned(format!(
+                "{subject} is stated, and is not among what the service says that it states"
+            )));
+        };
+        let mut datum = Vec::with_capacity(512);
+        record.encode(&mut datum);
+        Ok(wire::frame(*id, &datum))
+    }
+}
 
 /// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
 pub(crate) async fn insert<P: Policy>(
     tx: &mut PgConnection,
     facts: &[Fact<P>],
-    schema_ids: &[u32],
-) -> sqlx::Result<()> {
+    schema_ids: &SchemaIds,
+) -> Result<(), Failure> {
     if facts.is_empty() {
         return Ok(());
     }
-    let payload = |fact: &Fact<P>| {
-        let index = P::Stated::TYPES.iter().position(|known| known == fact.record.record_type()).unwrap_or_default();
-        let mut datum = Vec::with_capacity(512);
-        fact.record.encode(&mut datum);
-        wire::frame(schema_ids[index], &datum)
-    };
+    let payloads: Vec<Vec<u8>> = facts.iter().map(|fact| schema_ids.framed(&fact.record)).collect::<Result<_, _>>()?;
     sqlx::query(
         "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
          select topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload
@@ -39,8 +62,36 @@ pub(crate) async fn insert<P: Policy>(
     .bind(facts.iter().map(|fact| fact.time).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.trace.parent.as_str()).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.trace.state.as_str()).collect::<Vec<_>>())
-    .bind(facts.iter().map(payload).collect::<Vec<_>>())
+    .bind(payloads)
     .execute(tx)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use quadrille_core::{Record, records};
+    use quadrille_events::{ProductListed, StockReplenished};
+    use uuid::Uuid;
+
+    use super::*;
+
+    records! { enum Stated { ProductListed, StockReplenished } }
+
+    /// The ids of a set that lacks a type, or has it at another place, are nobody else's.
+    #[test]
+    fn a_fact_gets_the_id_of_its_own_type_or_none() {
+        let fact = Stated::from(StockReplenished::new("TEA".into(), Uuid::nil(), 1));
+        let ids = |types: &[RecordType]| SchemaIds::new(types, (7..).take(types.len()).collect());
+        let id = |framed: Vec<u8>| u32::from_be_bytes(framed[1..5].try_into().expect("a frame has an id"));
+
+        assert_eq!(id(ids(Stated::TYPES).framed(&fact).expect("it is among them")), 8);
+        let turned = [StockReplenished::TYPE, ProductListed::TYPE];
+        assert_eq!(id(ids(&turned).framed(&fact).expect("it is among them")), 7);
+        let refused = ids(&[ProductListed::TYPE]).framed(&fact).expect_err("it is not among them");
+        assert!(
+            matches!(&refused, Failure::Poisoned(why) if why.contains("stock.events-quadrille.stock.StockReplenished")),
+            "{refused}"
+        );
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<
     let longest =
         quadrille_events::TOPICS.iter().filter(heard).filter_map(|topic| Some((topic.retention?, &topic.name)));
     if let Some((kept, topic)) = longest.max()
-        && kept >= DAY * retention.inbox_days
+        && kept >= DAY * u32::from(retention.inbox_days)
     {
         bail!(
             "retention.inbox_days is {}, and {topic}, which {} hears, keeps records for {} days: their ids must be known for longer",
@@ -95,7 +95,7 @@ async fn prune_batch(
         "delete from {table} where ctid = any(array(
              select ctid from {table} where {is_old} limit {BATCH} for update skip locked))"
     )))
-    .bind(retention.inbox_days as i32)
+    .bind(i32::from(retention.inbox_days))
     .execute(&mut *tx)
     .await?
     .rows_affected();

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use quadrille_core::Policy;
-use serde::{Serialize, de::DeserializeOwned};
+use quadrille_program::{complain, environment, hide_secrets, quietly, tell};
 use sqlx::{
     migrate::{Migration, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    config::{self, Config, NoSettings},
-    instance,
+    config::{self, Config, NoSettings, Settings},
+    instance, migrations,
     outside::{NoOutside, Outside},
     store::Store,
     telemetry,
@@ -47,7 +47,7 @@ impl<S, O, C> Service<S, O, C>
 where
     S: Store,
     O: Outside<Policy = S::Policy>,
-    C: Serialize + DeserializeOwned + Default + Clone + Send + 'static,
+    C: Settings,
 {
     /// The migrations of the service's own tables. The runtime's come before them.
     #[must_use]
@@ -68,6 +68,7 @@ where
     pub fn outside<C2, O2>(self, connect: impl FnOnce(C2) -> anyhow::Result<O2> + Send + 'static) -> Service<S, O2, C2>
     where
         O2: Outside<Policy = S::Policy>,
+        C2: Settings,
     {
         Service {
             store: self.store,
@@ -87,53 +88,57 @@ where
 
     /// The whole of a `main`: `run` (the default), `migrate` and `config`.
     pub fn main(self) -> ExitCode {
-        let arguments = Arguments::parse();
-        let result = config::load(self.defaults(), std::env::vars()).map_err(anyhow::Error::from).and_then(|loaded| {
-            match arguments.command.unwrap_or(Command::Run) {
-                Command::Config => {
-                    print!("{}", loaded.describe());
-                    Ok(())
-                }
-                command => {
-                    telemetry::init_logs(&loaded.config.log)?;
-                    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                    let result = match command {
-                        Command::Migrate => tokio.block_on(self.migrate(&loaded.config.database.migrate_url)),
-                        _ => tokio.block_on(self.run_until(loaded.config, terminated())),
-                    };
-                    // Threads that wait for an absent broker do not hold up the end.
-                    tokio.shutdown_timeout(Duration::from_millis(500));
-                    result
-                }
-            }
-        });
-        match result {
+        let command = Arguments::parse().command.unwrap_or(Command::Run);
+        quietly(|| match self.carry_out(command) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("{}: {error:#}", S::Policy::SERVICE);
+                complain(hide_secrets(&format!("{}: {error:#}", S::Policy::SERVICE)));
                 ExitCode::FAILURE
             }
-        }
+        })
     }
 
-    /// Brings the database's tables to this build's version. Needs a role that may create tables.
+    fn carry_out(self, command: Command) -> anyhow::Result<()> {
+        let loaded = config::load(&self.defaults(), &environment()?)?;
+        if command == Command::Config {
+            tell(format_args!("{}", loaded.describe().trim_end()));
+            return Ok(());
+        }
+        let config = loaded.settings;
+        telemetry::init_logs(&config.log)?;
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = match command {
+            Command::Migrate => tokio.block_on(self.migrate(&config.database.migrate_url)),
+            _ => tokio.block_on(self.run_until(config, terminated())),
+        };
+        // Threads that wait for an absent broker do not hold up the end.
+        tokio.shutdown_timeout(Duration::from_millis(500));
+        result
+    }
+
+    /// Brings the database's tables to this build's version. Needs a role that may create tables. One that a newer build has migrated is
+    /// refused.
     pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
         let options: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.with_context(|| {
-            format!("the database at {} (database.migrate_url) does not answer", config::hide_password(url))
-        })?;
-        self.migrator().run(&pool).await?;
+        let pool =
+            PgPoolOptions::new().max_connections(1).connect_with(options).await.with_context(|| {
+                format!("the database at {} (database.migrate_url) does not answer", hide_secrets(url))
+            })?;
+        let all = self.all_migrations();
+        match migrations::applied(&pool).await {
+            Ok(applied) => drop(migrations::compare(&all, &applied)?),
+            Err(error) if migrations::is_missing(&error) => {}
+            Err(error) => return Err(error).context("what the database was migrated with cannot be read"),
+        }
+        Migrator::with_migrations(all).run(&pool).await?;
         info!(service = S::Policy::SERVICE, "The database is migrated");
         pool.close().await;
         Ok(())
     }
 
-    fn migrator(&self) -> Migrator {
-        let all = RUNTIME_TABLES.iter().chain(&self.migrations).cloned().collect();
-        let mut migrator = Migrator::with_migrations(all);
-        // While versions are mixed an older build meets what a newer one has migrated.
-        migrator.set_ignore_missing(true);
-        migrator
+    /// All that this build's database has had.
+    pub(crate) fn all_migrations(&self) -> Vec<Migration> {
+        RUNTIME_TABLES.iter().chain(&self.migrations).cloned().collect()
     }
 
     /// Runs until `shutdown`, then stops taking, finishes what is in hand, publishes it, commits its offsets and leaves: within ten seconds.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use quadrille_core::{Policy, RecordType, Records};
+use sqlx::migrate::Migration;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -14,7 +15,9 @@ use crate::{
     health::Health,
     history,
     kafka::{self, Topics},
+    migrations::{self, is_missing},
     operators,
+    outbox::SchemaIds,
     registry::Registry,
     skips::Skips,
 };
@@ -23,9 +26,13 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits for topics, tables and schemas; returns the schema ids of what is stated.
-pub(crate) async fn ready<P: Policy>(ground: &Ground, types: &[RecordType]) -> anyhow::Result<Vec<u32>> {
+pub(crate) async fn ready<P: Policy>(
+    ground: &Ground,
+    types: &[RecordType],
+    migrations: &[Migration],
+) -> anyhow::Result<SchemaIds> {
     topics(&ground.kafka, types, &ground.health).await?;
-    tables(&ground.pool, &ground.health).await;
+    tables(&ground.pool, migrations, &ground.health).await?;
     Ok(schemas::<P>(&ground.registry, &ground.health).await)
 }
 
@@ -90,21 +97,28 @@ async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) ->
     }
 }
 
-async fn tables(pool: &Database, health: &Health) {
-    while let Err(error) = sqlx::query("select from inbox limit 0").execute(pool).await {
-        let cause = match is_missing(&error) {
-            true => "the database has no tables yet: run this service's `migrate`".to_owned(),
-            false => format!("the database (database.url) does not answer: {error}"),
+async fn tables(pool: &Database, migrations: &[Migration], health: &Health) -> anyhow::Result<()> {
+    loop {
+        let cause = match migrations::applied(pool).await {
+            Ok(applied) => match migrations::compare(migrations, &applied)? {
+                None => break,
+                Some(missing) => missing,
+            },
+            Err(error) if is_missing(&error) => {
+                "the database has no tables yet: run this service's `migrate`".to_owned()
+            }
+            Err(error) => format!("the database (database.url) does not answer: {error}"),
         };
         warn!("Waiting: {cause}");
         health.error("database", &cause);
         tokio::time::sleep(LOOK).await;
     }
     health.ok("database");
+    Ok(())
 }
 
 /// The schema ids of what the service states. What it hears must be registered too: else the registry has lost its data.
-async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> Vec<u32> {
+async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> SchemaIds {
     loop {
         let found = async {
             let types: Vec<RecordType> = P::Heard::TYPES.iter().chain(operators::TYPES).copied().collect();
@@ -116,7 +130,7 @@ async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> Vec<u32> {
         match found.await {
             Ok(ids) => {
                 health.ok("registry");
-                return ids;
+                return SchemaIds::new(P::Stated::TYPES, ids);
             }
             Err(error) => {
                 warn!("Waiting: {error}");

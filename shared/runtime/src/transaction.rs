@@ -26,7 +26,7 @@ use crate::{
     history,
     inbox::{self, Entered},
     operators::{self, Asked, Asking},
-    outbox,
+    outbox::{self, SchemaIds},
     store::Store,
     telemetry::Spans,
     timers,
@@ -37,8 +37,8 @@ pub(crate) struct Transactions<S: Store> {
     pub pool: Database,
     pub store: S,
     pub spans: Spans,
-    /// The schema ids of [`Policy::Stated`], in its order.
-    pub schema_ids: Vec<u32>,
+    /// Of what the policy states.
+    pub schema_ids: SchemaIds,
     pub has_effects: bool,
     /// Where `history.keep` is set: the header of what is kept.
     pub history: Option<Uuid>,

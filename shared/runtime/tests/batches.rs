@@ -79,7 +79,8 @@ async fn a_timer_that_its_batch_has_cleared_does_not_fire() -> anyhow::Result<()
     let config: Config<NoSettings> = shop.config();
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    let instance = tokio::spawn(Service::new(Versions::<Duel>::new()).run_until(config, stopped));
+    let instance =
+        tokio::spawn(Service::new(Versions::<Duel>::new()).migrations(&support::tables()).run_until(config, stopped));
     for n in 0..SKUS {
         shop.ask_for(&format!("SKU-{n}"), 1, None).await?;
     }

@@ -83,7 +83,10 @@ fn start(shop: &Shop, after_return_ms: u64) -> Instance {
     config.timers.after_return_ms = after_return_ms;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    Instance(stop, tokio::spawn(Service::new(Versions::<Waiter>::new()).run_until(config, stopped)))
+    Instance(
+        stop,
+        tokio::spawn(Service::new(Versions::<Waiter>::new()).migrations(&support::tables()).run_until(config, stopped)),
+    )
 }
 
 impl Instance {

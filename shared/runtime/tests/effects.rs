@@ -224,7 +224,7 @@ fn start(shop: &Shop, ledger: &Arc<Ledger>) -> (CancellationToken, tokio::task::
     let mut config: Config<NoSettings> = shop.config();
     config.effects.first_backoff_ms = 50;
     let ledger = Arc::clone(ledger);
-    let service = Service::new(Table).outside(move |_: NoSettings| Ok(Gate(ledger)));
+    let service = Service::new(Table).migrations(&support::tables()).outside(move |_: NoSettings| Ok(Gate(ledger)));
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     (stop, tokio::spawn(service.run_until(config, stopped)))

@@ -61,7 +61,12 @@ impl Policy for Lister {
 fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    (stop, tokio::spawn(Service::new(Versions::<Lister>::new()).run_until(shop.config(), stopped)))
+    (
+        stop,
+        tokio::spawn(
+            Service::new(Versions::<Lister>::new()).migrations(&support::tables()).run_until(shop.config(), stopped),
+        ),
+    )
 }
 
 /// An event, as inventory would state it.

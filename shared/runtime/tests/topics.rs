@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::process::Stdio;
-
 use quadrille_cli::kafka::Admin;
 use quadrille_core::Record as _;
 use quadrille_events::platform::InstanceHeartbeat;
@@ -14,44 +12,12 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
-use support::{Shop, distinct};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use support::{Logged, Shop, distinct};
 
 const TOPIC: &str = "stock.requests";
 
 fn admin(shop: &Shop) -> anyhow::Result<AdminClient<DefaultClientContext>> {
     Ok(ClientConfig::new().set("bootstrap.servers", &shop.world.settings.kafka.brokers).create()?)
-}
-
-/// An instance in a process of its own, with its log.
-struct Logged {
-    process: tokio::process::Child,
-    lines: Lines<BufReader<tokio::process::ChildStdout>>,
-}
-
-impl Logged {
-    fn start(shop: &Shop) -> anyhow::Result<Self> {
-        let mut process = shop.command().stdout(Stdio::piped()).spawn()?;
-        let out = process.stdout.take().expect("it is piped");
-        Ok(Self { process, lines: BufReader::new(out).lines() })
-    }
-
-    /// Waits for a line with this text.
-    async fn says(&mut self, text: &str) -> anyhow::Result<String> {
-        let line = async {
-            while let Some(line) = self.lines.next_line().await? {
-                if line.contains(text) {
-                    return Ok(line);
-                }
-            }
-            anyhow::bail!("it ended without saying '{text}'")
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(60), line).await?
-    }
-
-    async fn kill(mut self) -> anyhow::Result<()> {
-        Ok(self.process.kill().await?)
-    }
 }
 
 /// Handles one request through each partition, and ends once its offsets are committed.

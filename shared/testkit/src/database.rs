@@ -68,7 +68,8 @@ impl Drop for Database {
 }
 
 fn server() -> String {
-    std::env::var("QUADRILLE_TEST_DATABASE_URL").unwrap_or_else(|_| SERVER.to_owned())
+    let named = std::env::var_os("QUADRILLE_TEST_DATABASE_URL");
+    named.map_or(SERVER.to_owned(), |url| url.into_string().expect("QUADRILLE_TEST_DATABASE_URL is text"))
 }
 
 /// The server's URL with another database: its path replaced, its parameters kept.

@@ -26,9 +26,10 @@ use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, migrate::Migrator};
 use tokio::{
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,8 +55,44 @@ impl Instance {
     }
 }
 
+/// An instance in a process of its own, with its log.
+pub struct Logged {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Logged {
+    pub fn start(shop: &Shop) -> anyhow::Result<Self> {
+        let mut process = shop.command().stdout(Stdio::piped()).spawn()?;
+        let out = process.stdout.take().expect("it is piped");
+        Ok(Self { process, lines: BufReader::new(out).lines() })
+    }
+
+    /// Waits for a line with this text.
+    pub async fn says(&mut self, text: &str) -> anyhow::Result<String> {
+        let line = async {
+            while let Some(line) = self.lines.next_line().await? {
+                if line.contains(text) {
+                    return Ok(line);
+                }
+            }
+            anyhow::bail!("it ended without saying '{text}'")
+        };
+        tokio::time::timeout(Duration::from_secs(60), line).await?
+    }
+
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.process.kill().await?)
+    }
+}
+
 pub fn service() -> Service<tally::Table> {
-    Service::new(tally::Table).migrations(&sqlx::migrate!("examples/tally"))
+    Service::new(tally::Table).migrations(&tables())
+}
+
+/// The example's tables, which other policies of these tests share.
+pub fn tables() -> Migrator {
+    sqlx::migrate!("examples/tally")
 }
 
 /// A state of nothing but the versions of what was stated, by SKU, in the example's table.
@@ -234,7 +271,8 @@ pub fn quantities(records: &[Record]) -> Vec<i32> {
     records.iter().map(|record| decoded::<StockReplenished>(record).expect("a StockReplenished").quantity).collect()
 }
 
-fn example(name: &str) -> PathBuf {
+/// Where an example's program is.
+pub fn example(name: &str) -> PathBuf {
     // Cargo builds a package's examples beside its tests: target/debug/deps/<test> and target/debug/examples/<example>.
     let mut path = std::env::current_exe().expect("a test has a path");
     path.pop();
