@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use quadrille_program::{complain, environment};
 use quadrille_stand_ins::{carrier, mail, payment};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,6 +47,7 @@ enum StandIn {
         smtp_bind: SocketAddr,
         /// How many mails are kept whole.
         #[arg(long, env = "QUADRILLE_MAIL_KEEP", default_value_t = mail::KEEP)]
+        #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
         keep: usize,
         #[command(flatten)]
         memory: Memory,
@@ -64,14 +66,17 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quadrille-stand-ins: {error}");
+            complain(format_args!("quadrille-stand-ins: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run() -> io::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // Where nobody reads its log, a stand-in goes on without one.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false).init();
+    // Clap would say that some argument is no text, and not which.
+    environment().map_err(io::Error::other)?;
     let running = match Cli::parse().stand_in {
         StandIn::Payment { bind, memory } => payment::start(bind, memory.state.as_deref()).await?,
         StandIn::Carrier { bind, delivers_after_ms, memory } => {

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use quadrille_program::say;
+
 use crate::{
     phases::{self, Sagas},
     quantiles::median,
@@ -21,7 +23,7 @@ pub async fn run(
     let mut found: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
     for round in 1..=rounds {
         for (side, programs) in [ours, base].into_iter().enumerate() {
-            println!("round {round}: {}", programs.display());
+            say!("round {round}: {}", programs.display());
             let mut stage = Stage::open(Mode::Alone, programs).await?;
             let sagas = phases::run(&mut stage, plan).await?;
             drop(stage);
@@ -32,10 +34,10 @@ pub async fn run(
             }
         }
     }
-    println!("\n{:<44} {:>12} {:>12} {:>8}", "median", "this", "base", "ratio");
+    say!("\n{:<44} {:>12} {:>12} {:>8}", "median", "this", "base", "ratio");
     for (what, [ours, base]) in found {
         let (ours, base) = (median(ours), median(base));
-        println!("{what:<44} {ours:>12.3} {base:>12.3} {:>8.3}", ours / base);
+        say!("{what:<44} {ours:>12.3} {base:>12.3} {:>8.3}", ours / base);
     }
     Ok(())
 }

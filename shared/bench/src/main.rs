@@ -16,9 +16,10 @@ mod usage;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::RangedU64ValueParser, value_parser};
 use machine::Machine;
 use quadrille_cli::output;
+use quadrille_program::{complain, quietly, say};
 use quadrille_show::binaries;
 use report::Report;
 use stage::{Mode, Stage};
@@ -45,7 +46,7 @@ enum Command {
         /// The folder of the other build's programs
         base: PathBuf,
         /// How often each
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = 2, value_parser = from_one_to::<100>())]
         rounds: usize,
         #[command(flatten)]
         phases: Phases,
@@ -71,20 +72,25 @@ enum Command {
 #[derive(clap::Args)]
 struct Phases {
     /// Orders a second
-    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000", value_parser = value_parser!(u32).range(1..=100_000))]
     rates: Vec<u32>,
     /// For how long
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
     seconds: u32,
     /// Orders that wait in a drain
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     drain: u64,
     /// How many drains
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = from_one_to::<100>())]
     drains: usize,
     /// Rows that the relay drains
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = value_parser!(i64).range(1..=100_000_000))]
     rows: i64,
+}
+
+/// How often: once at least, and no number that would run for days.
+fn from_one_to<const MOST: u64>() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MOST)
 }
 
 impl Phases {
@@ -100,14 +106,16 @@ impl Phases {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.command {
-        Some(Command::Serve { service }) => at_once::serve(service),
-        Some(Command::Tables { run }) => tables(run),
-        _ => measure(&cli),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("{}", output::failure(&error));
-        ExitCode::FAILURE
+    quietly(|| {
+        let done = match &cli.command {
+            Some(Command::Serve { service }) => at_once::serve(service),
+            Some(Command::Tables { run }) => tables(run),
+            _ => measure(&cli),
+        };
+        done.unwrap_or_else(|error| {
+            complain(output::failure(&error));
+            ExitCode::FAILURE
+        })
     })
 }
 
@@ -136,7 +144,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Only { phases }) => {
             let mut stage = Stage::open(Mode::Alone, &ours).await?;
             let sagas = phases::run(&mut stage, &phases.of_sagas()).await?;
-            println!("{}", serde_json::to_string_pretty(&sagas)?);
+            say!("{}", serde_json::to_string_pretty(&sagas)?);
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
@@ -156,15 +164,15 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     };
 
     let mut report = Report::default();
-    println!("choreography alone: effects are answered in process, at once");
+    say!("choreography alone: effects are answered in process, at once");
     let mut stage = Stage::open(Mode::Alone, &ours).await?;
     let machine = Machine::look(stage.database("order")?).await?;
     report.choreography = phases::run(&mut stage, &alone).await?;
     drop(stage);
-    println!("the relay by itself");
+    say!("the relay by itself");
     report.relay = relay::run(&ours, &relay).await?;
     if let Some(whole) = &whole {
-        println!("whole: payment provider, carrier and mail server over HTTP and SMTP");
+        say!("whole: payment provider, carrier and mail server over HTTP and SMTP");
         let mut stage = Stage::open(Mode::Whole, &ours).await?;
         report.whole = Some(phases::run(&mut stage, whole).await?);
     }
@@ -175,11 +183,11 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         if readme.is_file() {
             report.write_into(&readme, &json)?;
         }
-        println!("kept in {}", json.display());
+        say!("kept in {}", json.display());
     }
     let wrong = report.wrong();
     for wrong in &wrong {
-        println!("WRONG: {wrong}");
+        say!("WRONG: {wrong}");
     }
     report.tell();
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Context;
+use quadrille_program::say;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -90,7 +91,7 @@ pub async fn run(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Sagas> {
     for (rate, seconds) in &plan.rates {
         rest().await;
         let steady = steady(stage, &mut load, &ear, *rate, *seconds).await?;
-        println!(
+        say!(
             "{rate:>5}/s: delivered p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms; behind {:.0} ms; noise {:.0} %",
             steady.delivered_ms.p50,
             steady.delivered_ms.p99,
@@ -104,7 +105,7 @@ pub async fn run(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Sagas> {
         rest().await;
         let drain = drain(stage, &mut load, &ear, plan.drain).await?;
         let noise = drain.usage.noise_percent;
-        println!("{:>5} orders drained: {:.0} sagas/s; noise {noise:.0} %", drain.orders, drain.sagas_per_second);
+        say!("{:>5} orders drained: {:.0} sagas/s; noise {noise:.0} %", drain.orders, drain.sagas_per_second);
         sagas.drains.push(drain);
     }
     if let Some((rate, seconds)) = plan.kill {
@@ -117,10 +118,10 @@ pub async fn run(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Sagas> {
     if let Some(killed) = &mut sagas.killed {
         // Nothing else gives cause for a repeat.
         killed.repeats = sagas.checked.repeats;
-        println!("{} killed at {}/s: {} records repeated", killed.service, killed.rate, killed.repeats);
+        say!("{} killed at {}/s: {} records repeated", killed.service, killed.rate, killed.repeats);
     }
     let checked = &sagas.checked;
-    println!("{} orders checked: {} lost, {} doubled", checked.orders, checked.lost, checked.doubled);
+    say!("{} orders checked: {} lost, {} doubled", checked.orders, checked.lost, checked.doubled);
     Ok(sagas)
 }
 

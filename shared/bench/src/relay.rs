@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use quadrille_cli::Settings;
+use quadrille_program::say;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
@@ -100,7 +101,7 @@ pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
         let times = committed.iter().filter_map(|(row, at)| Some(seen.first.get(row)?.saturating_duration_since(*at)));
         let commit_to_consumer_ms = Quantiles::of(times);
         let Quantiles { p50, p99, .. } = commit_to_consumer_ms;
-        println!(
+        say!(
             "{rate:>5} rows/s: commit to consumer p50 {p50:.2} ms, p99 {p99:.2} ms; noise {:.0} %",
             usage.noise_percent
         );
@@ -116,7 +117,7 @@ pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
         let all = ear.heard().first.values().copied().max().unwrap_or(last);
         let seconds = all.saturating_duration_since(committed).as_secs_f64();
         let rows_per_second = plan.rows as f64 / seconds;
-        println!("{} rows relayed: {rows_per_second:.0} rows/s; noise {:.0} %", plan.rows, usage.noise_percent);
+        say!("{} rows relayed: {rows_per_second:.0} rows/s; noise {:.0} %", plan.rows, usage.noise_percent);
         relayed.drains.push(Rows { rows: plan.rows, seconds, rows_per_second, usage });
     }
     rest().await;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use quadrille_program::say;
 use quadrille_show::{binaries, shop::SERVICES};
 use serde::{Deserialize, Serialize};
 
@@ -107,11 +108,11 @@ impl Report {
     pub fn tell(&self) {
         let aims = self.aims();
         for aim in aims.iter().filter(|aim| !aim.met()) {
-            println!("aim missed: {}: {}, aimed at {} {}", aim.what, aim.text(), aim.aim, aim.unit);
+            say!("aim missed: {}: {}, aimed at {} {}", aim.what, aim.text(), aim.aim, aim.unit);
         }
         let figures: Vec<String> =
             aims.iter().map(|aim| format!("{} {} ({})", aim.what, aim.text(), aim.aim)).collect();
-        println!("bench, choreography alone (aims in brackets): {}", figures.join("; "));
+        say!("bench, choreography alone (aims in brackets): {}", figures.join("; "));
     }
 
     /// Puts the tables of this run between the marks of `readme`.

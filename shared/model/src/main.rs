@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::ExitCode, time::Instant};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::RangedU64ValueParser};
 use quadrille_model::{
     explore::{Explored, explore},
     locks::{self, Locks},
@@ -12,6 +12,7 @@ use quadrille_model::{
     world::World,
     worlds,
 };
+use quadrille_program::{complain, quietly, say};
 
 #[derive(Parser)]
 #[command(
@@ -22,7 +23,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// How many threads explore; with one, a counterexample is the same each time
-    #[arg(long, global = true, default_value_t = 2)]
+    #[arg(long, global = true, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     threads: usize,
 }
 
@@ -47,12 +48,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { command, threads } = Arguments::parse();
-    let threads = threads.max(1);
-    let holds = match command {
-        Command::Prove { world, deep } => prove(world.as_deref(), deep, threads),
-        Command::Mutations { table } => mutations(table),
-    };
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    quietly(|| {
+        let holds = match command {
+            Command::Prove { world, deep } => prove(world.as_deref(), deep, threads),
+            Command::Mutations { table } => mutations(table),
+        };
+        if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    })
 }
 
 /// Explores worlds; false where a claim breaks, something never happens, or a world is not of the size that is written down.
@@ -61,21 +63,21 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
     let names: Vec<_> = all.iter().map(|spec| spec.name).collect();
     let chosen: Vec<Spec> = all.into_iter().filter(|spec| name.is_none_or(|name| spec.name == name)).collect();
     if chosen.is_empty() {
-        eprintln!("there is no world of that name: choose one of {}", names.join(", "));
+        complain(format_args!("there is no world of that name: choose one of {}", names.join(", ")));
         return false;
     }
     let (began, worlds) = (Instant::now(), chosen.len());
     let (mut holds, mut states, mut depth, mut endings) = (true, 0, 0, BTreeSet::new());
     for spec in chosen {
         let (name, expected) = (spec.name, spec.states);
-        println!("{name}: {}", spec.about);
+        say!("{name}: {}", spec.about);
         endings.extend(spec.sometimes.iter().copied());
         let world = World::new(spec, None, None);
         let explored = explore(&world, threads);
         holds &= tell(&world, &explored);
-        println!("  {} states, {} steps deep, {:.1} s", explored.states, explored.depth, explored.took.as_secs_f64());
+        say!("  {} states, {} steps deep, {:.1} s", explored.states, explored.depth, explored.took.as_secs_f64());
         if expected != 0 && expected != explored.states {
-            println!(
+            say!(
                 "  {expected} states are written down in worlds.rs: what changed? If it is meant, write down the new number"
             );
             holds = false;
@@ -83,22 +85,22 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
         states += explored.states;
         depth = depth.max(explored.depth);
         let (ends, of_mails) = mails(&world, &explored, &mut holds);
-        println!("  {ends} ends by what mails may be due, {of_mails} states of the notification service over them");
+        say!("  {ends} ends by what mails may be due, {of_mails} states of the notification service over them");
         states += of_mails;
     }
     let mut of_locks = 0;
     if name.is_none() {
         let (states, broken) = Locks::new(None).explore();
-        println!(
+        say!(
             "locks: two orders, a cancellation and a repeat, statement by statement on one database\n  {states} states"
         );
         for claim in &broken {
-            println!("  BROKEN: {claim}");
+            say!("  BROKEN: {claim}");
         }
         of_locks = states;
         holds &= broken.is_empty() && states == locks::STATES;
     }
-    println!(
+    say!(
         "prove: {}, {worlds} worlds, {} states, up to {depth} steps deep, {} endings and compensations seen, {:.0} s, {} MiB at most",
         if holds { "every claim holds" } else { "NOT PROVED" },
         states + of_locks,
@@ -112,10 +114,10 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
 /// Tells what is wrong with a world, if anything is.
 fn tell(world: &World, explored: &Explored) -> bool {
     if let Some((claim, path)) = &explored.broken {
-        println!("  BROKEN: {claim}, after {} steps:\n{}", path.len(), story::tell(world, path));
+        say!("  BROKEN: {claim}, after {} steps:\n{}", path.len(), story::tell(world, path));
     } else {
         for name in &explored.never {
-            println!("  NEVER SEEN: {name}");
+            say!("  NEVER SEEN: {name}");
         }
     }
     explored.broken.is_none() && explored.never.is_empty()
@@ -139,9 +141,7 @@ fn mutations(table: bool) -> bool {
     let began = Instant::now();
     let mut caught = 0;
     if table {
-        println!(
-            "| what is wrong | world | claim that breaks | steps | states seen |\n| --- | --- | --- | --- | --- |"
-        );
+        say!("| what is wrong | world | claim that breaks | steps | states seen |\n| --- | --- | --- | --- | --- |");
     }
     for Mutation { what, wrong, world, breaks, steps } in TABLE {
         let (flaw, mutant) = match wrong {
@@ -151,18 +151,18 @@ fn mutations(table: bool) -> bool {
         let world = World::new(world(), flaw, mutant);
         let explored = explore(&world, 1);
         let Some((claim, path)) = &explored.broken else {
-            println!("NOT CAUGHT: {what} in {}", world.spec.name);
+            say!("NOT CAUGHT: {what} in {}", world.spec.name);
             continue;
         };
         if table {
-            println!("| {what} | {} | {claim} | {} | {} |", world.spec.name, path.len(), explored.states);
+            say!("| {what} | {} | {claim} | {} | {} |", world.spec.name, path.len(), explored.states);
         } else {
-            println!("{what}\n  breaks in {}: {claim}\n{}", world.spec.name, story::tell(&world, path));
+            say!("{what}\n  breaks in {}: {claim}\n{}", world.spec.name, story::tell(&world, path));
         }
         if claim == breaks && path.len() == *steps {
             caught += 1;
         } else {
-            println!(
+            say!(
                 "OTHERWISE CAUGHT: table.rs says '{breaks}' after {steps} steps, it is '{claim}' after {}",
                 path.len()
             );
@@ -171,15 +171,15 @@ fn mutations(table: bool) -> bool {
     for (what, slip, breaks) in locks::SLIPS {
         let (states, broken) = Locks::new(Some(*slip)).explore();
         if table {
-            println!("| {what} | locks | {} | | {states} |", broken.first().unwrap_or(&"none"));
+            say!("| {what} | locks | {} | | {states} |", broken.first().unwrap_or(&"none"));
         } else {
-            println!("{what}\n  breaks in locks: {}\n", broken.join("; "));
+            say!("{what}\n  breaks in locks: {}\n", broken.join("; "));
         }
         caught += usize::from(broken.contains(breaks));
     }
     let all = TABLE.len() + locks::SLIPS.len();
     if !table {
-        println!("prove-mutations: {caught} of {all} caught as written down, {:.0} s", began.elapsed().as_secs_f64());
+        say!("prove-mutations: {caught} of {all} caught as written down, {:.0} s", began.elapsed().as_secs_f64());
     }
     caught == all
 }

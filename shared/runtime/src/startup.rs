@@ -74,11 +74,6 @@ pub(crate) async fn skips(ground: &Ground) -> Arc<Skips> {
     skips
 }
 
-/// Whether a table that is asked for is not there.
-fn is_missing(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
-}
-
 async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) -> anyhow::Result<()> {
     loop {
         let (kafka, types) = (kafka.clone(), types.to_vec());

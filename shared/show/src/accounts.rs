@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use quadrille_cli::{audit, replay};
+use quadrille_program::say;
 use serde_json::Value;
 
 use crate::{Placed, Shop, Tally, outside::Ledger, report::Report};
@@ -53,7 +54,7 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
         decided_again(shop, report).await?;
     }
     if !report.is_good() {
-        println!("all records are kept in {}, logs beside them", shop.keep_records()?);
+        say!("all records are kept in {}, logs beside them", shop.keep_records()?);
     }
     Ok(())
 }
@@ -70,7 +71,7 @@ async fn decided_again(shop: &Shop, report: &mut Report) -> anyhow::Result<()> {
     });
     report.must_be_none("decisions that differ when they are made again", &differences);
     if !replayed.is_same() {
-        println!("{replayed}\nthe history is kept in {}", path.display());
+        say!("{replayed}\nthe history is kept in {}", path.display());
     }
     Ok(())
 }

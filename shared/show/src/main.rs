@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use quadrille_cli::output;
+use quadrille_program::{complain, quietly, say};
 use quadrille_show::{report::Report, shows};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,30 +47,32 @@ fn main() -> ExitCode {
     let tokio = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(tokio) => tokio,
         Err(error) => {
-            eprintln!("quadrille-show: {error}");
+            complain(format_args!("quadrille-show: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let code = tokio.block_on(async {
-        tokio::select! {
-            report = show(what) => match report {
-                Ok(report) => report.tell(name(what).as_str()),
-                Err(error) => {
-                    eprintln!("{}", output::failure(&error));
-                    println!("{} FAILED", name(what));
-                    ExitCode::FAILURE
-                }
-            },
-            // What was started ends with the show, which is dropped here.
-            () = told_to_end() => {
-                println!("{} was ended before its end", name(what));
-                ExitCode::from(130)
-            }
-        }
-    });
+    let code = quietly(|| tokio.block_on(run(what)));
     // Threads that wait for a broker hold up nothing.
     tokio.shutdown_timeout(Duration::from_secs(1));
     code
+}
+
+async fn run(what: What) -> ExitCode {
+    tokio::select! {
+        report = show(what) => match report {
+            Ok(report) => report.tell(name(what).as_str()),
+            Err(error) => {
+                complain(output::failure(&error));
+                say!("{} FAILED", name(what));
+                ExitCode::FAILURE
+            }
+        },
+        // What was started ends with the show, which is dropped here.
+        () = told_to_end() => {
+            say!("{} was ended before its end", name(what));
+            ExitCode::from(130)
+        }
+    }
 }
 
 async fn show(what: What) -> anyhow::Result<Report> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use quadrille_cli::output::Paint;
+use quadrille_program::say;
 
 /// The figures of a show, and what fell short of its promise.
 #[derive(Debug, Default)]
@@ -45,14 +46,14 @@ impl Report {
     pub fn tell(&self, show: &str) -> ExitCode {
         let paint = Paint::detect();
         for shortfall in &self.short {
-            println!("{} {shortfall}", paint.bad("falls short:"));
+            say!("{} {shortfall}", paint.bad("falls short:"));
         }
         let figures = self.figures.join(", ");
         if self.is_good() {
-            println!("{}: {figures}", paint.good(show));
+            say!("{}: {figures}", paint.good(show));
             ExitCode::SUCCESS
         } else {
-            println!("{}: {figures}", paint.bad(&format!("{show} FAILED")));
+            say!("{}: {figures}", paint.bad(&format!("{show} FAILED")));
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use quadrille_cli::{kafka::Start, watch};
+use quadrille_program::say;
 use quadrille_testkit::{Database, World};
 use tokio::task::JoinSet;
 
@@ -275,9 +276,9 @@ impl Shop {
     pub async fn settled(&mut self, placed: &[Placed], patience: Duration) -> anyhow::Result<()> {
         let settled = self.all_settled(placed, patience).await;
         if settled.is_err() {
-            println!("all records are kept in {}, logs beside them", self.keep_records()?);
+            say!("all records are kept in {}, logs beside them", self.keep_records()?);
             if std::env::var_os(HOLD).is_some() {
-                println!("{HOLD} is set: topics under {} stay until Ctrl-C", self.world.prefix());
+                say!("{HOLD} is set: topics under {} stay until Ctrl-C", self.world.prefix());
                 std::future::pending::<()>().await;
             }
         }

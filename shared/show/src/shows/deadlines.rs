@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quadrille_core::Named as _;
+use quadrille_program::say;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -23,15 +24,13 @@ const AFTER_RETURN: (&str, &str) = ("QUADRILLE__TIMERS__AFTER_RETURN_MS", "2000"
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open_with("deadlines", 1, &[AFTER_RETURN]).await?;
     let goods = shop.stock().await?;
-    println!("six services are ready; logs in {}", shop.logs());
+    say!("six services are ready; logs in {}", shop.logs());
     let mut report = Report::default();
 
     let unanswered = [Kind::ExpiresUnconfirmed, Kind::ExpiresOnTheWay].map(Placed::new);
     shop.place_these(&goods, &unanswered).await?;
     let mut placed = unanswered.to_vec();
-    println!(
-        "two orders that nobody answers in time: a charge of which nothing is known, a parcel that does not arrive"
-    );
+    say!("two orders that nobody answers in time: a charge of which nothing is known, a parcel that does not arrive");
 
     for (kind, service, answer, end) in [
         (Kind::ExpiresAsCaptured, "payment", "PaymentCaptured", "OrderCancelled"),
@@ -46,7 +45,7 @@ pub async fn run() -> anyhow::Result<Report> {
         let early = shop.follower.tally().is(&order.key(), |story| story.has(answer));
         report.must(!early, || format!("{answer} of {} was heard before the deadline passed", order.id));
         held.release().await;
-        println!("{end}, while {answer} waited in the outbox of {service}");
+        say!("{end}, while {answer} waited in the outbox of {service}");
         placed.push(order);
     }
 
@@ -67,16 +66,14 @@ pub async fn run() -> anyhow::Result<Report> {
         // Its timer is still there: the answer has not been read.
         passed(&pool, order).await?;
     }
-    println!(
-        "the order service was down past two deadlines, with PaymentCaptured and ShipmentDelivered on their topics"
-    );
+    say!("the order service was down past two deadlines, with PaymentCaptured and ShipmentDelivered on their topics");
     shop.start("order").await?;
     shop.ready().await?;
     placed.extend(answered);
     shop.settled(&placed, PATIENCE).await?;
 
     late(&pool, &captured).await?;
-    println!("a timer of an order that had ended has fired");
+    say!("a timer of an order that had ended has fired");
     let left: i64 = sqlx::query_scalar("select count(*) from timer").fetch_one(&pool).await?;
     report.must(left == 0, || format!("{left} timers are left though all orders have ended"));
 

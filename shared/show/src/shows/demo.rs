@@ -1,6 +1,6 @@
 //! `demo`: orders of many kinds on the running stack, group by group, seen live and held against what was asked.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, io::Write, time::Duration};
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -13,6 +13,7 @@ use quadrille_cli::{
     show,
 };
 use quadrille_events::to_json;
+use quadrille_program::say;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -141,7 +142,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let clean = audit::run(&settings, audit::Options::default(), false).await?;
     report.figure(if clean { "audit clean" } else { "the audit finds offences" });
     report.must(clean, || "the audit finds offences, see above".to_owned());
-    stage.where_to_look_next();
+    stage.where_to_look_next()?;
     Ok(report)
 }
 
@@ -159,11 +160,11 @@ struct Stage {
 
 impl Stage {
     fn says(&self, text: &str) {
-        println!("\n{}", self.paint.good(text));
+        say!("\n{}", self.paint.good(text));
     }
 
     async fn runs(&self, line: &str) -> anyhow::Result<()> {
-        println!("{}", self.paint.faint(&format!("$ {line}")));
+        say!("{}", self.paint.faint(&format!("$ {line}")));
         self.shell.run(line).await.map(drop)
     }
 
@@ -185,7 +186,9 @@ impl Stage {
             {
                 let clock = paint.faint(&show::clock(record.timestamp_ms));
                 let name = paint.saga(&key, &format!("{label:<34} {:<27}", info.short_name()));
-                println!("{clock}  {name} {}", paint.faint(&shortened(&told(&show::brief(info, &json)))));
+                // On the follower's thread: where nobody reads on, the show's own next line ends it.
+                let told = paint.faint(&shortened(&told(&show::brief(info, &json))));
+                let _ = writeln!(std::io::stdout(), "{clock}  {name} {told}");
             }
         })
     }
@@ -256,11 +259,7 @@ impl Stage {
         self.says(says);
         for order in orders {
             let plan = order.kind.plan();
-            println!(
-                "  {} {}",
-                self.paint.saga(&order.key(), &format!("{:<34}", plan.name)),
-                self.paint.faint(plan.why)
-            );
+            say!("  {} {}", self.paint.saga(&order.key(), &format!("{:<34}", plan.name)), self.paint.faint(plan.why));
         }
     }
 
@@ -328,24 +327,25 @@ impl Stage {
         Ok(())
     }
 
-    fn where_to_look_next(&self) {
+    fn where_to_look_next(&self) -> anyhow::Result<()> {
         let example = self.first[5].id;
         self.says("Where to look next (export PATH=\"$PWD/target/debug:$PATH\")");
         for (what, why) in [
             (format!("quadrille saga {example}"), "the cancelled order: every step, its cause, the time between"),
             ("quadrille watch 'order.*'".to_owned(), "facts as they come; order something in another terminal"),
             ("quadrille orders".to_owned(), "every order and where it stands"),
-            (format!("http://127.0.0.1:{}", port("QUADRILLE_MAIL_PORT", "8025")), "the mails that were sent"),
+            (format!("http://127.0.0.1:{}", port("QUADRILLE_MAIL_PORT", 8025)?), "the mails that were sent"),
             (
-                format!("http://127.0.0.1:{}/ledger", port("QUADRILLE_PAYMENT_PORT", "8071")),
+                format!("http://127.0.0.1:{}/ledger", port("QUADRILLE_PAYMENT_PORT", 8071)?),
                 "the money, as the provider tells it",
             ),
             ("services/inventory/src/policy.rs".to_owned(), "how a service decides: a pure function"),
             ("make show-kill".to_owned(), "kill -9 of all six services in the middle of 500 orders"),
         ] {
-            println!("  {what:<54} {}", self.paint.faint(why));
+            say!("  {what:<54} {}", self.paint.faint(why));
         }
-        println!();
+        say!("");
+        Ok(())
     }
 }
 
@@ -355,8 +355,10 @@ fn sent_by(kind: Kind) -> &'static str {
 }
 
 /// The port of a stand-in.
-fn port(variable: &str, usual: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| usual.to_owned())
+fn port(variable: &str, usual: u16) -> anyhow::Result<u16> {
+    let Some(port) = std::env::var_os(variable) else { return Ok(usual) };
+    let parsed = port.to_str().and_then(|port| port.parse().ok());
+    parsed.with_context(|| format!("{variable} is '{}', which is no port", port.to_string_lossy()))
 }
 
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {

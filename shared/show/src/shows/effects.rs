@@ -8,6 +8,7 @@ use quadrille_cli::{
     effects::{self, Effect},
     operate::{self, Came, Person},
 };
+use quadrille_program::say;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -50,7 +51,7 @@ pub async fn run() -> anyhow::Result<Report> {
     }
     shop.ready().await?;
     let goods = shop.stock().await?;
-    println!("six services are ready; payment parks what is unknown for 1.5 s; logs in {}", shop.logs());
+    say!("six services are ready; payment parks what is unknown for 1.5 s; logs in {}", shop.logs());
     let mut report = Report::default();
     let placed = shop.place(&goods, KINDS).await?;
     let mut desk = Desk::default();
@@ -119,12 +120,7 @@ impl Desk {
             if let Some(effect) = open.iter().find(meant) {
                 self.parked += 1;
                 let last = effect.last_answer.as_deref().unwrap_or_default();
-                println!(
-                    "{} ({}): the {kind} is parked after {} tries: {last}",
-                    order.id,
-                    order.kind.name(),
-                    effect.tries
-                );
+                say!("{} ({}): the {kind} is parked after {} tries: {last}", order.id, order.kind.name(), effect.tries);
                 return Ok(effect.id);
             }
             ensure!(Instant::now() < deadline, "no {kind} of {} is parked after {PATIENCE:?}", order.id);
@@ -136,7 +132,7 @@ impl Desk {
         let fields = json!({"effect_id": effect});
         let came = operate::ask(&shop.world.settings, "RedriveRequested", PAYMENT, &person(), fields).await?;
         ensure!(came.result == "done", "the redrive of {effect} was {}: {}", came.result, came.detail);
-        println!("  redriven: {}", came.detail);
+        say!("  redriven: {}", came.detail);
         self.redriven += 1;
         Ok(())
     }
@@ -148,7 +144,7 @@ impl Desk {
 
     fn accepted(&mut self, effect: Uuid, came: &Came) -> anyhow::Result<()> {
         ensure!(came.result == "done", "the answer to {effect} was {}: {}", came.result, came.detail);
-        println!("  answered: {}", came.detail);
+        say!("  answered: {}", came.detail);
         self.answered += 1;
         Ok(())
     }
@@ -158,7 +154,7 @@ impl Desk {
         let came = answered(shop.world.settings.clone(), effect, outcome.to_owned()).await?;
         let Came { result, detail } = &came;
         ensure!(result == "refused" && detail.contains(why), "{outcome} was {result}: {detail}, not '{why}'");
-        println!("  refused: {detail}");
+        say!("  refused: {detail}");
         self.refused += 1;
         Ok(())
     }
@@ -184,7 +180,7 @@ impl Desk {
             .fetch_one(&pool)
             .await?;
         ensure!(open == 1, "the answer to {effect} was committed by a service that was killed before");
-        println!("  killed: payment had the answer in hand, and nothing of it has happened");
+        say!("  killed: payment had the answer in hand, and nothing of it has happened");
         self.killed += 1;
         shop.start(PAYMENT).await?;
         shop.ready().await?;

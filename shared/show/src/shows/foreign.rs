@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
+use quadrille_program::say;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -72,7 +73,7 @@ async fn environment() -> anyhow::Result<PathBuf> {
     if std::fs::read_to_string(&made).is_ok_and(|packages| packages == PACKAGES) {
         return Ok(python);
     }
-    println!("Making a Python environment in {} with {PACKAGES}", folder.display());
+    say!("Making a Python environment in {} with {PACKAGES}", folder.display());
     done("python3", &["-E", "-m", "venv", "--clear", &folder.display().to_string()])
         .await
         .context("python3 with its venv module is needed: `apt-get install python3-venv`")?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use quadrille_events::{OrderRequested, to_json};
+use quadrille_program::say;
 use serde_json::Value;
 
 use crate::{Goods, Kind, Placed, Shop, report::Report, shell::Shell};
@@ -26,7 +27,7 @@ pub async fn run() -> anyhow::Result<Report> {
         "quadrille encode OrderRequested order.json | kcat -P -b {broker} -t {prefix}order.requests -k {} -D :end-of-record:",
         one.id
     );
-    println!("$ {send}");
+    say!("$ {send}");
     shell.run(&send).await?;
 
     // Several at once, each under its own key.
@@ -37,7 +38,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let send = format!(
         "quadrille encode --keys OrderRequested orders.json | kcat -P -b {broker} -t {prefix}order.requests -K ' ' -D :end-of-record:"
     );
-    println!("$ {send}");
+    say!("$ {send}");
     shell.run(&send).await?;
 
     // A file, as it is.
@@ -47,14 +48,14 @@ pub async fn run() -> anyhow::Result<Report> {
         "quadrille encode OrderRequested filed.json > order.avro && kcat -P -b {broker} -t {prefix}order.requests -k {} order.avro",
         filed.id
     );
-    println!("$ {send}");
+    say!("$ {send}");
     shell.run(&send).await?;
 
     let placed: Vec<Placed> = [one].into_iter().chain(several).chain([filed]).collect();
     let follow = format!(
         "kcat -C -b {broker} -t {prefix}order.events -o beginning -u -q -f \"$(quadrille decode --kcat-format)\" | quadrille decode --json"
     );
-    println!("$ {follow}");
+    say!("$ {follow}");
     let mut seen = shell.start(&follow)?;
     let mut open: Vec<String> = placed.iter().map(Placed::key).collect();
     let mut ordered: Vec<i64> = vec![];
@@ -65,7 +66,7 @@ pub async fn run() -> anyhow::Result<Report> {
         match told["type"].as_str().unwrap_or_default() {
             "quadrille.order.OrderCreated" => ordered.extend(told["value"]["details"]["lines"][0]["quantity"].as_i64()),
             "quadrille.order.OrderDelivered" => {
-                println!("{line}");
+                say!("{line}");
                 open.retain(|order| order != key);
             }
             "quadrille.order.OrderCancelled" | "quadrille.order.OrderRejected" => {

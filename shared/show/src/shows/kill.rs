@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quadrille_program::say;
 use rand::RngExt;
 
 use crate::{Kind, Placed, Shop, Story, Tally, accounts, report::Report, shop::SERVICES};
@@ -17,7 +18,7 @@ const EVENTS_EACH: u64 = 8;
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open("kill", 1).await?;
     let goods = shop.stock().await?;
-    println!("six services are ready; logs in {}", shop.logs());
+    say!("six services are ready; logs in {}", shop.logs());
     let mut report = Report::default();
     let mut kinds = Kind::mixed(ORDERS);
     let mut placed: Vec<Placed> = vec![];
@@ -32,7 +33,7 @@ pub async fn run() -> anyhow::Result<Report> {
         shop.follower.until(PATIENCE, |tally| tally.events >= target, missing).await?;
         shop.kill_all().await?;
         let open = placed.iter().filter(|order| !shop.follower.tally().is(&order.key(), Story::is_settled)).count();
-        println!("round {round}: kill -9 of all six with {open} of {} orders under way", placed.len());
+        say!("round {round}: kill -9 of all six with {open} of {} orders under way", placed.len());
         report.must(open > 0, || format!("round {round}: no order was under way any more"));
         hit += open;
         for service in SERVICES {

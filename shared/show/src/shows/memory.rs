@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use quadrille_program::say;
+
 use crate::{Kind, Shop, accounts, report::Report, shop::KEEP_HISTORY};
 
 const ORDERS: usize = 5_000;
@@ -24,7 +26,7 @@ pub async fn run() -> anyhow::Result<Report> {
 
     let mut report = Report::default();
     for ((service, before), (_, after)) in idle.into_iter().zip(resident(&shop)?) {
-        println!("{service:<14} {before:6.1} MiB before, {after:6.1} MiB after {ORDERS} orders");
+        say!("{service:<14} {before:6.1} MiB before, {after:6.1} MiB after {ORDERS} orders");
         report.figure(format!("{service} {after:.1} MiB"));
         report.must(after <= BOUND_MIB, || format!("{service} holds {after:.1} MiB, more than {BOUND_MIB} MiB"));
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use quadrille_program::say;
 use tokio::task::JoinSet;
 
 use crate::{Clients, Goods, Kind, Placed, Shop, Tally, accounts, report::Report, shop::SERVICES};
@@ -36,7 +37,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open("rebalance", 1).await?;
     let goods = shop.stock().await?;
-    println!("one instance of each service is ready; logs in {}", shop.logs());
+    say!("one instance of each service is ready; logs in {}", shop.logs());
     let mut report = Report::default();
     let clients = Arc::clone(&shop.clients);
     let ((placed, within), slowest) =
@@ -85,12 +86,12 @@ async fn grow_and_shrink(shop: &mut Shop, report: &mut Report) -> anyhow::Result
     }
     shop.ready().await?;
     let grown = shop.follower.tally().ended;
-    println!("three instances of each service are ready, {grown} of {ORDERS} orders have ended");
+    say!("three instances of each service are ready, {grown} of {ORDERS} orders have ended");
 
     ended(shop, grown + ORDERS / 10).await?;
     let slowest = leave_one_each(shop, report).await?;
     let shrunk = shop.follower.tally().ended;
-    println!("one instance of each service is left, {shrunk} of {ORDERS} orders have ended");
+    say!("one instance of each service is left, {shrunk} of {ORDERS} orders have ended");
     report.must(shrunk < ORDERS, || "the load had ended before the last instances were stopped".to_owned());
     Ok(slowest)
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use quadrille_program::say;
+
 use crate::{
     Kind, Placed, Shop, Tally, accounts,
     other_build::{Change, OtherBuild},
@@ -38,9 +40,9 @@ pub async fn run() -> anyhow::Result<Report> {
 
     let shell = Shell::new(&shop.world.settings, shop.logs().into())?;
     let (_, exported) = shell.last_line("quadrille history export --out recorded.jsonl").await?;
-    println!("quadrille history export: {exported}");
+    say!("quadrille history export: {exported}");
     let (same, told) = shell.last_line("quadrille replay recorded.jsonl").await?;
-    println!("quadrille replay: {told}");
+    say!("quadrille replay: {told}");
     report.must(same, || format!("this very build decides otherwise: {told}"));
     report.figure(format!("replayed: {told}"));
 
@@ -51,7 +53,7 @@ pub async fn run() -> anyhow::Result<Report> {
 /// Places the orders in rounds: amid one all services are killed, amid another there are two of each for a while.
 async fn recorded(shop: &mut Shop) -> anyhow::Result<Vec<Placed>> {
     let goods = shop.stock().await?;
-    println!("six services are ready and record their decisions; logs in {}", shop.logs());
+    say!("six services are ready and record their decisions; logs in {}", shop.logs());
     let mut kinds = Kind::mixed(ORDERS);
     let mut placed: Vec<Placed> = vec![];
     for round in 1..=ROUNDS {
@@ -61,10 +63,10 @@ async fn recorded(shop: &mut Shop) -> anyhow::Result<Vec<Placed>> {
         let missing = |tally: &Tally| format!("{} events, waiting for {target}", tally.events);
         shop.follower.until(PATIENCE, |tally| tally.events >= target, missing).await?;
         if round % 2 == 0 {
-            println!("{} orders are placed: kill -9 of all services amid them", placed.len());
+            say!("{} orders are placed: kill -9 of all services amid them", placed.len());
             shop.kill_all().await?;
         } else {
-            println!("{} orders are placed: one more instance of each service takes its share of them", placed.len());
+            say!("{} orders are placed: one more instance of each service takes its share of them", placed.len());
         }
         for service in SERVICES {
             shop.start(service).await?;
@@ -79,12 +81,12 @@ async fn found_out(program: &str, shell: &Shell, placed: &[Placed], report: &mut
     let (same, told) = shell
         .last_line(&format!("'{program}' recorded.jsonl > other.txt; code=$?; tail -n 1 other.txt; exit $code"))
         .await?;
-    println!("another build, which forgets a refund: {told}");
+    say!("another build, which forgets a refund: {told}");
     report.must(!same, || format!("a build that forgets a refund is not found out: {told}"));
     let all = std::fs::read_to_string(shell.path("other.txt")).context("what the other build told")?;
     let first: Vec<&str> =
         all.lines().skip_while(|line| !line.starts_with("The first decision that differs")).take(3).collect();
-    first.iter().for_each(|line| println!("  {line}"));
+    first.iter().for_each(|line| say!("  {line}"));
     let first = first.join(" ");
     let is_of = |order: &Placed| order.kind == Kind::Cancelled && first.contains(&format!("payment, {}", order.key()));
     report.must(placed.iter().any(is_of) && first.contains("wants refund"), || {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use quadrille_program::say;
+
 use crate::{Kind, Placed, Shop, accounts, report::Report, shop::SERVICES};
 
 const ORDERS: usize = 500;
@@ -18,7 +20,7 @@ const SESSION: (&str, &str) = ("QUADRILLE__KAFKA__SESSION_TIMEOUT_MS", "6000");
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open_with("two", 2, &[SESSION]).await?;
     let goods = shop.stock().await?;
-    println!("two instances of each service are ready; logs in {}", shop.logs());
+    say!("two instances of each service are ready; logs in {}", shop.logs());
     let mut report = Report::default();
     let mut kinds = Kind::mixed(ORDERS);
     let mut placed = vec![];
@@ -26,7 +28,7 @@ pub async fn run() -> anyhow::Result<Report> {
     placed.extend(shop.place(&goods, kinds.by_ref().take(200)).await?);
     under_way(&shop, &placed, 10).await?;
     let slowest = stop_one_of_each(&mut shop, &mut report).await?;
-    println!(
+    say!(
         "one instance of each service was stopped, the slowest in {:.1} s; others take their place",
         slowest.as_secs_f64()
     );
@@ -37,7 +39,7 @@ pub async fn run() -> anyhow::Result<Report> {
         let at = position(&shop, service)?;
         shop.instances.remove(at).process.kill().await?;
     }
-    println!("the other one of each service was killed; others take their place");
+    say!("the other one of each service was killed; others take their place");
     for service in SERVICES {
         shop.start(service).await?;
     }
@@ -60,7 +62,7 @@ pub async fn run() -> anyhow::Result<Report> {
     for service in SERVICES {
         shop.instances[position(&shop, service)?].process.signal(Signal::SIGCONT)?;
     }
-    println!(
+    say!(
         "one of each service was suspended for {:.1} s, while {} orders ended without it",
         suspended.as_secs_f64(),
         meanwhile.len()

@@ -13,6 +13,7 @@ use anyhow::Context;
 use quadrille_cli::{audit, registry::Registry};
 use quadrille_core::Record as _;
 use quadrille_events::{InstanceHeartbeat, REGISTRY, RecordInfo, TOPICS, platform::RedriveRequested};
+use quadrille_program::say;
 use quadrille_testkit::decoded;
 use specimens::{Maker, Specimen};
 
@@ -51,7 +52,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let heard = heard();
     registered(&shop, &heard, &mut report).await?;
     let topics: BTreeSet<&str> = heard.values().flatten().map(|info| info.record.topic).collect();
-    println!("services hear {} topics; logs in {}", topics.len(), shop.logs());
+    say!("services hear {} topics; logs in {}", topics.len(), shop.logs());
 
     let mut bench =
         Bench { producer: RawProducer::connect(&shop.world.settings)?, expected: Expected::default(), placed: vec![] };
@@ -68,7 +69,7 @@ pub async fn run() -> anyhow::Result<Report> {
             bench.order(&shop, &goods).await?;
         }
     }
-    println!(
+    say!(
         "{} malformed records of {} kinds are sent, between {} sound orders",
         EACH * topics.len(),
         kinds.len(),
@@ -118,7 +119,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let alarms = audit_alarms(&shop, &expected, &mut report).await?;
     report.figure(format!("audit: {alarms} alarms at dead letters that hold a saga up, as it must, and nothing else"));
     if !report.is_good() {
-        println!("all records are kept in {}, logs beside them", shop.keep_records()?);
+        say!("all records are kept in {}, logs beside them", shop.keep_records()?);
     }
     Ok(report)
 }
