@@ -14,7 +14,7 @@ mod types;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::BufRead,
+    io::{BufRead, Read},
 };
 
 use anyhow::{Context, bail};
@@ -36,11 +36,16 @@ use service::{Decide, Service};
 /// # Errors
 ///
 /// The file is no history, or not one from the beginning, or cannot be read by this build.
-pub fn replay(file: impl BufRead, name: &str) -> anyhow::Result<Report> {
-    let mut replaying = Replaying::default();
-    for (number, line) in (1..).zip(file.lines()) {
-        let line = line.with_context(|| format!("{name}, line {number}, cannot be read"))?;
-        replaying.line(number, &line).with_context(|| format!("{name}, line {number}"))?;
+pub fn replay(mut file: impl BufRead, name: &str) -> anyhow::Result<Report> {
+    let (mut replaying, mut line) = (Replaying::default(), String::new());
+    for number in 1.. {
+        line.clear();
+        let read = file.by_ref().take(LONGEST_LINE + 1).read_line(&mut line);
+        match read.with_context(|| format!("{name}, line {number}, cannot be read"))? {
+            0 => break,
+            read if read as u64 > LONGEST_LINE => bail!("{name}, line {number}, is longer than any decision"),
+            _ => replaying.line(number, line.trim_end()).with_context(|| format!("{name}, line {number}"))?,
+        }
     }
     if replaying.services.is_empty() {
         bail!(
@@ -49,6 +54,9 @@ pub fn replay(file: impl BufRead, name: &str) -> anyhow::Result<Report> {
     }
     Ok(replaying.report)
 }
+
+/// What has no line ends is no history: it is refused before it fills the memory.
+const LONGEST_LINE: u64 = 64 * 1024 * 1024;
 
 /// What to do about a history that is not whole.
 const MEND: &str = "A history can be replayed only where all of it was recorded: set history.keep on every instance before the service \

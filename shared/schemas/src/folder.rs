@@ -145,7 +145,15 @@ fn read_versions(root: &Path, folder: &str, name: &str) -> Result<Vec<Version>, 
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
-    fs::read_to_string(path).map_err(|error| Problem::of_io(path, &error))
+    let text = fs::read_to_string(path).map_err(|error| Problem::of_io(path, &error))?;
+    // It would be registered and hashed with the text.
+    match text.starts_with('\u{feff}') {
+        true => {
+            let what = "begins with a byte order mark";
+            Err(Problem::of_file(path.display().to_string(), what, "save it as UTF-8 without one"))
+        }
+        false => Ok(text),
+    }
 }
 
 /// The names, without `suffix`, of the files in a folder that end in it; none where there is no such folder.
