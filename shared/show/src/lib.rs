@@ -8,6 +8,7 @@ mod clients;
 pub mod follower;
 pub mod held;
 pub mod http;
+mod odd_registry;
 pub mod orders;
 mod other_build;
 pub mod outside;
@@ -17,6 +18,7 @@ pub mod report;
 pub mod shell;
 pub mod shop;
 pub mod shows;
+mod standing;
 pub mod story;
 mod vocabulary;
 

@@ -34,6 +34,10 @@ enum What {
     Effects,
     /// 100 malformed records on every topic between sound orders
     Malformed,
+    /// All that has once stopped a service, and 1,000 variations of it, while 500 orders pass
+    Hostile,
+    /// The same with 100 orders and 200 variations
+    HostileShort,
     /// Confluent's Python client reads every topic
     Foreign,
     /// 500 recorded orders decided again, by this build and by one with a changed line
@@ -85,6 +89,8 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Deadlines => shows::deadlines::run().await,
         What::Effects => shows::effects::run().await,
         What::Malformed => shows::malformed::run().await,
+        What::Hostile => shows::hostile::run(&shows::hostile::FULL).await,
+        What::HostileShort => shows::hostile::run(&shows::hostile::SHORT).await,
         What::Foreign => shows::foreign::run().await,
         What::Replay => shows::replay::run().await,
         What::Memory => shows::memory::run().await,

@@ -4,6 +4,7 @@ pub mod deadlines;
 pub mod demo;
 pub mod effects;
 pub mod foreign;
+pub mod hostile;
 pub mod kcat;
 pub mod kill;
 pub mod malformed;
