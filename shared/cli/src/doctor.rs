@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, process::Command};
 
 use quadrille_program::hide_secrets;
 use serde::Serialize;
+use sqlx::PgConnection;
 
 use crate::{
     Settings,
@@ -260,6 +261,7 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
             }
             Err(error) => looks.push(Look::wrong("databases", format!("{name}: {error}"), "see PostgreSQL's log")),
         }
+        looks.extend(look_at_published(service, &mut connection).await);
         let skew = skew.map_or(0, |there| (there - chrono::Utc::now().timestamp_millis()).abs());
         if skew > 2_000 {
             let found =
@@ -273,5 +275,23 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
     looks
 }
 
+/// Whether the relay has found that the database is older than its topics, or that a topic is not the one that it was.
+async fn look_at_published(service: &str, connection: &mut PgConnection) -> Option<Look> {
+    let found: Option<(String, i64)> = sqlx::query_as(
+        "select disagrees, count(*) over () from published where disagrees is not null order by topic, partition limit 1",
+    )
+    .fetch_optional(connection)
+    .await
+    // A table that is not there was named already.
+    .unwrap_or_default();
+    let (first, partitions) = found?;
+    let found = format!("{service} publishes nothing ({partitions} partitions): {}", output::printable(&first));
+    let mend = format!(
+        "stop {service}, restore its newest backup, `quadrille group rewind {service} --to` a time before that backup, and start it; \
+         if that cannot mend it: `quadrille-{service} accept-topics --help` (docs/operating.md, \"A database older than its topic\")"
+    );
+    Some(Look::wrong("published", found, mend))
+}
+
 /// What `migrate` makes beside a service's own tables.
-const TABLES: [&str; 6] = ["inbox", "outbox", "effect", "timer", "dead_letter", "lease"];
+const TABLES: [&str; 7] = ["inbox", "outbox", "effect", "timer", "dead_letter", "lease", "published"];

@@ -32,7 +32,7 @@ use crate::{
     outbox::SchemaIds,
     outside::Outside,
     progress::{self, Progress},
-    prune,
+    prune, published,
     reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
@@ -163,10 +163,15 @@ impl Parts {
         // What publishes.
         let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
         let (relay_wake, owner) = <(Arc<Notify>, Arc<AtomicBool>)>::default();
-        let relay = Relay { ground: Arc::clone(ground), wake: Arc::clone(&relay_wake), owner: Arc::clone(&owner) };
+        let relay = Relay {
+            ground: Arc::clone(ground),
+            topics: published::topics::<S::Policy>(),
+            wake: Arc::clone(&relay_wake),
+            owner: Arc::clone(&owner),
+        };
         let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
-        let wake = || Wake { ground: Arc::clone(ground), owner: Arc::clone(&owner), local: Arc::clone(&relay_wake) };
-        others.spawn(part(wake().listen(taking.clone())));
+        let wake = Wake { ground: Arc::clone(ground), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
+        others.spawn(part(wake.clone().listen(taking.clone())));
         others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
         others.spawn(part(prune::run(ground.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
@@ -196,7 +201,7 @@ impl Parts {
             config: config.batch.clone(),
             health: Arc::clone(&ground.health),
             progress,
-            relay: wake(),
+            relay: wake,
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),

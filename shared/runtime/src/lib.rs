@@ -35,6 +35,7 @@ mod outbox;
 mod outside;
 mod progress;
 mod prune;
+mod published;
 mod reading;
 mod redrive;
 mod registry;

@@ -35,7 +35,33 @@ impl SchemaIds {
     }
 }
 
+/// What a stated event's record has at most, with key and headers: our producer sends no more, and every broker takes as much unless it is
+/// told not to.
+pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;
+/// What a record takes beside its key, its trace and its value at most: the names of its headers and the other ones' values, and its frame.
+const OVERHEAD_BYTES: usize = 1_024;
+/// W3C's bounds on what it says of a trace.
+const MAX_TRACEPARENT_BYTES: usize = 55;
+const MAX_TRACESTATE_BYTES: usize = 512;
+
+/// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.
+pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8]) -> usize {
+    value.len() + 3 * key.len() + parent.len() + state.len() + OVERHEAD_BYTES
+}
+
+/// A trace as it is carried on. It is bounded where it is read; but a row of an older build may have it as it came, and what is longer than W3C
+/// allows goes nowhere any more.
+pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str) {
+    match (parent.len() <= MAX_TRACEPARENT_BYTES, state.len() <= MAX_TRACESTATE_BYTES) {
+        (true, true) => (parent, state),
+        (true, false) => (parent, ""),
+        (false, _) => ("", ""),
+    }
+}
+
 /// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
+///
+/// One that could never be published is refused here, before anything is committed that nobody would hear of.
 pub(crate) async fn insert<P: Policy>(
     tx: &mut PgConnection,
     facts: &[Fact<P>],
@@ -45,6 +71,16 @@ pub(crate) async fn insert<P: Policy>(
         return Ok(());
     }
     let payloads: Vec<Vec<u8>> = facts.iter().map(|fact| schema_ids.framed(&fact.record)).collect::<Result<_, _>>()?;
+    let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
+    for ((fact, payload), trace) in facts.iter().zip(&payloads).zip(&traces) {
+        let bytes = record_bytes(&fact.key, *trace, payload);
+        if bytes > MAX_RECORD_BYTES {
+            return Err(Failure::Poisoned(format!(
+                "{} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers",
+                fact.record.record_type().name
+            )));
+        }
+    }
     sqlx::query(
         "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
          select topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload
@@ -60,8 +96,8 @@ pub(crate) async fn insert<P: Policy>(
     .bind(facts.iter().map(|fact| fact.version).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.cause).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.time).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.trace.parent.as_str()).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.trace.state.as_str()).collect::<Vec<_>>())
+    .bind(traces.iter().map(|(parent, _)| *parent).collect::<Vec<_>>())
+    .bind(traces.iter().map(|(_, state)| *state).collect::<Vec<_>>())
     .bind(payloads)
     .execute(tx)
     .await?;

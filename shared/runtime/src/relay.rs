@@ -5,9 +5,9 @@
 //! rows; it rises only past numbers that no open transaction can still bring.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -16,11 +16,12 @@ use std::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use rdkafka::{
-    ClientContext,
+    ClientContext, Message,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
 };
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,21 +31,28 @@ use crate::{
     config,
     ground::Ground,
     kafka,
-    lease::{BEAT, Lease},
+    lease::{Lease, answered},
+    outbox::{MAX_RECORD_BYTES, carried, record_bytes},
+    published::Topics,
 };
 
-/// Rows of one round at most.
+/// Rows of one round at most, and bytes: past so many no further row is read.
 const ROUND: i64 = 5_000;
+const ROUND_BYTES: i64 = 16 * 1024 * 1024;
 /// The net under lost wake-ups.
 const NET: Duration = Duration::from_millis(100);
 /// A row that the broker refuses for good is tried again this often.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
-/// The broker takes records of 1,000,000 bytes with key and headers; a larger one would be refused after later ones of its key had passed.
-const MAX_RECORD_BYTES: usize = 980_000;
+/// While database and topics disagree, or cannot be compared, they are looked at again after this time.
+const COMPARE_AGAIN: Duration = Duration::from_secs(5);
+/// The listening connection is asked for a word after so much silence.
+const PING: Duration = Duration::from_secs(15);
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
     pub ground: Arc<Ground>,
+    /// What the service writes.
+    pub topics: Vec<&'static str>,
     pub wake: Arc<Notify>,
     /// Whether this instance owns the lease.
     pub owner: Arc<AtomicBool>,
@@ -107,19 +115,49 @@ impl Relay {
         }
     }
 
+    /// Waits until the database knows what lies on its service's topics. Whether it does: else the service stops.
+    async fn agree(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<bool> {
+        let topics = Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone())?;
+        let mut said = String::new();
+        loop {
+            let why = match topics.compare(lease).await {
+                Ok(None) => {
+                    self.ground.health.ok("relay");
+                    return Ok(true);
+                }
+                Ok(Some(why)) => why,
+                // The database's own errors end the lease; the broker is waited for.
+                Err(error) if error.is::<sqlx::Error>() => return Err(error),
+                Err(error) => format!("{error:#}"),
+            };
+            if why != said {
+                error!("{why}");
+            }
+            self.ground.health.error("relay", &why);
+            said = why;
+            let again = async {
+                tokio::select! {
+                    () = stop.cancelled() => true,
+                    () = tokio::time::sleep(COMPARE_AGAIN) => false,
+                }
+            };
+            if lease.while_beating(again).await? {
+                return Ok(false);
+            }
+        }
+    }
+
     async fn publish(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
+        if !self.agree(lease, stop).await? {
+            return Ok(());
+        }
         let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
         let mut floor = Floor::default();
         let mut held = Held::new();
-        let mut beaten = Instant::now();
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
             let rows = read(lease, floor.floor, &held).await?;
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
-            if beaten.elapsed() >= BEAT {
-                lease.beat().await?;
-                beaten = Instant::now();
-            }
             if rows.is_empty() {
                 if held.is_empty() {
                     self.ground.health.ok("relay");
@@ -127,15 +165,18 @@ impl Relay {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep(NET) => {}
-                }
+                let more = async {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = self.wake.notified() => {}
+                        () = tokio::time::sleep(NET) => {}
+                    }
+                };
+                lease.while_beating(more).await?;
                 continue;
             }
             let sent = sender.send_all(&rows, &mut held, lease).await?;
-            let horizon = remove(lease, &sent.acknowledged).await?;
+            let horizon = remove(lease, &sent).await?;
             counter!("quadrille_published_total").increment(sent.acknowledged.len() as u64);
             match sent.refusal {
                 None => floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min()),
@@ -151,27 +192,39 @@ impl Relay {
 
 async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
     let (topics, keys): (Vec<&str>, Vec<&str>) = held.keys().map(|(topic, key)| (topic.as_str(), key.as_str())).unzip();
-    let query = if held.is_empty() {
-        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
-         from outbox where id > $1 order by id limit $2"
-    } else {
-        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
-         from outbox where id > $1 and (topic, key) not in (select * from unnest($3::text[], $4::text[]))
-         order by id limit $2"
+    let but = match held.is_empty() {
+        true => "",
+        false => "and (topic, key) not in (select * from unnest($4::text[], $5::text[]))",
     };
-    let query = sqlx::query_as(query).bind(floor).bind(ROUND);
-    let query = if held.is_empty() { query } else { query.bind(topics).bind(keys) };
-    query.fetch_all(&mut lease.connection).await
+    // What is not read is not fetched: only its size is looked at.
+    let read = format!(
+        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open from (
+             select *, coalesce(sum(octet_length(payload) + octet_length(tracestate)) over (
+                 order by id rows between unbounded preceding and 1 preceding), 0) as bytes_before
+             from outbox where id > $1 {but} order by id limit $2) head
+         where bytes_before < $3 order by id"
+    );
+    let read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
+    let read = if held.is_empty() { read } else { read.bind(topics).bind(keys) };
+    answered(read.fetch_all(&mut lease.connection)).await
 }
 
-/// Removes published rows, and returns a transaction id that was given out after they were read.
-async fn remove(lease: &mut Lease, published: &[i64]) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "with removed as (delete from outbox where id = any($1)) select pg_current_xact_id()::text::bigint",
-    )
-    .bind(published)
-    .fetch_one(&mut lease.connection)
-    .await
+/// Removes published rows and notes how far their topics are known. Returns a transaction id that was given out after they were read.
+async fn remove(lease: &mut Lease, sent: &Sent<'_>) -> sqlx::Result<i64> {
+    let (mut topics, mut partitions, mut offsets) = (vec![], vec![], vec![]);
+    for ((topic, partition), offset) in &sent.last {
+        (topics.push(topic), partitions.push(*partition), offsets.push(*offset));
+    }
+    let remove = sqlx::query_scalar(
+        "with removed as (delete from outbox where id = any($1)),
+             noted as (
+                 insert into published as known (topic, partition, \"offset\")
+                 select * from unnest($2::text[], $3::int[], $4::bigint[])
+                 on conflict (topic, partition) do update set \"offset\" = greatest(known.\"offset\", excluded.\"offset\"))
+         select pg_current_xact_id()::text::bigint",
+    );
+    let remove = remove.bind(&sent.acknowledged).bind(topics).bind(partitions).bind(offsets);
+    answered(remove.fetch_one(&mut lease.connection)).await
 }
 
 impl Floor {
@@ -185,8 +238,8 @@ impl Floor {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
         match self.candidate {
             Some((number, horizon_then)) if first.oldest_open >= horizon_then => {
-                let full = rows.len() as i64 == ROUND;
-                self.floor = if full { number.min(last.id) } else { number };
+                // Of a round that was cut nothing is known beyond its last row.
+                self.floor = if is_full(rows) { number.min(last.id) } else { number };
                 self.candidate = Some((last.id, horizon));
             }
             Some(_) => {}
@@ -198,6 +251,12 @@ impl Floor {
     }
 }
 
+/// Whether there may be more rows than a round takes.
+fn is_full(rows: &[Row]) -> bool {
+    let bytes: usize = rows.iter().map(|row| row.payload.len() + row.tracestate.len()).sum();
+    rows.len() as i64 == ROUND || bytes as i64 >= ROUND_BYTES
+}
+
 /// A producer, and the acknowledgements of the round under way.
 struct Sender {
     producer: ThreadedProducer<Acks>,
@@ -206,17 +265,36 @@ struct Sender {
     service: &'static str,
 }
 
+/// The acknowledgements of a round, by its rows' indices.
 #[derive(Default)]
 struct Round {
     open: AtomicUsize,
-    failed: Mutex<Vec<(usize, KafkaError)>>,
+    answers: Mutex<Answers>,
     wake: Notify,
+}
+
+#[derive(Default)]
+struct Answers {
+    /// With the partition and the offset that the record has.
+    acknowledged: Vec<(usize, i32, i64)>,
+    failed: Vec<(usize, KafkaError)>,
+}
+
+impl Round {
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Acks(Arc<Round>);
 
-struct Sent {
+/// What became of a round.
+#[derive(Default)]
+struct Sent<'a> {
+    /// Numbers of rows.
     acknowledged: Vec<i64>,
+    /// The last offset that was acknowledged, by topic and partition.
+    last: BTreeMap<(&'a str, i32), i64>,
     refusal: Option<String>,
 }
 
@@ -226,9 +304,12 @@ impl ProducerContext for Acks {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        if let Err((error, _)) = result {
-            self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error.clone()));
+        let mut answers = self.0.answers();
+        match result {
+            Ok(record) => answers.acknowledged.push((index, record.partition(), record.offset())),
+            Err((error, _)) => answers.failed.push((index, error.clone())),
         }
+        drop(answers);
         if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.wake.notify_one();
         }
@@ -244,78 +325,93 @@ impl Sender {
     }
 
     /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile.
-    async fn send_all(&self, rows: &[Row], held: &mut Held, lease: &mut Lease) -> anyhow::Result<Sent> {
-        let mut skipped = HashSet::new();
+    async fn send_all<'a>(&self, rows: &'a [Row], held: &mut Held, lease: &mut Lease) -> anyhow::Result<Sent<'a>> {
         let mut too_large = None;
         // One more than is sent, so that the count cannot reach zero before all are sent.
         self.acks.open.store(1, Ordering::Release);
-        let mut beat = tokio::time::interval(BEAT);
         for (index, row) in rows.iter().enumerate() {
             if !held.is_empty() && held.contains_key(&(row.topic.clone(), row.key.clone())) {
-                skipped.insert(index);
                 continue;
             }
-            if row.payload.len() > MAX_RECORD_BYTES {
+            let bytes = record_bytes(&row.key, carried(&row.traceparent, &row.tracestate), &row.payload);
+            if bytes > MAX_RECORD_BYTES {
+                // It would be refused only after later ones of its key had passed.
                 let refusal =
-                    format!("the record has {} bytes; the broker takes {MAX_RECORD_BYTES}", row.payload.len());
+                    format!("the record has {bytes} bytes; {MAX_RECORD_BYTES} can be sent, with key and headers");
                 hold(held, row, &refusal);
-                skipped.insert(index);
-                too_large = Some(refusal);
+                too_large = Some(format!("{}, key {}: {refusal}", row.topic, row.key));
                 continue;
             }
             self.acks.open.fetch_add(1, Ordering::AcqRel);
-            let topic = format!("{}{}", self.prefix, row.topic);
-            let mut record = BaseRecord::with_opaque_to(&topic, index)
-                .key(row.key.as_str())
-                .payload(row.payload.as_slice())
-                .timestamp(row.time.timestamp_millis())
-                .headers(headers(row, self.service));
-            loop {
-                match self.producer.send(record) {
-                    Ok(()) => break,
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
-                        record = returned;
-                        tokio::select! {
-                            () = tokio::time::sleep(Duration::from_millis(2)) => {}
-                            _ = beat.tick() => lease.beat().await?,
-                        }
-                    }
-                    Err((error, _)) => {
-                        // At once, so that nothing of its key passes it.
-                        hold(held, row, &error.to_string());
-                        self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
-                        self.acks.open.fetch_sub(1, Ordering::AcqRel);
-                        break;
-                    }
-                }
+            if let Err(error) = self.send(index, row, lease).await? {
+                // At once, so that nothing of its key passes it.
+                hold(held, row, &error.to_string());
+                self.acks.answers().failed.push((index, error));
+                self.acks.open.fetch_sub(1, Ordering::AcqRel);
             }
         }
         if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
-            loop {
-                tokio::select! {
-                    () = self.acks.wake.notified() => {
-                        if self.acks.open.load(Ordering::Acquire) == 0 {
-                            break;
-                        }
-                    }
-                    _ = beat.tick() => lease.beat().await?,
-                }
-            }
+            lease.while_beating(self.all_answered()).await?;
         }
-        let mut failed = std::mem::take(&mut *self.acks.failed.lock().unwrap_or_else(PoisonError::into_inner));
-        // In the order of their numbers: a key is held at its first.
-        failed.sort_by_key(|(index, _)| *index);
-        let mut refusal = too_large;
-        for (index, error) in &failed {
-            skipped.insert(*index);
-            if refused_for_good(error) {
-                hold(held, &rows[*index], &error.to_string());
-            }
-            refusal = Some(format!("{}: {error}", rows[*index].topic));
-        }
-        let acknowledged = rows.iter().enumerate().filter(|(index, _)| !skipped.contains(index)).map(|(_, row)| row.id);
-        Ok(Sent { acknowledged: acknowledged.collect(), refusal })
+        let mut sent = settle(std::mem::take(&mut *self.acks.answers()), rows, held);
+        sent.refusal = sent.refusal.or(too_large);
+        Ok(sent)
     }
+
+    /// Hands a row's record to the client, once it has room.
+    async fn send(&self, index: usize, row: &Row, lease: &mut Lease) -> sqlx::Result<Result<(), KafkaError>> {
+        let topic = format!("{}{}", self.prefix, row.topic);
+        let mut record = BaseRecord::with_opaque_to(&topic, index)
+            .key(row.key.as_str())
+            .payload(row.payload.as_slice())
+            .timestamp(row.time.timestamp_millis())
+            .headers(headers(row, self.service));
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(Ok(())),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    record = returned;
+                    lease.while_beating(tokio::time::sleep(Duration::from_millis(2))).await?;
+                }
+                Err((error, _)) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    async fn all_answered(&self) {
+        while self.acks.open.load(Ordering::Acquire) != 0 {
+            self.acks.wake.notified().await;
+        }
+    }
+}
+
+/// Tells what became of a round, and holds the keys of what the broker refuses for good.
+fn settle<'a>(answers: Answers, rows: &'a [Row], held: &mut Held) -> Sent<'a> {
+    let Answers { mut acknowledged, mut failed } = answers;
+    let mut sent = Sent::default();
+    // In the order of their numbers: a key is held at its first.
+    failed.sort_by_key(|(index, _)| *index);
+    for (index, error) in &failed {
+        let row = &rows[*index];
+        if refused_for_good(error) {
+            hold(held, row, &error.to_string());
+        }
+        sent.refusal = Some(format!("{}, key {}: {error}", row.topic, row.key));
+    }
+    acknowledged.sort_unstable();
+    for (index, partition, offset) in acknowledged {
+        let row = &rows[index];
+        if offset < 0 {
+            // The client says so of a repeat that the broker no longer knows the first of. Without an offset nothing can be noted, so the
+            // row stays and is sent once more.
+            sent.refusal = Some(format!("{}, key {}: acknowledged without an offset", row.topic, row.key));
+            continue;
+        }
+        sent.acknowledged.push(row.id);
+        let last = sent.last.entry((row.topic.as_str(), partition)).or_default();
+        *last = offset.max(*last);
+    }
+    sent
 }
 
 impl Drop for Sender {
@@ -359,6 +455,10 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
     let source = format!("/quadrille/{service}");
     let time = row.time.to_rfc3339_opts(SecondsFormat::Micros, true);
     let version = row.version.to_string();
+    let (traceparent, tracestate) = carried(&row.traceparent, &row.tracestate);
+    if (traceparent, tracestate) != (row.traceparent.as_str(), row.tracestate.as_str()) {
+        warn!(topic = row.topic, key = row.key, event.id = %row.event_id, "A trace beyond W3C's bounds is not carried on");
+    }
     let all = [
         ("ce_specversion", "1.0"),
         ("ce_id", &id),
@@ -370,8 +470,8 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
         ("ce_correlationid", &row.key),
         ("ce_causationid", &cause),
         ("ce_aggregateversion", &version),
-        ("traceparent", &row.traceparent),
-        ("tracestate", &row.tracestate),
+        ("traceparent", traceparent),
+        ("tracestate", tracestate),
     ];
     let present = all.into_iter().filter(|(_, value)| !value.is_empty());
     present.fold(OwnedHeaders::new_with_capacity(12), |headers, (key, value)| {
@@ -380,46 +480,63 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
 }
 
 /// Wakes the relay, in this process or in the instance that owns the lease.
+#[derive(Clone)]
 pub(crate) struct Wake {
     pub ground: Arc<Ground>,
     pub owner: Arc<AtomicBool>,
     pub local: Arc<Notify>,
+    /// Has the other instances told.
+    pub others: Arc<Notify>,
 }
 
 /// The channel on which instances wake the relay's owner.
 const CHANNEL: &str = "quadrille_outbox";
 
 impl Wake {
-    /// Facts were committed. Outside the transaction: commits that notify queue behind one another.
-    pub async fn facts(&self) {
+    /// Facts were committed. Nobody waits for the owner to be told: its poll is the net.
+    pub fn facts(&self) {
         self.local.notify_one();
-        if !self.owner.load(Ordering::Relaxed)
-            && let Err(error) = sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&self.ground.pool).await
-        {
-            // The owner's poll is the net.
-            tracing::debug!(%error, "The relay's owner was not woken");
+        if !self.owner.load(Ordering::Relaxed) {
+            self.others.notify_one();
         }
     }
 
-    /// Listens for other instances' wake-ups until `stop`.
+    /// Listens for other instances' wake-ups and tells them ours, until `stop`.
     pub async fn listen(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let listening = async {
-                let mut listener = sqlx::postgres::PgListener::connect_with(self.ground.pool.pool()).await?;
-                listener.listen(CHANNEL).await?;
-                loop {
-                    listener.recv().await?;
-                    self.local.notify_one();
-                }
-            };
-            let ended: Result<(), sqlx::Error> = tokio::select! {
+            let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = listening => ended,
+                ended = self.talk() => ended,
             };
             if let Err(error) = ended {
                 info!(%error, "Wake-ups of other instances are not heard for now; the relay polls");
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// On a connection of its own, outside transactions: commits that notify queue behind one another.
+    async fn talk(&self) -> sqlx::Result<()> {
+        // Not from the instance's pool: a listener that is dropped says goodbye first, and would keep its place there for as long as a silent
+        // server takes for an answer.
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.ground.database.clone());
+        let mut listener = answered(PgListener::connect_with(&pool)).await?;
+        listener.eager_reconnect(false);
+        answered(listener.listen(CHANNEL)).await?;
+        loop {
+            tokio::select! {
+                heard = listener.try_recv() => match heard? {
+                    Some(_) => self.local.notify_one(),
+                    None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
+                },
+                () = self.others.notified() => {
+                    let tell = sqlx::query("select pg_notify($1, '')").bind(CHANNEL);
+                    answered(tell.execute(&mut listener)).await?;
+                }
+                () = tokio::time::sleep(PING) => {
+                    answered(sqlx::query("select 1").execute(&mut listener)).await?;
+                }
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config, NoSettings, Settings},
     instance, migrations,
     outside::{NoOutside, Outside},
+    published::{self, Topics},
     store::Store,
     telemetry,
 };
@@ -86,7 +87,7 @@ where
         defaults
     }
 
-    /// The whole of a `main`: `run` (the default), `migrate` and `config`.
+    /// The whole of a `main`: `run` (the default), `migrate`, `accept-topics` and `config`.
     pub fn main(self) -> ExitCode {
         let command = Arguments::parse().command.unwrap_or(Command::Run);
         quietly(|| match self.carry_out(command) {
@@ -100,7 +101,7 @@ where
 
     fn carry_out(self, command: Command) -> anyhow::Result<()> {
         let loaded = config::load(&self.defaults(), &environment()?)?;
-        if command == Command::Config {
+        if let Command::Config = command {
             tell(format_args!("{}", loaded.describe().trim_end()));
             return Ok(());
         }
@@ -109,6 +110,9 @@ where
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = match command {
             Command::Migrate => tokio.block_on(self.migrate(&config.database.migrate_url)),
+            Command::AcceptTopics { who, why } => tokio
+                .block_on(self.accept_topics(&config, &who, &why))
+                .map(|accepted| tell(format_args!("{accepted}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
         // Threads that wait for an absent broker do not hold up the end.
@@ -134,6 +138,14 @@ where
         info!(service = S::Policy::SERVICE, "The database is migrated");
         pool.close().await;
         Ok(())
+    }
+
+    /// Accepts the service's topics as they are, where its database disagrees with them: then its relay goes on. Says what was accepted; who and
+    /// why are kept in the database.
+    pub async fn accept_topics(&self, config: &Config<C>, who: &str, why: &str) -> anyhow::Result<String> {
+        let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
+        let topics = Topics::new(&config.kafka, S::Policy::SERVICE, published::topics::<S::Policy>())?;
+        published::accept(topics, &database, who, why).await
     }
 
     /// All that this build's database has had.
@@ -164,12 +176,21 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the service (the default)
     Run,
     /// Bring the service's database to this build's version, as the migrator role
     Migrate,
+    /// Accept this service's topics as they are, where they hold what its database does not know: read docs/operating.md first
+    AcceptTopics {
+        /// Who accepts: a name or an address
+        #[arg(long)]
+        who: String,
+        /// Why, in your own words
+        #[arg(long)]
+        why: String,
+    },
     /// Show the configuration in force and where each value comes from
     Config,
 }

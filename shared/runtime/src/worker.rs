@@ -166,7 +166,7 @@ impl<S: Store> Worker<S> {
         self.consumer.handled(arrivals.iter().filter_map(Arrival::record));
         self.progress.made();
         if committed.facts > 0 {
-            self.relay.facts().await;
+            self.relay.facts();
         }
         if committed.effects > 0 || committed.freed {
             self.effects.notify_one();

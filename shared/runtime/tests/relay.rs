@@ -1,9 +1,16 @@
-//! The relay against transactions that commit in another order than that of their numbers.
+//! The relay against transactions that commit in another order than that of their numbers, and against what no broker takes.
 
 mod support;
 
+use std::time::Duration;
+
+use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
+use quadrille_events::{StockReplenishmentRequested, StockRequestRefused};
+use quadrille_runtime::Service;
+use quadrille_testkit::decoded;
 use sqlx::{Connection, PgConnection};
-use support::Shop;
+use support::{Shop, Versions, VersionsBySku};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 async fn begin(shop: &Shop) -> anyhow::Result<PgConnection> {
@@ -53,5 +60,129 @@ async fn a_number_that_commits_late_is_published() -> anyhow::Result<()> {
     commit(late).await?;
     let stated = shop.stated(6).await?;
     assert!(stated.iter().any(|record| record.key_text() == "LATE"));
+    instance.stop().await
+}
+
+records! { enum Heard { StockReplenishmentRequested } }
+records! { enum Stated { StockRequestRefused } }
+
+/// Refuses all, with as many letters as pieces are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wordy;
+
+fn refusal(sku: &str, letters: usize) -> StockRequestRefused {
+    let mut refused = StockRequestRefused::new(sku.to_owned());
+    refused.detail = "x".repeat(letters);
+    refused
+}
+
+impl Policy for Wordy {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type State = VersionsBySku;
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+
+    fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+
+    fn react(_: &VersionsBySku, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        let Input::Record(Heard::StockReplenishmentRequested(asked)) = &input.input else { return Decision::nothing() };
+        Decision::fact(refusal(&input.key, asked.quantity as usize))
+    }
+
+    fn evolve(_: &mut VersionsBySku, _: &Envelope<Self>, _: &Decision<Self>) {}
+
+    fn version<'a>(state: &'a mut VersionsBySku, Stated::StockRequestRefused(refused): &Stated) -> &'a mut i64 {
+        state.entry(refused.sku.clone()).or_default()
+    }
+}
+
+/// A fact that could never be published is not committed: its input is a dead letter, and nothing of it has happened. One letter less is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    // The bound on the whole record, less what goes with it: its frame and headers, the key thrice, a trace.
+    let rest = 1_000_000 - 1_024 - 3 * "TEA".len() - "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".len();
+    let framed = |letters: usize| {
+        let mut datum = vec![];
+        refusal("TEA", letters).encode(&mut datum);
+        5 + datum.len()
+    };
+    let most = rest - (framed(900_000) - 900_000);
+    assert_eq!(framed(most), rest);
+
+    let stop = CancellationToken::new();
+    let service = Service::new(Versions::<Wordy>::new());
+    let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
+    for letters in [1, most + 1, most, 2] {
+        shop.ask_for("TEA", i32::try_from(letters)?, Some(0)).await?;
+    }
+    let stated = shop.stated(3).await?;
+    let letters: Vec<usize> = stated
+        .iter()
+        .map(|record| decoded::<StockRequestRefused>(record).map(|refused| refused.detail.len()))
+        .collect::<Result<_, _>>()?;
+    assert_eq!(letters, [1, most, 2]);
+    let versions: Vec<_> = stated.iter().filter_map(|record| record.header("ce_aggregateversion")).collect();
+    assert_eq!(versions, ["1", "2", "3"], "nothing of the refused one has happened");
+    let letters: Vec<(String, String)> =
+        sqlx::query_as("select reason, detail from dead_letter").fetch_all(&shop.database.pool).await?;
+    let [(reason, detail)] = &letters[..] else { anyhow::bail!("{letters:?}") };
+    assert_eq!(reason, "handling_failed");
+    assert!(detail.contains("StockRequestRefused would be a record of 1000001 bytes"), "{detail}");
+    stop.cancel();
+    instance.await?
+}
+
+/// A row of an older build bears what no broker takes: a trace of a megabyte. The event is published without it, by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_beyond_its_bounds_keeps_no_event_back() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let mut connection = begin(&shop).await?;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traces =
+        [(parent, "a=b".to_owned()), (parent, format!("k={}", "x".repeat(1_047_800))), (parent, String::new())];
+    for (n, (parent, state)) in traces.iter().enumerate() {
+        insert(&mut connection, "TEA").await?;
+        sqlx::query(
+            "update outbox set version = $1, traceparent = $2, tracestate = $3 where version = 1 and traceparent = ''",
+        )
+        .bind(n as i64 + 1)
+        .bind(parent)
+        .bind(state)
+        .execute(&mut connection)
+        .await?;
+    }
+    insert(&mut connection, "TEA").await?;
+    sqlx::query("update outbox set traceparent = $1, tracestate = 'a=b' where traceparent = ''")
+        .bind(format!("01{}", "0".repeat(40_000)))
+        .execute(&mut connection)
+        .await?;
+    commit(connection).await?;
+    let instance = shop.start();
+    let stated = tokio::time::timeout(Duration::from_secs(30), shop.stated(4)).await??;
+    let traces: Vec<_> =
+        stated.iter().map(|record| (record.header("traceparent"), record.header("tracestate"))).collect();
+    assert_eq!(traces, [(Some(parent), Some("a=b")), (Some(parent), None), (Some(parent), None), (None, None)]);
+    instance.stop().await
+}
+
+/// More than one round may hold: each takes its part, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_are_read_a_few_at_a_time() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let insert = "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
+        select 'stock.events', 'KEY-' || n % 3, gen_random_uuid(), 'quadrille.stock.StockReplenished', 1 + n / 3, gen_random_uuid(),
+            clock_timestamp(), '', '', convert_to(repeat('x', 900000), 'UTF8') from generate_series(0, 59) n";
+    sqlx::query(insert).execute(&shop.database.pool).await?;
+    let instance = shop.start();
+    let stated = shop.stated(60).await?;
+    support::assert_order(&stated);
+    assert_eq!(stated.len(), 60);
     instance.stop().await
 }

@@ -43,6 +43,29 @@ impl Database {
         Self { pool, name }
     }
 
+    /// Another database with what this one holds now: as if a dump of it were restored. Its connections are ended for that.
+    ///
+    /// # Panics
+    /// As [`Self::fresh`].
+    pub async fn restored(&self) -> Self {
+        let mut server =
+            PgConnection::connect(&server()).await.expect("the tests' PostgreSQL answers (make up starts it)");
+        let name = format!("quadrille_test_{}", Uuid::new_v4().simple());
+        // A template has no sessions. The pool makes new ones.
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(&self.name)
+            .execute(&mut server)
+            .await
+            .expect("the tests' role may end its own sessions");
+        sqlx::query(AssertSqlSafe(format!("create database {name} template {}", self.name)))
+            .execute(&mut server)
+            .await
+            .expect("nobody else has sessions there");
+        let pool =
+            PgPoolOptions::new().max_connections(16).connect(&at(&name)).await.expect("the new database answers");
+        Self { pool, name }
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         at(&self.name)
