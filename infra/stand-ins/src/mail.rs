@@ -7,6 +7,7 @@
 //! | `DELETE /api/mails` | forgets all |
 
 mod addresses;
+mod faults;
 mod kept;
 mod page;
 mod smtp;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+pub use faults::{Fault, Faults, Misanswer, Phase};
 use kept::Kept;
 pub use kept::Mail;
 
@@ -39,6 +41,17 @@ pub const KEEP: usize = 10_000;
 
 /// Starts the mail catcher: its page on `bind`, its SMTP side on `smtp`. Mails are kept in the file `journal`, if one is given.
 pub async fn start(bind: SocketAddr, smtp: SocketAddr, journal: Option<&FilePath>, keep: usize) -> io::Result<Running> {
+    start_with(bind, smtp, journal, keep, Faults::default()).await
+}
+
+/// The same, with a server that misbehaves.
+pub async fn start_with(
+    bind: SocketAddr,
+    smtp: SocketAddr,
+    journal: Option<&FilePath>,
+    keep: usize,
+    faults: Faults,
+) -> io::Result<Running> {
     let stop = CancellationToken::new();
     let catcher = Catcher(Arc::new(Mutex::new(Kept::open(journal, keep)?)));
     let router = Router::new()
@@ -49,7 +62,7 @@ pub async fn start(bind: SocketAddr, smtp: SocketAddr, journal: Option<&FilePath
     let listener = listen(smtp).await?;
     let address = listener.local_addr()?;
     let running = Running::start(bind, router, stop.clone()).await?;
-    Ok(running.with_smtp(address, smtp::serve(listener, catcher, stop)))
+    Ok(running.with_smtp(address, smtp::serve(listener, catcher, faults, stop)))
 }
 
 /// What SMTP sessions and the page share.

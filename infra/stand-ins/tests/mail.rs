@@ -186,6 +186,34 @@ async fn whatever_comes_in_it_goes_on() {
     running.stop().await.expect("an end in order");
 }
 
+/// What it is told to answer wrongly it does, and nothing else; the mail of a wrong answer to its end is kept.
+#[tokio::test]
+async fn a_fault_is_one_phases_alone() {
+    for (fault, codes) in [
+        ("mail=550 no", vec![550, 250, 354, 250]),
+        ("rcpt=451 later", vec![250, 451]),
+        ("data=354 go on, please", vec![250, 250, 354, 250]),
+        ("end=554 no", vec![250, 250, 354, 554]),
+        ("end=cut", vec![250, 250, 354, 0]),
+    ] {
+        let faults = mail::Faults { fault: Some(fault.parse().expect("a fault")), ..mail::Faults::default() };
+        let running = mail::start_with(ANYWHERE, ANYWHERE, None, 100, faults).await.expect("a mail catcher");
+        let mut client = Client::greet(&running).await;
+        assert_eq!(client.mail("ann@x", &text("m@x")).await, codes, "{fault}");
+        let kept = Asker::new(running.url()).get("/api/mails").await.1["received"].clone();
+        assert_eq!(kept, json!(i32::from(codes.len() == 4)), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn without_smtputf8_nothing_beyond_ascii_is_taken() {
+    let faults = mail::Faults { without_smtputf8: true, ..mail::Faults::default() };
+    let running = mail::start_with(ANYWHERE, ANYWHERE, None, 100, faults).await.expect("a mail catcher");
+    let mut client = Client::greet(&running).await;
+    assert_eq!(client.say("MAIL FROM:<shop@x> SMTPUTF8\r\n").await, 555);
+    assert_eq!(client.mail("j\u{f6}rg@x", "").await, [250, 553]);
+}
+
 #[tokio::test]
 async fn markup_arrives_as_text() {
     let (running, page) = start().await;

@@ -9,6 +9,8 @@ pub mod letters;
 pub mod outside;
 pub mod policy;
 #[cfg(feature = "service")]
+mod smtp;
+#[cfg(feature = "service")]
 pub mod store;
 
 use quadrille_core::{Named, records};
@@ -120,7 +122,7 @@ pub enum Outcome {
     Failed {
         /// What the mail is about.
         about: About,
-        /// Why: `refused`, `undelivered`, `bad_address`.
+        /// Why: `refused`, `undelivered`, `bad_address`, `unsupported_address`.
         reason: String,
         /// The reason as a sentence.
         #[serde(default)]

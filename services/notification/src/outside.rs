@@ -1,14 +1,14 @@
 //! The mail server over SMTP.
 //!
-//! A server that refuses for good (5xx) has said its verdict. One that puts off (4xx), cuts or is away is tried again under the
-//! same Message-ID for a day; then the mail is given up, since nothing hangs on it.
+//! A server that refuses the recipient or the text for good (5xx) has said its verdict. One that refuses us, puts off (4xx), cuts or is
+//! away is tried again under the same Message-ID for a day; then the mail is given up, since nothing hangs on it.
 
 use std::time::Duration;
 
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
-    transport::smtp::PoolConfig,
+    Address, Message,
+    address::Envelope,
+    message::{Mailbox, SinglePart},
 };
 use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
@@ -18,10 +18,15 @@ use quadrille_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Mail, Notification, Outcome, choreography::GIVE_UP_AFTER, message_id};
+use crate::{
+    Mail, Notification, Outcome,
+    choreography::GIVE_UP_AFTER,
+    message_id,
+    smtp::{Server, Talk},
+};
 
-/// Connections to the mail server at most.
-const CONNECTIONS: u32 = 16;
+/// The longest address (RFC 5321, section 4.5.3.1.3: a path of 256 bytes, angle brackets included).
+const ADDRESS_BYTES: usize = 254;
 
 /// Where the mail server is. The configuration's `outside`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,9 +83,8 @@ impl Default for MailSettings {
 /// The mail server.
 #[derive(Debug)]
 pub struct Mailer {
-    server: AsyncSmtpTransport<Tokio1Executor>,
+    server: Server,
     from: Mailbox,
-    timeout: Duration,
     give_up_after: Duration,
 }
 
@@ -89,36 +93,58 @@ pub struct Mailer {
 pub enum Error {
     /// The server's address.
     #[error("url: {0}")]
-    Url(#[from] lettre::transport::smtp::Error),
+    Url(String),
     /// The sender.
     #[error("from: {0}")]
-    From(#[from] lettre::address::AddressError),
+    From(String),
 }
 
 impl Mailer {
-    /// A mail server; nothing is sent yet. Needs a Tokio runtime, in which idle connections are looked after.
+    /// A mail server; nothing is sent yet.
     pub fn new(settings: &MailSettings) -> Result<Self, Error> {
-        let from = settings.from.parse()?;
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(&settings.url)?
-            .timeout(Some(timeout))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS))
-            .build();
-        Ok(Self { server, from, timeout, give_up_after: Duration::from_millis(settings.give_up_after_ms) })
+        let from: Mailbox = settings.from.parse().map_err(|_| Error::From("`Name <address>` is needed".into()))?;
+        let email = address(from.email.as_ref()).map_err(|problem| Error::From(problem.to_owned()))?;
+        if !email.user().is_ascii() {
+            return Err(Error::From("what stands before the @ has to be ASCII: not every server takes more".into()));
+        }
+        let server = Server::new(&settings.url, Duration::from_millis(settings.timeout_ms)).map_err(Error::Url)?;
+        let from = Mailbox::new(from.name, email);
+        Ok(Self { server, from, give_up_after: Duration::from_millis(settings.give_up_after_ms) })
     }
 
     /// The mail as it goes over the wire. Names and addresses are values here: they cannot end a header or begin another.
-    fn message(&self, id: Uuid, mail: &Mail) -> Result<Message, String> {
-        let address: Address = mail.to.trim().parse().map_err(|error| format!("The address is none: {error}."))?;
+    fn message(&self, id: Uuid, to: &Address, mail: &Mail) -> Result<Message, lettre::error::Error> {
+        // lettre would read it from the head, where it does not know every address again that it has written.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.clone()])?;
         let name = Some(fitted(&mail.name)).filter(|name| !name.is_empty());
         Message::builder()
+            .envelope(envelope)
             .message_id(Some(message_id(id)))
             .from(self.from.clone())
-            .to(Mailbox::new(name, address))
+            .to(Mailbox::new(name, to.clone()))
             .subject(fitted(&mail.subject))
-            .header(ContentType::TEXT_PLAIN)
-            .body(mail.text.clone())
-            .map_err(|error| format!("The mail cannot be written: {error}."))
+            // As a part, which says `MIME-Version`: a body alone does not.
+            .singlepart(SinglePart::plain(mail.text.clone()))
+    }
+}
+
+/// An address as every server takes it: a domain beyond ASCII as its A-labels.
+fn address(given: &str) -> Result<Address, &'static str> {
+    let given = given.trim();
+    let (user, domain) = given.rsplit_once('@').ok_or("The address is none: it has no @.")?;
+    // In a quoted local part, RFC 6531 would let them through.
+    if user.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+        return Err("The address is none: it has control characters.");
+    }
+    let a_labels = match domain.starts_with('[') {
+        true => domain.to_owned(),
+        false => idna::domain_to_ascii_strict(domain).map_err(|_| "The address is none: its domain is none.")?,
+    };
+    let domain = if domain.is_ascii() { domain } else { &a_labels };
+    let address = Address::new(user, domain).map_err(|_| "The address is none.")?;
+    match AsRef::<str>::as_ref(&address).len() <= ADDRESS_BYTES {
+        true => Ok(address),
+        false => Err("The address is none: it is too long."),
     }
 }
 
@@ -130,15 +156,24 @@ impl Outside for Mailer {
     type Policy = Notification;
 
     async fn perform(&self, id: Uuid, mail: &Mail) -> Answer<Outcome> {
-        let message = match self.message(id, mail) {
-            Ok(message) => message,
-            Err(problem) => return Answer::Known(failed(mail, "bad_address", &problem)),
+        let to = match address(&mail.to) {
+            Ok(to) => to,
+            Err(problem) => return Answer::Known(failed(mail, "bad_address", problem)),
         };
-        match tokio::time::timeout(self.timeout, self.server.send(message)).await {
-            Ok(Ok(_)) => Answer::Known(Outcome::Sent { about: mail.about }),
-            Ok(Err(error)) if error.is_permanent() => Answer::Known(failed(mail, "refused", &error.to_string())),
-            Ok(Err(error)) => Answer::Unknown(fitted(&error.to_string())),
-            Err(_) => Answer::Unknown("no answer in time".to_owned()),
+        let message = match self.message(id, &to, mail) {
+            Ok(message) => message,
+            Err(error) => return Answer::Unknown(format!("the mail cannot be written: {error}")),
+        };
+        // A server repeats whom it refuses: that is nobody's business but the customer's.
+        let unnamed = |why: String| why.replace(AsRef::<str>::as_ref(&to), "the recipient");
+        match self.server.send(&self.from.email, &to, &message.formatted()).await {
+            Talk::Taken => Answer::Known(Outcome::Sent { about: mail.about }),
+            Talk::Refused(why) => Answer::Known(failed(mail, "refused", &unnamed(why))),
+            Talk::NeedsSmtpUtf8 => {
+                let why = "What stands before the @ is beyond ASCII, which this mail server does not take: it offers no SMTPUTF8.";
+                Answer::Known(failed(mail, "unsupported_address", why))
+            }
+            Talk::Unknown(why) => Answer::Unknown(fitted(&unnamed(why))),
         }
     }
 

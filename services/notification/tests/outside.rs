@@ -1,17 +1,22 @@
-//! The mail server over SMTP, against the real catcher: refusals are final, everything else is tried again as the same mail.
+//! The mail server over SMTP, against the real catcher: a refusal of the mail is final, everything else is tried again as the same mail.
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::*;
+use quadrille_core::bounds::fitted;
 use quadrille_notification::{
     About, Mail, Outcome, message_id,
     outside::{MailSettings, Mailer},
 };
 use quadrille_runtime::{Answer, Outside, Then};
-use quadrille_stand_ins::{Running, mail as catcher};
+use quadrille_stand_ins::{
+    Running,
+    mail::{self as catcher, Fault, Faults, Misanswer, Phase},
+};
 use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 const SENT: Answer<Outcome> = Answer::Known(Outcome::Sent { about: About::OrderConfirmed });
 
@@ -22,9 +27,13 @@ struct Post {
 
 impl Post {
     async fn open() -> Self {
+        Self::open_with(Faults::default()).await
+    }
+
+    async fn open_with(faults: Faults) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let anywhere = ([127, 0, 0, 1], 0).into();
-        let running = catcher::start(anywhere, anywhere, None, 100).await.expect("the stand-in");
+        let running = catcher::start_with(anywhere, anywhere, None, 100, faults).await.expect("the stand-in");
         let smtp = running.smtp.expect("an SMTP side");
         let mailer = at(&format!("smtp://{smtp}"));
         Self { running, mailer }
@@ -38,7 +47,11 @@ impl Post {
 }
 
 fn at(url: &str) -> Mailer {
-    let settings = MailSettings { url: url.to_owned(), timeout_ms: 500, ..MailSettings::default() };
+    with_timeout(url, 500)
+}
+
+fn with_timeout(url: &str, timeout_ms: u64) -> Mailer {
+    let settings = MailSettings { url: url.to_owned(), timeout_ms, ..MailSettings::default() };
     Mailer::new(&settings).expect("a mail server")
 }
 
@@ -87,6 +100,9 @@ async fn nobody_gets_a_header_or_a_recipient_of_theirs_in() {
         assert!(!line.starts_with("Bcc") && !line.starts_with("X-Evil"), "{head}");
     }
 
+    let (long_user, long_label) =
+        (format!("{}@example.com", "a".repeat(65)), format!("ann@{}.example", "b".repeat(64)));
+    let long = format!("{}@{}.example", "a".repeat(64), ["b".repeat(63), "c".repeat(63), "d".repeat(55)].join("."));
     for address in [
         "ann@example.com\r\nRCPT TO:<evil@example.com>",
         "ann@example.com\nBcc: evil@example.com",
@@ -96,11 +112,287 @@ async fn nobody_gets_a_header_or_a_recipient_of_theirs_in() {
         "ann",
         "",
         "\0@example.com",
+        "ann\u{85}@example.com",
+        "\"ann\u{9b}\"@example.com",
+        "\"ann\r\n\"@example.com",
+        "ann\u{2028}@example.com",
+        "ann smith@example.com",
+        "\"ann@example.com",
+        "ann@exa mple.com",
+        "ann@exam_ple.com",
+        "ann@-example.com",
+        "ann@exämple..example",
+        "ann@ex\u{202e}ample.com",
+        "ann@",
+        "@example.com",
+        &long_user,
+        &long_label,
+        &long,
     ] {
         let answer = post.mailer.perform(id(2), &to(address)).await;
         assert_eq!(failed(&answer), Some("bad_address"), "{address:?}: {answer:?}");
     }
     assert_eq!(post.kept().await["received"], json!(1));
+}
+
+/// However odd, they are addresses; a domain goes by its A-labels, which every server takes.
+#[tokio::test]
+async fn addresses_go_as_they_were_given_and_domains_as_every_server_takes_them() {
+    let longest = format!("{}@{}.example", "a".repeat(64), ["b".repeat(63), "c".repeat(63), "d".repeat(53)].join("."));
+    let post = Post::open_with(Faults { without_smtputf8: true, ..Faults::default() }).await;
+    for (number, (given, goes_to)) in [
+        ("ann+shop@Example.COM", "ann+shop@Example.COM"),
+        (" ann@example.com ", "ann@example.com"),
+        ("\"ann smith\"@example.com", "\"ann smith\"@example.com"),
+        ("\"a@b>c\\\"d\"@example.com", "\"a@b>c\\\"d\"@example.com"),
+        ("ann@[127.0.0.1]", "ann@[127.0.0.1]"),
+        ("joerg@exämple.example", "joerg@xn--exmple-cua.example"),
+        ("joerg@BÜCHER.example", "joerg@xn--bcher-kva.example"),
+        (longest.as_str(), longest.as_str()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = post.mailer.perform(id(number as u128), &to(given)).await;
+        assert_eq!(answer, SENT, "{given}");
+        assert_eq!(post.kept().await["mails"][0]["to"], json!([goes_to]), "{given}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_this_server_can_never_take_is_given_up_at_once() {
+    let post = Post::open_with(Faults { without_smtputf8: true, ..Faults::default() }).await;
+    let answer = post.mailer.perform(id(1), &to("jörg@example.com")).await;
+    assert_eq!(failed(&answer), Some("unsupported_address"), "{answer:?}");
+    assert_eq!(post.kept().await["received"], json!(0));
+
+    let post = Post::open().await;
+    assert_eq!(post.mailer.perform(id(1), &to("jörg@exämple.example")).await, SENT);
+    let kept = post.kept().await;
+    assert_eq!(kept["mails"][0]["to"], json!(["jörg@xn--exmple-cua.example"]));
+    // Sent well, it is a mail like any other: only its head holds the address as it is (RFC 6532).
+    sound(&kept["mails"][0], &to("jörg@xn--exmple-cua.example"));
+}
+
+/// RFC 5322 and 2045, read by a parser that is not the one that wrote it.
+fn sound(kept: &Value, mail: &Mail) {
+    let raw = kept["raw"].as_str().expect("a mail");
+    let (head, body) = raw.split_once("\r\n\r\n").expect("a head and a body");
+    for line in raw.split("\r\n") {
+        assert!(line.len() <= 998 && !line.contains(['\r', '\n', '\0']), "{line:?}");
+    }
+    assert!(raw.ends_with("\r\n") && body.is_ascii(), "{raw}");
+    assert!(head.is_ascii() || !mail.to.is_ascii(), "{head}");
+    let mut fields: Vec<(&str, &str)> = vec![];
+    for line in head.split("\r\n").filter(|line| !line.starts_with([' ', '\t'])) {
+        fields.push(line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?}")));
+    }
+    let mut names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let each_once =
+        ["Content-Transfer-Encoding", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To"];
+    assert_eq!(names, each_once, "{head}");
+    assert!(fields.contains(&("MIME-Version", "1.0")), "{head}");
+    assert!(fields.contains(&("Content-Type", "text/plain; charset=utf-8")), "{head}");
+
+    let parsed = mail_parser::MessageParser::default().parse(raw.as_bytes()).expect("a mail");
+    let one = |address: Option<&mail_parser::Address<'_>>| {
+        let all: Vec<_> = address.expect("an address").iter().cloned().collect();
+        let [one] = &all[..] else { panic!("{all:?}") };
+        let text = |of: Option<&str>| of.unwrap_or_default().to_owned();
+        (text(one.name()), text(one.address()))
+    };
+    assert_eq!(one(parsed.from()), ("Quadrille".into(), "shop@quadrille.example".into()));
+    // Blanks between words may come as fewer.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (name, address) = one(parsed.to());
+    assert_eq!((words(&name), &address), (words(&fitted(&mail.name)), &mail.to), "{head}");
+    assert_eq!(words(parsed.subject().unwrap_or_default()), words(&fitted(&mail.subject)), "{head}");
+    let lines = |text: &str| text.replace("\r\n", "\n").trim_end().to_owned();
+    assert_eq!(lines(&parsed.body_text(0).expect("a text")), lines(&mail.text));
+    let age = chrono::Utc::now().timestamp() - parsed.date().expect("a date").to_timestamp();
+    assert!((0..60).contains(&age), "{head}");
+    assert_eq!(kept["message_id"], json!(format!("<{}>", parsed.message_id().expect("an id"))));
+}
+
+#[tokio::test]
+async fn every_mail_is_one_by_the_book() {
+    let post = Post::open().await;
+    let names = [
+        "",
+        "Ann",
+        "Ann of the Harbour Street, Who Has a Name That Is Longer Than a Line of a Head Should Be, and Then Some",
+        "Example, Ann (the one)",
+        "Ann \"the\" \\ <one@example.org>",
+        "Ann; Bob: Carl@example.org",
+        "Änn Exämple",
+        "\u{202e}מרים\u{202c} كريم 山田",
+        "Ann\t\u{1b}[31m\r\nBcc: evil@example.com",
+        &"ä".repeat(500),
+        &"a".repeat(500),
+        &"🦆 ".repeat(250),
+    ];
+    let texts = [
+        "",
+        "Hello\n",
+        "Grüße,\n.\n..\nFrom me\n\n\tund =20 so",
+        &"x".repeat(5_000),
+        &"ü".repeat(5_000),
+        &"\n".repeat(300),
+    ];
+    let mut number = 0;
+    for (name, text) in names.iter().map(|name| (*name, texts[2])).chain(texts.iter().map(|text| (names[6], *text))) {
+        number += 1;
+        let mut mail = to("ann@example.com");
+        (mail.name, mail.text) = (name.into(), text.into());
+        mail.subject = if number % 2 == 0 { "Your order is confirmed".into() } else { format!("Für {name}") };
+        assert_eq!(post.mailer.perform(id(number), &mail).await, SENT, "{name}");
+        sound(&post.kept().await["mails"][0], &mail);
+    }
+}
+
+/// What an answer in a phase comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    Sent,
+    Refused,
+    Unknown,
+}
+
+/// The answers that a server may give in any phase, and what they come to. A mail that the server has taken is sent whatever it says
+/// to QUIT, and an answer that comes before RCPT is about us, however final it sounds.
+fn comes(phase: Phase, answer: &Misanswer) -> Comes {
+    use {Comes::*, Phase::*};
+    let code = match answer {
+        // lettre reads no answer without a text, which RFC 5321 allows: such a one is as good as none.
+        Misanswer::Line(line) => {
+            line.split_once(' ').filter(|(code, _)| code.len() == 3).and_then(|(code, _)| code.parse().ok())
+        }
+        _ => None,
+    };
+    match (phase, code.unwrap_or(0)) {
+        (Quit, _) => Sent,
+        (Rcpt | Data | End, 500..=559) => Refused,
+        // DATA alone is answered by "go on".
+        (Data, 300..=359) => Sent,
+        (Data, _) => Unknown,
+        (_, 200..=259) => Sent,
+        // lettre takes it for a yes; what comes of it is told by the phases after them.
+        (Greeting | Ehlo, 300..=359) => Sent,
+        _ => Unknown,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_answer_in_each_phase_comes_to_what_it_says_of_the_mail_and_no_more() {
+    let answers = || {
+        let lines = [
+            "252 odd",
+            "354 go on",
+            "334 YQ==",
+            "421 4.3.2 later",
+            "451 4.3.0 not now",
+            "500",
+            "535 5.7.8 no",
+            "554 5.7.1 no",
+        ];
+        let garbage = [
+            "hello there",
+            "",
+            "2",
+            "299 x",
+            "25",
+            "2xx",
+            "999 x",
+            "-250 x",
+            "55\u{661} x",
+            "HTTP/1.1 400 Bad Request",
+        ];
+        let odd =
+            [Misanswer::EndlessLine, Misanswer::EndlessLines, Misanswer::Silence, Misanswer::Cut, Misanswer::Drip];
+        lines.into_iter().chain(garbage).map(|line| Misanswer::Line(line.to_owned())).chain(odd)
+    };
+    // A busy machine is no silent server.
+    const PATIENT_MS: u64 = 3_000;
+    let (mut cases, at_once) = (JoinSet::new(), Arc::new(Semaphore::new(16)));
+    for (name, phase) in Phase::ALL.into_iter().filter(|(_, phase)| *phase != Phase::Auth) {
+        for answer in answers() {
+            let at_once = Arc::clone(&at_once);
+            cases.spawn(async move {
+                let _one = at_once.acquire().await;
+                let wanted = comes(phase, &answer);
+                let fault = Fault { phase, answer: answer.clone() };
+                let post = Post::open_with(Faults { fault: Some(fault), ..Faults::default() }).await;
+                let mailer = with_timeout(&format!("smtp://{}", post.running.smtp.expect("an SMTP side")), PATIENT_MS);
+                let began = Instant::now();
+                let said = mailer.perform(id(1), &to("ann@example.com")).await;
+                let came = match (&said, failed(&said)) {
+                    (said, _) if *said == SENT => Comes::Sent,
+                    (_, Some("refused")) => Comes::Refused,
+                    (Answer::Unknown(_), _) => Comes::Unknown,
+                    _ => panic!("{name} {answer:?}: {said:?}"),
+                };
+                assert_eq!(came, wanted, "{name} {answer:?}: {said:?}");
+                // One time-out, a second for goodbye, and a busy machine.
+                assert!(began.elapsed() < Duration::from_secs(10), "{name} {answer:?}: {:?}", began.elapsed());
+                if let (Answer::Unknown(why), Misanswer::EndlessLine | Misanswer::EndlessLines) = (&said, &answer) {
+                    assert!(why.contains("more than") || why.contains("too l"), "{name} {answer:?}: {why}");
+                }
+                // Whatever became of the answer to its end: it is the same mail when it is sent again.
+                mailer.perform(id(1), &to("ann@example.com")).await;
+                let kept = post.kept().await;
+                let taken = matches!(phase, Phase::End | Phase::Quit) || wanted == Comes::Sent;
+                assert_eq!(kept["message_ids"], json!(i32::from(taken)), "{name} {answer:?}");
+            });
+        }
+    }
+    while let Some(case) = cases.join_next().await {
+        case.expect("as it should be");
+    }
+}
+
+/// What a server says goes into facts and logs, where nobody looks for an address.
+#[tokio::test]
+async fn a_recipient_is_not_repeated() {
+    for code in [550, 451] {
+        let line = format!("{code} 5.1.1 <ann@example.com>: nobody of that name");
+        let fault = Fault { phase: Phase::Rcpt, answer: Misanswer::Line(line) };
+        let post = Post::open_with(Faults { fault: Some(fault), ..Faults::default() }).await;
+        let said = format!("{:?}", post.mailer.perform(id(1), &to("ann@example.com")).await);
+        assert!(said.contains("<the recipient>: nobody of that name") && !said.contains("ann@"), "{said}");
+    }
+}
+
+/// A password that has expired is about us: nothing of it is a word on a mail.
+#[tokio::test]
+async fn a_refused_password_passes() {
+    for answer in ["535 5.7.8 expired", "530 5.7.0 no", "454 4.7.0 later", "334 YQ==", "silly"] {
+        let fault = Fault { phase: Phase::Auth, answer: Misanswer::Line(answer.into()) };
+        let post = Post::open_with(Faults { fault: Some(fault), ..Faults::default() }).await;
+        let mailer = at(&format!("smtp://me:s3cret%40x@{}", post.running.smtp.expect("an SMTP side")));
+        let said = mailer.perform(id(1), &to("ann@example.com")).await;
+        assert!(matches!(&said, Answer::Unknown(why) if !why.contains("s3cret")), "{answer}: {said:?}");
+        assert_eq!(post.kept().await["received"], json!(0));
+    }
+    // Nor is that it wants none.
+    let post = Post::open().await;
+    let mailer = at(&format!("smtp://me:s3cret@{}", post.running.smtp.expect("an SMTP side")));
+    let said = mailer.perform(id(1), &to("ann@example.com")).await;
+    assert!(matches!(&said, Answer::Unknown(_)), "{said:?}");
+}
+
+/// Where encryption was asked for, nothing goes without it.
+#[tokio::test]
+async fn a_server_without_the_encryption_that_was_asked_for_gets_no_mail() {
+    let post = Post::open().await;
+    let smtp = post.running.smtp.expect("an SMTP side");
+    for url in [format!("smtps://localhost:{}", smtp.port()), format!("smtp://{smtp}?tls=required")] {
+        let said = at(&url).perform(id(1), &to("ann@example.com")).await;
+        assert!(matches!(&said, Answer::Unknown(_)), "{url}: {said:?}");
+    }
+    assert_eq!(post.kept().await["received"], json!(0));
+    let said = at(&format!("smtp://{smtp}?tls=opportunistic")).perform(id(1), &to("ann@example.com")).await;
+    assert_eq!(said, SENT);
 }
 
 #[tokio::test]
@@ -176,7 +468,11 @@ async fn a_mail_is_given_up_after_a_day_and_that_is_its_end() {
 async fn settings_that_are_none_are_refused_by_name() {
     for (settings, field) in [
         (MailSettings { url: "nowhere".into(), ..MailSettings::default() }, "url"),
+        (MailSettings { url: "http://127.0.0.1".into(), ..MailSettings::default() }, "url"),
+        (MailSettings { url: "smtp://127.0.0.1?tls=maybe".into(), ..MailSettings::default() }, "url"),
+        (MailSettings { url: "smtp:///x".into(), ..MailSettings::default() }, "url"),
         (MailSettings { from: "nobody".into(), ..MailSettings::default() }, "from"),
+        (MailSettings { from: "Shöp <shöp@example.com>".into(), ..MailSettings::default() }, "from"),
     ] {
         let problem = Mailer::new(&settings).map(|_| ()).map_err(|problem| problem.to_string());
         assert!(problem.as_ref().is_err_and(|problem| problem.starts_with(field)), "{problem:?}");

@@ -4,7 +4,7 @@
 use std::{io, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy, sink},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -13,8 +13,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Catcher,
+    Catcher, Faults, Misanswer, Phase,
     addresses::{Address, address},
+    faults::DRIP,
 };
 
 /// Sessions at once; one more is told to come back.
@@ -31,7 +32,12 @@ const RECIPIENTS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Takes sessions until `stop`.
-pub(super) async fn serve(listener: TcpListener, catcher: Catcher, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    catcher: Catcher,
+    faults: Faults,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let seats = Semaphore::new(SESSIONS);
     let seats = std::sync::Arc::new(seats);
     let mut sessions = JoinSet::new();
@@ -54,20 +60,20 @@ pub(super) async fn serve(listener: TcpListener, catcher: Catcher, stop: Cancell
             sessions.spawn(async move { drop(stream.write_all(b"421 Too many sessions\r\n").await) });
             continue;
         };
-        let catcher = catcher.clone();
+        let (catcher, faults) = (catcher.clone(), faults.clone());
         sessions.spawn(async move {
             let _seat = seat;
-            if let Err(error) = talk(stream, &catcher).await {
+            if let Err(error) = talk(stream, &catcher, &faults).await {
                 tracing::debug!(%error, "An SMTP session broke off");
             }
         });
     }
 }
 
-async fn talk(stream: TcpStream, catcher: &Catcher) -> io::Result<()> {
+async fn talk(stream: TcpStream, catcher: &Catcher, faults: &Faults) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Session::new(BufReader::new(reader), writer, catcher).run().await
+    Session::new(BufReader::new(reader), writer, catcher, faults).run().await
 }
 
 /// What follows a command.
@@ -84,18 +90,19 @@ struct Session<'a, R, W> {
     reader: R,
     writer: W,
     catcher: &'a Catcher,
+    faults: &'a Faults,
     greeted: bool,
     from: Option<String>,
     to: Vec<String>,
 }
 
 impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
-    fn new(reader: R, writer: W, catcher: &'a Catcher) -> Self {
-        Self { reader, writer, catcher, greeted: false, from: None, to: vec![] }
+    fn new(reader: R, writer: W, catcher: &'a Catcher, faults: &'a Faults) -> Self {
+        Self { reader, writer, catcher, faults, greeted: false, from: None, to: vec![] }
     }
 
     async fn run(mut self) -> io::Result<()> {
-        self.say("220 quadrille mail catcher ESMTP").await?;
+        self.answer(Some(Phase::Greeting), "220 quadrille mail catcher ESMTP").await?;
         let mut line = Vec::new();
         loop {
             if !read_line(&mut self.reader, &mut line, COMMAND_BYTES).await? {
@@ -104,17 +111,55 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
             if line.last() != Some(&b'\n') {
                 return self.say("500 Line too long").await;
             }
-            match self.command(&line) {
-                Next::Reply(reply) => self.say(&reply).await?,
+            let next = self.command(&line);
+            let verb = line.split(|byte| !byte.is_ascii_alphabetic()).next().unwrap_or_default();
+            let phase = std::str::from_utf8(verb).ok().and_then(Phase::of);
+            match next {
+                Next::Reply(reply) => self.answer(phase, &reply).await?,
                 Next::Cut => return Ok(()),
-                Next::Quit => return self.say("221 Bye").await,
+                Next::Quit => return self.answer(phase, "221 Bye").await,
                 Next::Text => {
-                    self.say("354 The text, and a line with a dot at its end").await?;
+                    self.answer(phase, "354 The text, and a line with a dot at its end").await?;
                     let Some(reply) = self.text().await? else { return Ok(()) };
-                    self.say(&reply).await?;
+                    self.answer(Some(Phase::End), &reply).await?;
                 }
             }
         }
+    }
+
+    fn fault(&self, phase: Phase) -> Option<&'a Misanswer> {
+        self.faults.fault.as_ref().filter(|fault| fault.phase == phase).map(|fault| &fault.answer)
+    }
+
+    /// Says `reply`, or what it is to say in its place.
+    async fn answer(&mut self, phase: Option<Phase>, reply: &str) -> io::Result<()> {
+        match phase.and_then(|phase| self.fault(phase)) {
+            Some(answer) => self.misbehave(answer).await,
+            None => self.say(reply).await,
+        }
+    }
+
+    /// Answers as it should not. An error ends the session: the client has gone, or the connection is to be cut.
+    async fn misbehave(&mut self, answer: &Misanswer) -> io::Result<()> {
+        let without_end = async {
+            match answer {
+                Misanswer::Line(line) => return self.say(line).await,
+                Misanswer::Cut => {}
+                Misanswer::Silence => drop(copy(&mut self.reader, &mut sink()).await?),
+                Misanswer::EndlessLine => loop {
+                    self.writer.write_all(&[b'2'; 16 * 1024]).await?;
+                },
+                Misanswer::EndlessLines => loop {
+                    self.writer.write_all(&b"250-and so on\r\n".repeat(1024)).await?;
+                },
+                Misanswer::Drip => loop {
+                    self.writer.write_all(b"2").await?;
+                    tokio::time::sleep(DRIP).await;
+                },
+            }
+            Err(io::ErrorKind::ConnectionAborted.into())
+        };
+        timeout(PATIENCE, without_end).await?
     }
 
     async fn say(&mut self, reply: &str) -> io::Result<()> {
@@ -133,8 +178,11 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
             "EHLO" => {
                 self.reset();
                 self.greeted = true;
+                let utf8 = if self.faults.without_smtputf8 { "" } else { "250-SMTPUTF8\r\n" };
+                // A password is asked for only where it is to be answered wrongly.
+                let auth = self.fault(Phase::Auth).map_or("", |_| "250-AUTH PLAIN\r\n");
                 Next::Reply(format!(
-                    "250-quadrille\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE {MAIL_BYTES}"
+                    "250-quadrille\r\n250-PIPELINING\r\n250-8BITMIME\r\n{utf8}{auth}250 SIZE {MAIL_BYTES}"
                 ))
             }
             "HELO" => {
@@ -172,6 +220,9 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
         let Some((from, parameters)) = path(rest, "FROM:") else {
             return reply("501 MAIL FROM:<address> is needed");
         };
+        if self.faults.without_smtputf8 && parameters.split(' ').any(|parameter| parameter == "SMTPUTF8") {
+            return reply("555 5.5.4 SMTPUTF8 is not known here");
+        }
         let sizes = parameters.split(' ').filter_map(|parameter| parameter.strip_prefix("SIZE="));
         if sizes.filter_map(|size| size.parse::<u64>().ok()).any(|size| size > MAIL_BYTES as u64) {
             return reply("552 Too large");
@@ -187,6 +238,9 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
         };
         if self.to.len() >= RECIPIENTS {
             return reply("452 Too many recipients");
+        }
+        if self.faults.without_smtputf8 && !to.is_ascii() {
+            return reply("553 5.6.7 Not without SMTPUTF8");
         }
         let mut kept = self.catcher.kept();
         match address(to) {
