@@ -3,14 +3,15 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `POST /parcels` `{order_id, method, ...}` | `{"status": "accepted", "tracking_id"}`, or 422 `{"status": "refused", "reason", "detail"}` |
-//! | `GET /hand-overs/{key}` | what became of a hand-over's key, 404 where it is not known |
+//! | `GET /hand-overs/{key}` | what became of a hand-over's key, 404 `{"status": "unknown_key"}` where it is not known |
 //! | `GET /parcels/{tracking_id}` | `{"status": "under_way"}`, `"delivered"` or `"returned"`; 404 where nothing is known |
 //! | `POST /parcels/{tracking_id}/recall` | the same: `"returned"` where it worked, `"under_way"` while it comes back, `"delivered"` where it was too late |
-//! | `GET /recalls/{key}` | what became of a recall's key, 404 where it is not known |
+//! | `GET /recalls/{key}` | what became of a recall's key, 404 `{"status": "unknown_key"}` where it is not known |
 //! | `GET /parcels`, `GET /parcels?order_id=` | all parcels and refusals, how often each key came |
 //! | `POST /forget` | forgets all idempotency keys, but not what was done |
 //!
-//! Both POSTs want an `Idempotency-Key`; the same key with other content is answered 409. A status of 5xx, 404 or 409 is no verdict.
+//! Both POSTs want an `Idempotency-Key`; the same key with other content is answered 409. What is said of a hand-over, and that a key is
+//! not known, names the key in `idempotency_key`; where a parcel is names it in `tracking_id`. A status of 5xx, 404 or 409 is no verdict.
 
 mod methods;
 mod parcels;
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use parcels::{Parcels, Reply};
 
-use crate::server::{Problem, Running, Silence, body, idempotency_key, unavailable};
+use crate::server::{Problem, Running, Silence, body, idempotency_key, unavailable, unknown_key};
 
 /// How long a parcel is under way unless its method says otherwise.
 pub const DELIVERS_AFTER_MS: i64 = 300;
@@ -70,16 +71,21 @@ impl Carrier {
         self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answer(&self, reply: Reply) -> Result<Response, Problem> {
+    /// Answers what was asked under `key`.
+    async fn answer(&self, key: &str, reply: Reply) -> Result<Response, Problem> {
         match reply {
             Reply::Accepted { tracking_id } => {
-                Ok(Json(json!({"status": "accepted", "tracking_id": tracking_id})).into_response())
+                let told = json!({"status": "accepted", "tracking_id": tracking_id, "idempotency_key": key});
+                Ok(Json(told).into_response())
             }
             Reply::Refused { reason, detail } => {
-                let told = json!({"status": "refused", "reason": reason, "detail": detail});
+                let told = json!({"status": "refused", "reason": reason, "detail": detail, "idempotency_key": key});
                 Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response())
             }
-            Reply::Whereabouts(status) => Ok(Json(json!({ "status": status })).into_response()),
+            Reply::Whereabouts(status, tracking_id) => {
+                Ok(Json(json!({"status": status, "tracking_id": tracking_id})).into_response())
+            }
+            Reply::UnknownKey => Ok(unknown_key(key)),
             Reply::Silence => Err(self.silence.keep().await),
             Reply::Unavailable => Err(unavailable("not now")),
             Reply::NothingKnown => {
@@ -114,9 +120,10 @@ async fn hand_over(
         return Err(Problem(StatusCode::BAD_REQUEST, why.to_owned()));
     }
     let slow_ms = methods::method(&method).hand_over.slow_ms;
+    let told_of = key.clone();
     let reply = carrier.parcels().hand_over(key, order_id, method)?;
     tokio::time::sleep(Duration::from_millis(slow_ms.min(600_000))).await;
-    carrier.answer(reply).await
+    carrier.answer(&told_of, reply).await
 }
 
 async fn recall(
@@ -125,13 +132,13 @@ async fn recall(
     Path(tracking_id): Path<String>,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let reply = carrier.parcels().recall(key, &tracking_id)?;
-    carrier.answer(reply).await
+    let reply = carrier.parcels().recall(key.clone(), &tracking_id)?;
+    carrier.answer(&key, reply).await
 }
 
 async fn track(State(carrier): State<Carrier>, Path(tracking_id): Path<String>) -> Result<Response, Problem> {
     let reply = carrier.parcels().track(&tracking_id);
-    carrier.answer(reply).await
+    carrier.answer("", reply).await
 }
 
 async fn handed_over(State(carrier): State<Carrier>, Path(key): Path<String>) -> Result<Response, Problem> {
@@ -139,15 +146,16 @@ async fn handed_over(State(carrier): State<Carrier>, Path(key): Path<String>) ->
     match reply {
         // A question that is answered is answered 200, whatever the verdict was.
         Reply::Refused { reason, detail } => {
-            Ok(Json(json!({"status": "refused", "reason": reason, "detail": detail})).into_response())
+            let told = json!({"status": "refused", "reason": reason, "detail": detail, "idempotency_key": key});
+            Ok(Json(told).into_response())
         }
-        reply => carrier.answer(reply).await,
+        reply => carrier.answer(&key, reply).await,
     }
 }
 
 async fn recalled(State(carrier): State<Carrier>, Path(key): Path<String>) -> Result<Response, Problem> {
     let reply = carrier.parcels().ask_recall(&key);
-    carrier.answer(reply).await
+    carrier.answer(&key, reply).await
 }
 
 #[derive(Deserialize)]

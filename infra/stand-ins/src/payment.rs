@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | `POST /charges` `{order_id, amount, currency, token}` | `{"status": "captured", "charge_id"}`, or 402 `{"status": "declined", "reason", "detail"}` |
 //! | `POST /refunds` `{order_id, charge_id, amount, currency}` | `{"status": "refunded", "refund_id"}`, or 422 `{"status": "refused", "reason", "detail"}` |
-//! | `GET /charges/{key}`, `GET /refunds/{key}` | what became of the key, 404 where it is not known |
+//! | `GET /charges/{key}`, `GET /refunds/{key}` | what became of the key, 404 `{"status": "unknown_key"}` where it is not known |
 //! | `GET /ledger`, `GET /ledger?order_id=` | all that was done, the sums of each order, how often each key came |
 //! | `POST /forget` | forgets all idempotency keys, but not what was done |
 //!
-//! Both POSTs want an `Idempotency-Key`; the same key with other content is answered 409. A status of 5xx, 404 or 409 is no
-//! verdict. **It does what it is told**: two refunds of one charge under two keys are two refunds, and the ledger shows them.
+//! Both POSTs want an `Idempotency-Key`; the same key with other content is answered 409. Whatever is said of a key names it in
+//! `idempotency_key`. A status of 5xx, 404 or 409 is no verdict. **It does what it is told**: two refunds of one charge under two keys are two refunds, and the ledger shows them.
 
 mod ledger;
 mod tokens;
@@ -38,7 +38,7 @@ use ledger::{Ledger, Reply, Wanted};
 
 use crate::{
     money::Cents,
-    server::{Problem, Running, Silence, body, idempotency_key, unavailable},
+    server::{Problem, Running, Silence, body, idempotency_key, unavailable, unknown_key},
 };
 
 /// Starts the payment provider; what it does is kept in the file `journal`, if one is given.
@@ -90,24 +90,26 @@ impl Provider {
         }
     }
 
-    fn ask(&self, kind: Kind, key: &str) -> Result<Json<Value>, Problem> {
+    fn ask(&self, kind: Kind, key: &str) -> Response {
         match self.ledger().ask(kind, key) {
-            Some(Reply::Verdict(operation, _)) => Ok(Json(told(&operation))),
-            Some(_) => Err(unavailable("not now")),
-            None => Err(Problem(StatusCode::NOT_FOUND, "this key is not known".to_owned())),
+            Some(Reply::Verdict(operation, _)) => Json(told(&operation)).into_response(),
+            Some(_) => unavailable("not now").into_response(),
+            None => unknown_key(key),
         }
     }
 }
 
 /// What is told of an operation.
 fn told(operation: &Operation) -> Value {
-    let Operation { id, reason, detail, .. } = operation;
-    match (operation.kind, operation.accepted) {
+    let Operation { id, key, reason, detail, .. } = operation;
+    let mut told = match (operation.kind, operation.accepted) {
         (Kind::Charge, true) => json!({"status": "captured", "charge_id": id}),
         (Kind::Charge, false) => json!({"status": "declined", "reason": reason, "detail": detail}),
         (Kind::Refund, true) => json!({"status": "refunded", "refund_id": id}),
         (Kind::Refund, false) => json!({"status": "refused", "reason": reason, "detail": detail}),
-    }
+    };
+    told["idempotency_key"] = json!(key);
+    told
 }
 
 #[derive(Deserialize)]
@@ -146,11 +148,11 @@ async fn refund(
     provider.perform(Kind::Refund, &headers, wanted).await
 }
 
-async fn charged(State(provider): State<Provider>, Path(key): Path<String>) -> Result<Json<Value>, Problem> {
+async fn charged(State(provider): State<Provider>, Path(key): Path<String>) -> Response {
     provider.ask(Kind::Charge, &key)
 }
 
-async fn refunded(State(provider): State<Provider>, Path(key): Path<String>) -> Result<Json<Value>, Problem> {
+async fn refunded(State(provider): State<Provider>, Path(key): Path<String>) -> Response {
     provider.ask(Kind::Refund, &key)
 }
 

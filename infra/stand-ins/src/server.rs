@@ -120,6 +120,12 @@ pub(crate) fn unavailable(why: &str) -> Problem {
     Problem(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
 }
 
+/// That a key is not known, in so many words: a 404 alone may be anybody's.
+pub(crate) fn unknown_key(key: &str) -> Response {
+    let told = json!({"status": "unknown_key", "idempotency_key": key, "error": "this key is not known"});
+    (StatusCode::NOT_FOUND, Json(told)).into_response()
+}
+
 /// The request's idempotency key.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());

@@ -112,7 +112,8 @@ async fn no_answer_may_mean_accepted_or_not_and_a_question_tells() {
     assert_eq!(depot.hand_over("after", "timeout_after_accept").await.0, 0);
     assert_eq!(depot.carrier.get("/hand-overs/after").await.1["status"], json!("accepted"));
     assert_eq!(depot.hand_over("before", "timeout_before_accept").await.0, 0);
-    assert_eq!(depot.carrier.get("/hand-overs/before").await.0, 404);
+    let (status, told) = depot.carrier.get("/hand-overs/before").await;
+    assert_eq!((status, &told["status"]), (404, &json!("unknown_key")));
     assert_eq!(depot.hand_over("before", "timeout_before_accept").await.0, 200);
 
     let parcel = depot.accepted("recall_timeout_after").await;

@@ -42,6 +42,7 @@ async fn a_key_is_charged_once_however_often_it_comes() {
     let shop = Shop::open().await;
     let (status, first) = shop.charge("k1", "tok_approve").await;
     assert_eq!((status, &first["status"]), (200, &json!("captured")));
+    assert_eq!(first["idempotency_key"], json!("k1"));
     assert_eq!(shop.charge("k1", "tok_approve").await, (200, first.clone()));
     assert_eq!(shop.provider.get("/charges/k1").await, (200, first));
     assert_eq!(shop.sums().await, (json!(1), json!(0), json!("19.99")));
@@ -88,7 +89,9 @@ async fn no_answer_may_mean_charged_or_not_and_a_question_tells() {
     assert_eq!(shop.charge("after", "tok_timeout_after_charge").await.0, 0);
     assert_eq!(shop.provider.get("/charges/after").await.1["status"], json!("captured"));
     assert_eq!(shop.charge("before", "tok_timeout_before").await.0, 0);
-    assert_eq!(shop.provider.get("/charges/before").await.0, 404);
+    let (status, told) = shop.provider.get("/charges/before").await;
+    assert_eq!((status, &told["status"]), (404, &json!("unknown_key")));
+    assert_eq!(told["idempotency_key"], json!("before"));
     assert_eq!(shop.sums().await.0, json!(1));
     assert_eq!(shop.charge("before", "tok_timeout_before").await.0, 200);
     assert_eq!(shop.sums().await.0, json!(2));

@@ -1,7 +1,7 @@
 //! The payment provider over HTTP.
 //!
-//! A verdict is what the provider says in so many words, whatever the number of its status. All else, a refusal of our request
-//! and a proxy's error page included, is not known, and is asked for again.
+//! A verdict is what the provider says in so many words of this very key. All else, a refusal of our request and a proxy's error page
+//! included, is not known, and is asked for again.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use quadrille_events::Uuid;
 use quadrille_runtime::{
     Answer, Limit, Outside, Then,
     config::{Key, Settings, TIMEOUT_MS, address},
-    http,
+    http::{self, Said},
 };
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,7 @@ pub struct Provider {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Verdict {
+    idempotency_key: Uuid,
     status: String,
     charge_id: String,
     refund_id: String,
@@ -79,25 +80,33 @@ struct Verdict {
 
 impl Provider {
     /// A provider; nothing is sent yet.
-    pub fn new(settings: &ProviderSettings) -> reqwest::Result<Self> {
+    pub fn new(settings: &ProviderSettings) -> Result<Self, http::Error> {
+        http::address(&settings.url)?;
         Ok(Self {
-            client: Client::builder().timeout(Duration::from_millis(settings.timeout_ms)).build()?,
+            client: http::client(Duration::from_millis(settings.timeout_ms))?,
             url: settings.url.trim_end_matches('/').to_owned(),
             park_after: Duration::from_millis(settings.park_after_ms),
         })
     }
 }
 
-/// The verdict, if it is one on this effect.
-fn known(effect: &Effect, verdict: Verdict) -> Option<Outcome> {
+/// What is said of this effect, if anything.
+fn said(id: Uuid, effect: &Effect, verdict: Verdict) -> Option<Said<Outcome>> {
+    if verdict.idempotency_key != id {
+        return None;
+    }
     let (reason, detail) = (fitted(&verdict.reason), fitted(&verdict.detail));
+    let (charge_id, refund_id) = (fitted(verdict.charge_id.trim()), fitted(verdict.refund_id.trim()));
     match (effect, verdict.status.as_str()) {
-        (Effect::Charge { .. }, "captured") if !verdict.charge_id.is_empty() => {
-            Some(Outcome::Captured { charge_id: fitted(&verdict.charge_id) })
+        (Effect::Charge { .. }, "captured") if !charge_id.is_empty() => {
+            Some(Said::Verdict(Outcome::Captured { charge_id }))
         }
-        (Effect::Charge { .. }, "declined") => Some(Outcome::Declined { reason, detail }),
-        (Effect::Refund { .. }, "refunded") => Some(Outcome::Refunded { refund_id: fitted(&verdict.refund_id) }),
-        (Effect::Refund { .. }, "refused") => Some(Outcome::Refused { reason, detail }),
+        (Effect::Charge { .. }, "declined") => Some(Said::Verdict(Outcome::Declined { reason, detail })),
+        (Effect::Refund { .. }, "refunded") if !refund_id.is_empty() => {
+            Some(Said::Verdict(Outcome::Refunded { refund_id }))
+        }
+        (Effect::Refund { .. }, "refused") => Some(Said::Verdict(Outcome::Refused { reason, detail })),
+        (_, "unknown_key") => Some(Said::NoTrace),
         _ => None,
     }
 }
@@ -127,7 +136,8 @@ impl Outside for Provider {
     async fn perform(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
         let request = self.client.post(format!("{}/{}", self.url, path(effect)));
         let request = request.header("Idempotency-Key", id.to_string());
-        match http::verdict(request.json(&body(effect)), |verdict| known(effect, verdict)).await {
+        match http::verdict(request.json(&body(effect)), |verdict| said(id, effect, verdict)).await {
+            // A charge that was just wanted: that nothing is known of it is no word on it.
             Answer::Nothing => Answer::Unknown("it answered 404 Not Found".to_owned()),
             answer => answer,
         }
@@ -135,7 +145,7 @@ impl Outside for Provider {
 
     async fn ask(&self, id: Uuid, effect: &Effect) -> Answer<Outcome> {
         let request = self.client.get(format!("{}/{}/{id}", self.url, path(effect)));
-        http::verdict(request, |verdict| known(effect, verdict)).await
+        http::verdict(request, |verdict| said(id, effect, verdict)).await
     }
 
     fn limit(&self, _: &Effect) -> Limit<Outcome> {

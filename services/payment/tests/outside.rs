@@ -122,9 +122,18 @@ async fn a_provider_that_is_away_or_says_anything_else_is_unknown() {
 #[test]
 fn an_effect_that_nobody_answers_is_parked_before_the_provider_forgets_its_key() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let limit = at(String::new()).limit(&charge("tok_unknown"));
+    let limit = at("http://127.0.0.1:1".into()).limit(&charge("tok_unknown"));
     assert_eq!(limit.after.as_secs(), 20 * 3600);
     let effect: Effect =
         serde_json::from_value(serde_json::json!(charge("tok_unknown"))).expect("what was stored is read");
     assert_eq!(effect, charge("tok_unknown"));
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_at_the_start() {
+    for url in ["", "nowhere", "127.0.0.1:8071", "ftp://127.0.0.1", "http://"] {
+        let settings = ProviderSettings { url: url.into(), ..ProviderSettings::default() };
+        let problem = Provider::new(&settings).map(|_| ()).map_err(|problem| problem.to_string());
+        assert!(problem.as_ref().is_err_and(|problem| problem.starts_with("outside.url")), "{url}: {problem:?}");
+    }
 }

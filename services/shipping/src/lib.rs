@@ -60,6 +60,9 @@ pub enum Effect {
     Track {
         /// The carrier's name for it.
         tracking_id: String,
+        /// For so many whole days, since the hand-over or the recall, it has said that the parcel is under way.
+        #[serde(default)]
+        under_way_days: u32,
     },
     /// Bring it back.
     Recall {

@@ -1,7 +1,7 @@
 //! The carrier over HTTP.
 //!
-//! A verdict is what the carrier says in so many words, whatever the number of its status. All else, a parcel that it knows
-//! nothing of included, is not known, and is asked for again.
+//! A verdict is what the carrier says in so many words of this very parcel or key. All else, a parcel that it knows nothing of
+//! included, is not known, and is asked for again. So is, past [`CarrierSettings::under_way_days`], that a parcel is still under way.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use quadrille_events::Uuid;
 use quadrille_runtime::{
     Answer, Limit, Outside, Then,
     config::{Key, Settings, TIMEOUT_MS, address},
-    http,
+    http::{self, Said},
 };
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,10 @@ pub struct CarrierSettings {
     pub timeout_ms: u64,
     /// An effect without an answer for so long waits for a person. Shorter than the carrier remembers idempotency keys.
     pub park_after_ms: u64,
+    /// For so many days, since the hand-over or the recall, that a parcel is under way is an answer. Then it counts as none, so that a
+    /// person sees it. Longer than any sound parcel takes: an order that has not ended after 14 days is recalled, and the way back is as
+    /// long.
+    pub under_way_days: u32,
 }
 
 impl Settings for CarrierSettings {
@@ -45,6 +49,12 @@ impl Settings for CarrierSettings {
             2_592_000_000,
             "within a second nobody can have answered, and after a month no carrier remembers a key",
         ),
+        Key::number(
+            "outside.under_way_days",
+            1,
+            365,
+            "within a day no parcel needs a person, and after a year nobody finds it",
+        ),
     ];
 
     fn timeout_ms(&self) -> Option<u64> {
@@ -54,7 +64,12 @@ impl Settings for CarrierSettings {
 
 impl Default for CarrierSettings {
     fn default() -> Self {
-        Self { url: "http://127.0.0.1:8072".to_owned(), timeout_ms: 5_000, park_after_ms: 20 * 3_600_000 }
+        Self {
+            url: "http://127.0.0.1:8072".to_owned(),
+            timeout_ms: 5_000,
+            park_after_ms: 20 * 3_600_000,
+            under_way_days: 30,
+        }
     }
 }
 
@@ -64,12 +79,14 @@ pub struct Carrier {
     client: Client,
     url: Url,
     park_after: Duration,
+    under_way_days: u32,
 }
 
 /// What the carrier says. Which fields are filled depends on the status.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Verdict {
+    idempotency_key: Uuid,
     status: String,
     tracking_id: String,
     reason: String,
@@ -78,10 +95,11 @@ struct Verdict {
 
 impl Carrier {
     /// A carrier; nothing is sent yet.
-    pub fn new(settings: &CarrierSettings) -> reqwest::Result<Self> {
-        let client = Client::builder().timeout(Duration::from_millis(settings.timeout_ms)).build()?;
-        let url = client.get(&settings.url).build()?.url().clone();
-        Ok(Self { client, url, park_after: Duration::from_millis(settings.park_after_ms) })
+    pub fn new(settings: &CarrierSettings) -> Result<Self, http::Error> {
+        let client = http::client(Duration::from_millis(settings.timeout_ms))?;
+        let url = http::address(&settings.url)?;
+        let park_after = Duration::from_millis(settings.park_after_ms);
+        Ok(Self { client, url, park_after, under_way_days: settings.under_way_days })
     }
 
     /// The address below the carrier's own; what is named in it is a stranger's text and cannot lead elsewhere.
@@ -94,20 +112,25 @@ impl Carrier {
     }
 }
 
-/// The verdict, if it is one on this effect.
-fn known(effect: &Effect, verdict: Verdict) -> Option<Outcome> {
-    match (effect, verdict.status.as_str()) {
-        (Effect::HandOver { .. }, "accepted") if !verdict.tracking_id.is_empty() => {
-            Some(Outcome::Accepted { tracking_id: fitted(&verdict.tracking_id) })
-        }
+/// What is said of this effect, if anything: of a hand-over by its key, of a parcel by its name.
+fn said(id: Uuid, effect: &Effect, verdict: Verdict) -> Option<Said<Outcome>> {
+    let named = fitted(verdict.tracking_id.trim());
+    let outcome = match (effect, verdict.status.as_str()) {
+        (_, "unknown_key") if verdict.idempotency_key == id => return Some(Said::NoTrace),
+        (Effect::HandOver { .. }, _) if verdict.idempotency_key != id => return None,
+        (Effect::HandOver { .. }, "accepted") if !named.is_empty() => Outcome::Accepted { tracking_id: named },
         (Effect::HandOver { .. }, "refused") => {
-            Some(Outcome::Refused { reason: fitted(&verdict.reason), detail: fitted(&verdict.detail) })
+            Outcome::Refused { reason: fitted(&verdict.reason), detail: fitted(&verdict.detail) }
         }
-        (Effect::Track { .. } | Effect::Recall { .. }, "under_way") => Some(Outcome::UnderWay {}),
-        (Effect::Track { .. } | Effect::Recall { .. }, "delivered") => Some(Outcome::Delivered {}),
-        (Effect::Track { .. } | Effect::Recall { .. }, "returned") => Some(Outcome::Returned {}),
-        _ => None,
-    }
+        (Effect::Track { tracking_id, .. } | Effect::Recall { tracking_id }, _) if named != tracking_id.trim() => {
+            return None;
+        }
+        (Effect::Track { .. } | Effect::Recall { .. }, "under_way") => Outcome::UnderWay {},
+        (Effect::Track { .. } | Effect::Recall { .. }, "delivered") => Outcome::Delivered {},
+        (Effect::Track { .. } | Effect::Recall { .. }, "returned") => Outcome::Returned {},
+        _ => return None,
+    };
+    Some(Said::Verdict(outcome))
 }
 
 impl Outside for Carrier {
@@ -119,13 +142,22 @@ impl Outside for Carrier {
                 let parcel = json!({"order_id": order_id, "method": method, "name": name, "address": address});
                 self.client.post(self.at(&["parcels"])).json(&parcel)
             }
-            Effect::Track { tracking_id } => self.client.get(self.at(&["parcels", tracking_id])),
+            Effect::Track { tracking_id, .. } => self.client.get(self.at(&["parcels", tracking_id])),
             Effect::Recall { tracking_id } => self.client.post(self.at(&["parcels", tracking_id, "recall"])),
         };
-        match http::verdict(request.header("Idempotency-Key", id.to_string()), |verdict| known(effect, verdict)).await {
+        let request = request.header("Idempotency-Key", id.to_string());
+        match (http::verdict(request, |verdict| said(id, effect, verdict)).await, effect) {
             // A parcel was handed over: that nothing is known of it is no word on where it is.
-            Answer::Nothing => Answer::Unknown("it knows nothing of this parcel".to_owned()),
-            answer => answer,
+            (Answer::Nothing, _) => Answer::Unknown("it knows nothing of this parcel".to_owned()),
+            (Answer::Known(Outcome::UnderWay {}), Effect::Track { under_way_days: days, .. })
+                if *days >= self.under_way_days =>
+            {
+                Answer::Unknown(format!(
+                    "under way for {days} days: outside.under_way_days lets it be {}",
+                    self.under_way_days
+                ))
+            }
+            (answer, _) => answer,
         }
     }
 
@@ -137,7 +169,7 @@ impl Outside for Carrier {
             Effect::Track { .. } => return self.perform(id, effect).await,
         };
         let request = self.client.get(self.at(&[asked_at, &id.to_string()]));
-        http::verdict(request, |verdict| known(effect, verdict)).await
+        http::verdict(request, |verdict| said(id, effect, verdict)).await
     }
 
     fn limit(&self, _: &Effect) -> Limit<Outcome> {

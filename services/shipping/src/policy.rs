@@ -112,7 +112,7 @@ impl Policy for Shipping {
                 Decision::fact(ShipmentAborted { order_id, reason: reason.clone(), detail: detail.clone() })
             }
             (Input::Outcome { outcome: Outcome::Accepted { tracking_id }, .. }, Handing) => {
-                Decision::fact(dispatched(order_id, tracking_id)).perform(key, track(tracking_id))
+                Decision::fact(dispatched(order_id, tracking_id)).perform(key, track(tracking_id, *asked))
             }
             (Input::Outcome { outcome: Outcome::Accepted { tracking_id }, .. }, HandingRecalled) => {
                 Decision::fact(dispatched(order_id, tracking_id)).perform(key, recall(tracking_id))
@@ -122,7 +122,7 @@ impl Policy for Shipping {
                 Decision::nothing().set(key, Timer::AskAgain, moment.now + wait(*asked))
             }
             (Input::Timer(Timer::AskAgain), Dispatched | Recalling) => {
-                Decision::nothing().perform(key, track(tracking_id))
+                Decision::nothing().perform(key, track(tracking_id, *asked))
             }
             (Input::Outcome { outcome: Outcome::Delivered {}, .. }, Dispatched | Recalling) => {
                 let fact = ShipmentDelivered { order_id, tracking_id: tracking_id.clone() };
@@ -199,6 +199,12 @@ fn wait(asked: i32) -> TimeDelta {
     (FIRST_WAIT * (1 << doublings)).min(LAST_WAIT)
 }
 
+/// How long the carrier has said that it is under way, after so many such answers.
+fn waited(asked: i32) -> TimeDelta {
+    let doublings = asked.clamp(0, 16);
+    (0..doublings).map(wait).sum::<TimeDelta>() + LAST_WAIT * (asked - doublings)
+}
+
 fn dispatched(order_id: Uuid, tracking_id: &str) -> ShipmentDispatched {
     ShipmentDispatched { order_id, tracking_id: tracking_id.to_owned() }
 }
@@ -211,8 +217,9 @@ fn recalled_in_time(order_id: Uuid) -> ShipmentAborted {
     }
 }
 
-fn track(tracking_id: &str) -> Effect {
-    Effect::Track { tracking_id: tracking_id.to_owned() }
+fn track(tracking_id: &str, asked: i32) -> Effect {
+    let under_way_days = u32::try_from(waited(asked).num_days()).unwrap_or_default();
+    Effect::Track { tracking_id: tracking_id.to_owned(), under_way_days }
 }
 
 /// Undoes the hand-over, as far as the carrier can.

@@ -132,9 +132,11 @@ fn an_accepted_parcel_that_was_recalled_meanwhile_is_called_back() {
 }
 
 #[test]
-fn a_parcel_under_way_is_asked_for_again_ever_more_seldom() {
-    let mut story = dispatched();
-    for wait_s in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+fn a_parcel_under_way_is_asked_for_again_ever_more_seldom_and_told_for_how_long() {
+    let (mut story, mut under_way_s) = (dispatched(), 0);
+    let every_5_minutes = std::iter::repeat_n(300, 600);
+    for wait_s in [1, 2, 4, 8, 16, 32, 64, 128, 256].into_iter().chain(every_5_minutes) {
+        under_way_s += wait_s;
         story = story
             .answered(ORDER, TRACK, UNDER_WAY)
             .then_states::<ShipmentDelivered>([])
@@ -142,8 +144,15 @@ fn a_parcel_under_way_is_asked_for_again_ever_more_seldom() {
             .becomes(Status::Dispatched)
             .fired(ORDER, Timer::AskAgain)
             .then_states::<ShipmentDelivered>([])
-            .then_performs([track("PARCEL-1")]);
+            .then_performs([track_after("PARCEL-1", (under_way_s / 86_400) as u32)]);
     }
+    assert!(under_way_s > 2 * 86_400);
+    // A recall begins anew: the way back may be as long.
+    let _ = story
+        .heard(recall_requested())
+        .answered(ORDER, RECALL, UNDER_WAY)
+        .fired(ORDER, Timer::AskAgain)
+        .then_performs([track("PARCEL-1")]);
 }
 
 #[test]
@@ -241,7 +250,7 @@ fn the_outcomes_of_each_effect_are_the_declared_ones() {
     let (method, name, address) = (String::new(), String::new(), String::new());
     let effects = [
         Effect::HandOver { order_id: Uuid::nil(), method, name, address },
-        Effect::Track { tracking_id: tracking_id() },
+        Effect::Track { tracking_id: tracking_id(), under_way_days: 0 },
         Effect::Recall { tracking_id: tracking_id() },
     ];
     let outcomes = [

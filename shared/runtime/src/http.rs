@@ -1,33 +1,98 @@
-//! An outside that is reached over HTTP: what its answers mean.
+//! An outside that is reached over HTTP: how it is asked, and what its answers mean.
 
-use reqwest::{RequestBuilder, StatusCode};
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 
 use crate::Answer;
 
-/// Sends `request` and reads what the outside says of an effect; `known` tells whether its body is a verdict on that effect.
+/// What an answer may weigh. A sound one weighs some hundred bytes.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// A client for an outside: each request with its answer takes no longer than `timeout`.
 ///
-/// **What is not known is not stated.** Only a body that says so in so many words is a verdict, whatever the status beside it. 404 says
-/// that the outside has no trace of the key. All else (no connection, no answer in time, 5xx, other content) is unknown.
-pub async fn verdict<V, O>(request: RequestBuilder, known: impl FnOnce(V) -> Option<O>) -> Answer<O>
+/// It is asked at its own address: a proxy of the environment would be a stranger between us, and a redirect would take what was wanted
+/// to where nobody wanted it, a POST even as a GET.
+pub fn client(timeout: Duration) -> Result<Client, Error> {
+    Ok(Client::builder().timeout(timeout).no_proxy().redirect(redirect::Policy::none()).build()?)
+}
+
+/// Why an outside cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its address is none.
+    #[error("outside.url: http://host:port or https://host is needed: {0}")]
+    Address(String),
+    /// There is no client.
+    #[error("there is no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// The address of an outside, from the configuration.
+pub fn address(text: &str) -> Result<Url, Error> {
+    let url = Url::parse(text).map_err(|error| Error::Address(error.to_string()))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(Error::Address(format!("'{other}' is neither"))),
+    }
+}
+
+/// What the outside says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said<O> {
+    /// This is what became of it.
+    Verdict(O),
+    /// It has no trace of it.
+    NoTrace,
+}
+
+/// Sends `request` and reads what the outside says of an effect; `said` tells whether its body speaks of that effect, and what it says.
+///
+/// **What is not known is not stated.** Only a body that says so in so many words is a verdict, with a status of 2xx, or 402 or 422 where
+/// it refuses. That it has no trace of the key is its own word too, with 404: another 404 is a proxy's, or a wrong address. All else (no
+/// connection, no answer in time, a redirect, 401, 403, 409, 429, 5xx, whatever stands in them) is unknown.
+pub async fn verdict<V, O>(request: RequestBuilder, said: impl FnOnce(V) -> Option<Said<O>>) -> Answer<O>
 where
     V: DeserializeOwned,
 {
     let response = match request.send().await {
         Ok(response) => response,
-        Err(error) if error.is_timeout() => return Answer::Unknown("no answer in time".to_owned()),
-        Err(error) if error.is_connect() => return Answer::Unknown("it cannot be reached".to_owned()),
-        Err(error) => return Answer::Unknown(error.without_url().to_string()),
+        Err(error) => return Answer::Unknown(why(error)),
     };
     let status = response.status();
-    if status == StatusCode::NOT_FOUND {
-        return Answer::Nothing;
-    }
-    if status.is_server_error() {
+    let speaks = |status: StatusCode| status.is_success() || matches!(status.as_u16(), 402 | 404 | 422);
+    if !speaks(status) {
         return Answer::Unknown(format!("it answered {status}"));
     }
-    match response.json().await.ok().and_then(known) {
-        Some(outcome) => Answer::Known(outcome),
-        None => Answer::Unknown(format!("it answered {status} and no verdict")),
+    let body = match body(response).await {
+        Ok(body) => body,
+        Err(why) => return Answer::Unknown(format!("it answered {status}, and then: {why}")),
+    };
+    match (serde_json::from_slice(&body).ok().and_then(said), status) {
+        (Some(Said::NoTrace), StatusCode::NOT_FOUND) => Answer::Nothing,
+        (Some(Said::Verdict(outcome)), status) if status != StatusCode::NOT_FOUND => Answer::Known(outcome),
+        _ => Answer::Unknown(format!("it answered {status} and no verdict")),
+    }
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = vec![];
+    while let Some(chunk) = response.chunk().await.map_err(why)? {
+        if body.len() + chunk.len() > BODY_BYTES {
+            return Err(format!("more than {BODY_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn why(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if error.is_connect() {
+        "it cannot be reached".to_owned()
+    } else {
+        error.without_url().to_string()
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! - [`given`]: stories about a policy, in memory; no dependency but the core. On by default.
 //! - `database` (feature): a fresh database per test on the real PostgreSQL.
+//! - `outside` (feature): an outside over HTTP that says what it is told to.
 //! - `proxy` (feature): a proxy before a server that goes silent, cuts and refuses.
 //! - `world` (feature): topics of its own on the real broker, for services in this process and in others.
 
 #[cfg(feature = "database")]
 mod database;
 mod given;
+#[cfg(feature = "outside")]
+pub mod outside;
 #[cfg(feature = "proxy")]
 mod proxy;
 #[cfg(feature = "world")]

@@ -30,8 +30,9 @@ struct Parcel {
 pub(super) enum Reply {
     Accepted { tracking_id: String },
     Refused { reason: String, detail: String },
-    Whereabouts(&'static str),
+    Whereabouts(&'static str, String),
     NothingKnown,
+    UnknownKey,
     Silence,
     Unavailable,
     OtherContent,
@@ -168,7 +169,7 @@ impl Parcels {
         self.asked(key);
         match self.hand_overs.get(key) {
             Some(index) => self.accepted(*index),
-            None => Reply::NothingKnown,
+            None => Reply::UnknownKey,
         }
     }
 
@@ -195,12 +196,13 @@ impl Parcels {
 
     fn whereabouts(&self, index: usize) -> Reply {
         let parcel = &self.parcels[index];
-        match parcel.end {
-            End::Lost => Reply::NothingKnown,
-            _ if now_ms() < parcel.ends_at_ms => Reply::Whereabouts("under_way"),
-            End::Delivered => Reply::Whereabouts("delivered"),
-            End::Returned => Reply::Whereabouts("returned"),
-        }
+        let status = match parcel.end {
+            End::Lost => return Reply::NothingKnown,
+            _ if now_ms() < parcel.ends_at_ms => "under_way",
+            End::Delivered => "delivered",
+            End::Returned => "returned",
+        };
+        Reply::Whereabouts(status, parcel.tracking_id.clone().unwrap_or_default())
     }
 
     /// A parcel is called back.
@@ -247,7 +249,7 @@ impl Parcels {
         self.asked(key);
         match self.recalls.get(key) {
             Some(index) => self.recalled(key, *index),
-            None => Reply::NothingKnown,
+            None => Reply::UnknownKey,
         }
     }
 
@@ -272,7 +274,7 @@ impl Parcels {
         let lines = chosen.map(|(index, parcel)| {
             let status = match (&parcel.tracking_id, self.whereabouts(index)) {
                 (None, _) => "refused",
-                (Some(_), Reply::Whereabouts(status)) => status,
+                (Some(_), Reply::Whereabouts(status, _)) => status,
                 (Some(_), _) => "lost",
             };
             let mut line = json!(parcel);

@@ -36,7 +36,12 @@ pub fn hand_over(method: &str) -> Effect {
 }
 
 pub fn track(tracking_id: &str) -> Effect {
-    Effect::Track { tracking_id: tracking_id.into() }
+    track_after(tracking_id, 0)
+}
+
+/// The carrier has said for so many days that the parcel is under way.
+pub fn track_after(tracking_id: &str, under_way_days: u32) -> Effect {
+    Effect::Track { tracking_id: tracking_id.into(), under_way_days }
 }
 
 pub fn recall(tracking_id: &str) -> Effect {
