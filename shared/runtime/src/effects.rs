@@ -4,13 +4,14 @@
 //! claims one only if it gets that lock. Once claimed, only an outcome ends an effect.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use metrics::counter;
 use quadrille_core::Policy;
 use quadrille_core::{Claims, EffectRow, Envelope, Input, Named, Trace, ids};
@@ -83,20 +84,24 @@ pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 pub(crate) struct Open {
     pub ids: BTreeSet<Uuid>,
     pub claimed: Claims,
+    /// Those of which a try is under way, and until when at the latest.
+    pub under_way: BTreeMap<Uuid, DateTime<Utc>>,
 }
 
 /// Locks the open effects of `keys`.
 pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &'a str>) -> sqlx::Result<Open> {
     let keys: BTreeSet<&str> = keys.collect();
-    let rows: Vec<(Uuid, String, String, bool)> = sqlx::query_as(
-        "select id, key, name, tries > 0 from effect where key = any($1) order by key, kind, seq for update",
+    let rows: Vec<(Uuid, String, String, bool, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "select id, key, name, tries > 0, case when claimed_until > clock_timestamp() then claimed_until end
+         from effect where key = any($1) order by key, kind, seq for update",
     )
     .bind(keys.into_iter().collect::<Vec<_>>())
     .fetch_all(tx)
     .await?;
     let ids = rows.iter().map(|(id, ..)| *id).collect();
-    let claimed = rows.into_iter().filter(|(.., claimed)| *claimed).map(|(_, key, name, _)| (key, name)).collect();
-    Ok(Open { ids, claimed })
+    let under_way = rows.iter().filter_map(|(id, .., until)| Some((*id, (*until)?))).collect();
+    let claimed = rows.into_iter().filter(|(.., claimed, _)| *claimed).map(|(_, key, name, ..)| (key, name)).collect();
+    Ok(Open { ids, claimed, under_way })
 }
 
 /// An outcome whose handling failed: the effect stays, is asked for again later, and shows why.
@@ -104,13 +109,27 @@ pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::
     postpone(pool, id, failure, Duration::from_secs(60)).await
 }
 
+/// Gives a claim back: its try has ended.
 async fn postpone(pool: &Database, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
-    sqlx::query("update effect set last_answer = $2, due = clock_timestamp() + $3 where id = $1")
+    sqlx::query("update effect set last_answer = $2, due = clock_timestamp() + $3, claimed_until = null where id = $1")
         .bind(id)
         .bind(answer)
         .bind(wait)
         .execute(pool)
         .await?;
+    Ok(())
+}
+
+/// Has a claim run out soon whose try was cut off: it may be at work outside still.
+async fn cut_off(pool: &Database, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "update effect set last_answer = 'its instance was stopped during a try', due = soon.at, claimed_until = soon.at
+         from (select clock_timestamp() + interval '1 millisecond' * $2 as at) soon where id = $1",
+    )
+    .bind(id)
+    .bind(CUT_OFF.as_millis() as i64)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -129,6 +148,14 @@ struct Claimed {
     now: DateTime<Utc>,
 }
 
+impl Claimed {
+    fn tried_for(&self) -> Duration {
+        (self.now - self.first_tried_at).to_std().unwrap_or_default()
+    }
+}
+
+/// So long an effect that cannot be read is left to another build; then a person sees it.
+const UNREADABLE_FOR: Duration = Duration::from_secs(20 * 3600);
 /// How long a stop waits for the tries that are under way.
 const FINISH: Duration = Duration::from_millis(1_500);
 /// A try that a stop has cut off may still be at work outside; then whoever comes next asks.
@@ -188,7 +215,7 @@ impl<O: Outside> Performer<O> {
         under_way.retain(|_, trying| !trying.is_finished());
         for (id, trying) in under_way {
             trying.abort();
-            if let Err(error) = postpone(&this.pool, id, "its instance was stopped during a try", CUT_OFF).await {
+            if let Err(error) = cut_off(&this.pool, id).await {
                 warn!(%error, effect.id = %id, "The claim was not given back; it runs out");
             }
         }
@@ -204,7 +231,8 @@ impl<O: Outside> Performer<O> {
         }
         sqlx::query_as(
             "update effect set tries = tries + 1, first_tried_at = coalesce(first_tried_at, clock_timestamp()),
-                 due = clock_timestamp() + $2
+                 due = ends.at, claimed_until = ends.at
+             from (select clock_timestamp() + $2 as at) ends
              where id = any(array(
                  select id from effect e where parked_at is null and due <= now() and seq = (
                      select first.seq from effect first where first.key = e.key and first.kind = e.kind
@@ -237,14 +265,20 @@ impl<O: Outside> Performer<O> {
     async fn try_once(&self, claimed: Claimed) {
         let effect: Effect<O> = match serde_json::from_value(claimed.effect.clone()) {
             Ok(effect) => effect,
+            // While a newer build is rolled out, it can read what this one cannot.
             Err(error) => {
-                self.postpone(&claimed, &format!("the row cannot be read: {error}")).await;
-                return;
+                let why = format!("the row cannot be read: {error}");
+                return match claimed.tried_for() < UNREADABLE_FOR {
+                    true => self.postpone(&claimed, &why).await,
+                    false => self.park(&claimed, &why).await,
+                };
             }
         };
         let within = Duration::from_millis(self.config.within_ms());
-        let answer = match tokio::time::timeout(within, self.answer(&claimed, &effect)).await {
-            Ok(answer) => answer,
+        let answer = AssertUnwindSafe(self.answer(&claimed, &effect)).catch_unwind();
+        let answer = match tokio::time::timeout(within, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_panic)) => Answer::Unknown("the outside's answer made its reader panic: see the log".to_owned()),
             Err(_elapsed) => Answer::Unknown(format!("no answer within {within:?}")),
         };
         let result = match &answer {
@@ -258,9 +292,8 @@ impl<O: Outside> Performer<O> {
             Answer::Nothing => self.postpone(&claimed, "the outside knows nothing of it").await,
             Answer::Unknown(reason) => {
                 let limit = self.outside.limit(&effect);
-                let tried_for = (claimed.now - claimed.first_tried_at).to_std().unwrap_or_default();
                 match limit.then {
-                    _ if tried_for < limit.after => self.postpone(&claimed, &reason).await,
+                    _ if claimed.tried_for() < limit.after => self.postpone(&claimed, &reason).await,
                     Then::Conclude(outcome) => self.conclude(claimed, outcome).await,
                     Then::Park => self.park(&claimed, &reason).await,
                 }
@@ -272,9 +305,8 @@ impl<O: Outside> Performer<O> {
     async fn answer(&self, claimed: &Claimed, effect: &Effect<O>) -> Answer<Outcome<O>> {
         if claimed.tries > 1 {
             let limit = self.outside.limit(effect).after;
-            let tried_for = (claimed.now - claimed.first_tried_at).to_std().unwrap_or_default();
             match self.outside.ask(claimed.id, effect).await {
-                Answer::Nothing if tried_for < limit => {}
+                Answer::Nothing if claimed.tried_for() < limit => {}
                 Answer::Nothing => {
                     return Answer::Unknown("the outside knows nothing of it, and may have forgotten".into());
                 }
@@ -317,11 +349,13 @@ impl<O: Outside> Performer<O> {
     async fn park(&self, claimed: &Claimed, reason: &str) {
         error!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} is parked for a person: {reason}", claimed.kind);
         counter!("quadrille_effects_parked_total", "kind" => claimed.kind.clone()).increment(1);
-        let parked = sqlx::query("update effect set parked_at = clock_timestamp(), last_answer = $2 where id = $1")
-            .bind(claimed.id)
-            .bind(reason)
-            .execute(&self.pool)
-            .await;
+        let parked = sqlx::query(
+            "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2 where id = $1",
+        )
+        .bind(claimed.id)
+        .bind(reason)
+        .execute(&self.pool)
+        .await;
         if let Err(error) = parked {
             warn!(%error, effect.id = %claimed.id, "It was not parked; the claim runs out and it is asked again");
         }

@@ -51,7 +51,7 @@ pub(crate) async fn enter(tx: &mut PgConnection, ids: &BTreeMap<Uuid, Option<Uui
     Ok(Entered { fresh, now: row.try_get("now")?, holding: row.try_get("holding")? })
 }
 
-/// Takes ids out again that were entered in this transaction: their inputs wait.
+/// Takes ids out again that were entered in this transaction: their inputs wait, or came too early.
 pub(crate) async fn leave(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query("delete from inbox where id = any($1)").bind(ids).execute(tx).await?;
     Ok(())

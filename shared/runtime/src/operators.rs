@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, Trace, bounds, ids, records};
 use quadrille_events::platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
 use sqlx::PgConnection;
@@ -31,6 +32,18 @@ pub(crate) struct Actions {
     actions: Vec<Action>,
     /// Each accepted answer's effect and outcome, as input id, by the request's id.
     answers: BTreeMap<Uuid, (Uuid, Uuid)>,
+    /// Effects that are to be tried again, by the request's id, and their keys.
+    redrives: BTreeMap<Uuid, Uuid>,
+    keys: BTreeSet<String>,
+}
+
+/// What a transaction found of the effects that were answered, once it had locked them.
+#[derive(Default)]
+pub(crate) struct Settled {
+    /// Those that have ended, each with its outcome's id.
+    pub ended: BTreeMap<Uuid, Uuid>,
+    /// Those of which a try is under way, until then at the latest.
+    pub under_way: BTreeMap<Uuid, DateTime<Utc>>,
 }
 
 struct Action {
@@ -72,6 +85,16 @@ pub(crate) async fn begin<P: Policy>(
         let bounded = bounds::filled_text("who", who).and_then(|()| bounds::filled_text("why", why));
         let result = match (bounded, request) {
             (Err(fault), _) => Err(fault.to_string()),
+            (Ok(()), Request::RedriveRequested(RedriveRequested { effect_id: Some(effect), .. })) => {
+                // Not locked here: a transaction locks its rows first and effects after them. What is found here counts for nothing then.
+                let key: Option<String> = sqlx::query_scalar("select key from effect where id = $1")
+                    .bind(effect)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                actions.keys.extend(key);
+                actions.redrives.insert(*id, *effect);
+                Ok(String::new())
+            }
             (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive, &mut left).await?,
             (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard, &mut left).await?,
             (Ok(()), Request::OffsetSkipRequested(skip)) => skipped::<P>(tx, skip, &mut left).await?,
@@ -91,13 +114,30 @@ pub(crate) async fn begin<P: Policy>(
 }
 
 impl Actions {
-    /// Keeps what came of each request; `ended` are the effects whose outcomes the transaction has taken, each with that outcome's id.
-    pub async fn keep(mut self, tx: &mut PgConnection, ended: &BTreeMap<Uuid, Uuid>) -> sqlx::Result<()> {
+    /// The keys of effects that are to be tried again: to be locked with those of the inputs.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
+    }
+
+    /// Keeps what came of each request, and has parked effects tried again: whether any is.
+    pub async fn keep(mut self, tx: &mut PgConnection, settled: &Settled) -> sqlx::Result<bool> {
+        let parked = redriven_effects(tx, self.redrives.values().copied().collect()).await?;
         for action in &mut self.actions {
             if let Some((effect, outcome)) = self.answers.get(&action.id) {
-                action.result = match ended.get(effect) == Some(outcome) {
-                    true => Ok(format!("effect {effect} has this outcome")),
-                    false => Err(format!("effect_id: the outcome of {effect} came from elsewhere just now")),
+                action.result = match (settled.ended.get(effect), settled.under_way.get(effect)) {
+                    (Some(ended), _) if ended == outcome => Ok(format!("effect {effect} has this outcome")),
+                    (None, Some(until)) => Err(format!(
+                        "effect_id: {effect} is being tried just now, and its outcome may come: if it has none then, answer after {}",
+                        until.to_rfc3339_opts(SecondsFormat::Millis, true)
+                    )),
+                    _ => Err(format!("effect_id: the outcome of {effect} came from elsewhere just now")),
+                };
+            }
+            if let Some(effect) = self.redrives.get(&action.id) {
+                action.result = match parked.get(effect) {
+                    Some(true) => Ok(format!("the outside is asked about {effect} again")),
+                    Some(false) => Err(format!("effect_id: {effect} is not parked: it is tried by itself")),
+                    None => Err(no_such(*effect)),
                 };
             }
             let (result, detail) = match &action.result {
@@ -123,8 +163,29 @@ impl Actions {
             .execute(&mut *tx)
             .await?;
         }
-        Ok(())
+        Ok(parked.values().any(|parked| *parked))
     }
+}
+
+fn no_such(effect: Uuid) -> String {
+    format!("effect_id: there is no open effect {effect}: it has had its outcome, or is another service's")
+}
+
+/// Has those of these effects tried again that are parked, and tells of each that is there whether it was.
+async fn redriven_effects(tx: &mut PgConnection, effects: Vec<Uuid>) -> sqlx::Result<BTreeMap<Uuid, bool>> {
+    if effects.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found: Vec<(Uuid, bool)> = sqlx::query_as(
+        "with open as (
+             select id, parked_at is not null as parked from effect where id = any($1) order by key, kind, seq for update),
+         due as (update effect set parked_at = null, due = clock_timestamp() from open where effect.id = open.id and open.parked)
+         select id, parked from open",
+    )
+    .bind(effects)
+    .fetch_all(tx)
+    .await?;
+    Ok(found.into_iter().collect())
 }
 
 async fn redriven(
@@ -132,26 +193,6 @@ async fn redriven(
     asked: &RedriveRequested,
     left: &mut Asking,
 ) -> sqlx::Result<Result<String, String>> {
-    if let Some(effect) = asked.effect_id {
-        let parked: Option<bool> = sqlx::query_scalar(
-            "with open as (select id, parked_at is not null as parked from effect where id = $1 for update),
-                 due as (update effect set parked_at = null, due = clock_timestamp() from open where effect.id = open.id and open.parked)
-             select parked from open",
-        )
-        .bind(effect)
-        .fetch_optional(tx)
-        .await?;
-        return Ok(match parked {
-            None => Err(format!(
-                "effect_id: there is no open effect {effect}: it has had its outcome, or is another service's"
-            )),
-            Some(false) => Err(format!("effect_id: {effect} is not parked: it is tried by itself")),
-            Some(true) => {
-                left.effects = true;
-                Ok(format!("the outside is asked about {effect} again"))
-            }
-        });
-    }
     if asked.dead_letter_id.is_none() && asked.topic.is_empty() && asked.key.is_empty() {
         return Ok(Err("name dead_letter_id, effect_id, topic or key".to_owned()));
     }
@@ -257,16 +298,14 @@ async fn answered<P: Policy>(
     asked: &EffectAnswered,
 ) -> sqlx::Result<Result<Envelope<P>, String>> {
     let id = asked.effect_id;
-    // Not locked here: a transaction locks its rows first and effects after them.
+    // Not locked here, as above: whether a try is under way is told under the lock.
     let tried: Option<Tried> =
         sqlx::query_as("select key, effect, causation_id, traceparent, tracestate, tries from effect where id = $1")
             .bind(id)
             .fetch_optional(tx)
             .await?;
     let Some(tried) = tried else {
-        return Ok(Err(format!(
-            "effect_id: there is no open effect {id}: it has had its outcome, or is another service's"
-        )));
+        return Ok(Err(no_such(id)));
     };
     if tried.tries == 0 {
         return Ok(Err(format!("effect_id: {id} was not tried yet: the outside has not been asked")));

@@ -25,7 +25,7 @@ use crate::{
     failure::Failure,
     history,
     inbox::{self, Entered},
-    operators::{self, Asked, Asking},
+    operators::{self, Actions, Asked, Asking, Settled},
     outbox::{self, SchemaIds},
     store::Store,
     telemetry::Spans,
@@ -59,11 +59,19 @@ pub(crate) struct Committed {
     pub asking: Asking,
 }
 
+/// A batch's inputs.
+struct Inputs<'a, P: Policy> {
+    all: &'a [Cow<'a, Envelope<P>>],
+    /// So many came by themselves; those behind them are operators' answers to effects.
+    own: usize,
+    /// The keys of effects that operators have tried again.
+    redriven: Vec<&'a str>,
+}
+
 /// What a batch's inputs came to, beside what the policy decided.
 struct Done<P: Policy> {
     processed: Processed<P>,
-    /// The effects whose outcomes were taken, each with that outcome's input id.
-    ended: BTreeMap<Uuid, Uuid>,
+    settled: Settled,
     /// The events that wait behind a dead letter of their key, by input id.
     waiting: BTreeSet<Uuid>,
 }
@@ -96,16 +104,17 @@ impl<S: Store> Transactions<S> {
         let asked: Vec<&Asked> = open().filter_map(asked).collect();
         let mut committed = Committed::default();
         committed.asking.dead_letters = !closed.is_empty();
-        let mut actions = None;
+        let (mut actions, own) = (Actions::default(), inputs.len());
         if !asked.is_empty() {
             let (begun, answers, asking) = operators::begin::<S::Policy>(&mut tx, asked).await?;
             inputs.extend(answers.into_iter().map(Cow::Owned));
             committed.asking.effects |= asking.effects;
             committed.asking.dead_letters |= asking.dead_letters;
-            actions = Some(begun);
+            actions = begun;
         }
-        let (mut ended, mut waiting) = <(BTreeMap<Uuid, Uuid>, BTreeSet<Uuid>)>::default();
+        let (mut settled, mut waiting) = <(Settled, BTreeSet<Uuid>)>::default();
         if !inputs.is_empty() {
+            let inputs = Inputs { all: &inputs, own, redriven: actions.keys().collect() };
             let done = self.process(&mut tx, arrivals, &inputs, &mut committed).await?;
             let processed = done.processed;
             outbox::insert::<S::Policy>(&mut tx, &processed.facts, &self.schema_ids).await?;
@@ -115,11 +124,9 @@ impl<S: Store> Transactions<S> {
             timers::insert(&mut tx, &processed.timers).await?;
             committed.facts = processed.facts.len();
             committed.effects = processed.effects.len();
-            (ended, waiting) = (done.ended, done.waiting);
+            (settled, waiting) = (done.settled, done.waiting);
         }
-        if let Some(actions) = actions {
-            actions.keep(&mut tx, &ended).await?;
-        }
+        committed.asking.effects |= actions.keep(&mut tx, &settled).await?;
         let waiting: Vec<(&RawRecord, Rejection)> = arrivals
             .iter()
             .filter_map(|arrival| {
@@ -144,22 +151,22 @@ impl<S: Store> Transactions<S> {
         &self,
         tx: &mut PgConnection,
         arrivals: &[Arrival<S::Policy>],
-        inputs: &[Cow<'_, Envelope<S::Policy>>],
+        inputs: &Inputs<'_, S::Policy>,
         committed: &mut Committed,
     ) -> Result<Done<S::Policy>, Failure> {
-        let mut state = self.lock(tx, inputs).await?;
+        let mut state = self.lock(tx, inputs.all).await?;
         let before = state.clone();
 
-        let mut ids: BTreeMap<Uuid, Option<Uuid>> = inputs.iter().map(|input| (input.id, None)).collect();
+        let mut ids: BTreeMap<Uuid, Option<Uuid>> = inputs.all.iter().map(|input| (input.id, None)).collect();
         ids.extend(arrivals.iter().filter_map(Arrival::former));
         let Entered { mut fresh, now, holding } = inbox::enter(tx, &ids).await?;
         let waiting = if holding { wait_behind(tx, arrivals, &mut fresh).await? } else { BTreeSet::new() };
-        let (claims, ended) = self.settle(tx, inputs, &mut fresh, committed).await?;
+        let (claims, settled) = self.settle(tx, inputs, &mut fresh, committed).await?;
         let moment = Moment { now, claims };
 
         let mut processed = Processed::default();
         let mut history = vec![];
-        for input in inputs {
+        for input in inputs.all {
             // Removed, so that an input which the batch brings twice takes effect once. And a timer that an earlier input of the batch
             // has cleared does not fire, though its row was there when the batch began.
             let seen = !fresh.remove(&input.id) || is_cleared(&processed, input);
@@ -177,7 +184,7 @@ impl<S: Store> Transactions<S> {
         committed.timers = processed.timers.iter().filter(|timer| timer.due <= now + timers::NET).count();
         self.store.save(tx, &before, &state, &processed.facts).await?;
         history::insert(tx, &history).await?;
-        Ok(Done { processed, ended, waiting })
+        Ok(Done { processed, settled, waiting })
     }
 
     /// Makes, locks and loads the rows that the inputs touch, in order of table and key.
@@ -205,34 +212,50 @@ impl<S: Store> Transactions<S> {
     async fn settle(
         &self,
         tx: &mut PgConnection,
-        inputs: &[Cow<'_, Envelope<S::Policy>>],
+        inputs: &Inputs<'_, S::Policy>,
         fresh: &mut BTreeSet<Uuid>,
         committed: &mut Committed,
-    ) -> Result<(Claims, BTreeMap<Uuid, Uuid>), Failure> {
-        let due: Vec<Uuid> = inputs.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
+    ) -> Result<(Claims, Settled), Failure> {
+        let Inputs { all, own, redriven } = inputs;
+        let due: Vec<Uuid> = all.iter().filter(|i| matches!(i.input, Input::Timer(_))).map(|i| i.id).collect();
         let fired = timers::remove(tx, &due).await?;
+        let keys = all.iter().map(|input| input.key.as_str()).chain(redriven.iter().copied());
         let open = match self.has_effects {
-            true => effects::lock(tx, inputs.iter().map(|input| input.key.as_str())).await?,
+            true => effects::lock(tx, keys).await?,
             false => effects::Open::default(),
         };
-        let mut ended = BTreeMap::new();
-        for input in inputs {
+        let (mut ended, mut too_early) = (BTreeMap::new(), vec![]);
+        for (place, input) in all.iter().enumerate() {
             let counts = match &input.input {
                 Input::Record(_) => true,
                 Input::Timer(_) => fired.contains(&input.id),
-                // Of an operator's outcome and the outside's own in one batch the first counts. Where both say the same they are one
-                // input, with one id.
-                Input::Outcome { effect, .. } => {
-                    open.ids.contains(effect) && *ended.entry(*effect).or_insert(input.id) == input.id
-                }
+                Input::Outcome { effect, .. } => match ended.get(effect) {
+                    // Of an operator's outcome and the outside's own in one batch the first counts. Where both say the same they are one
+                    // input, with one id.
+                    Some(first) => *first == input.id,
+                    None if !open.ids.contains(effect) => false,
+                    // What a try that is under way will have done is not a person's to say.
+                    None if place >= *own && open.under_way.contains_key(effect) => {
+                        too_early.push(input.id);
+                        false
+                    }
+                    None => {
+                        ended.insert(*effect, input.id);
+                        true
+                    }
+                },
             };
             if !counts {
                 fresh.remove(&input.id);
             }
         }
+        // The outside's own word may be the same, and must not count as seen when it comes.
+        if !too_early.is_empty() {
+            inbox::leave(tx, &too_early).await?;
+        }
         effects::remove(tx, &ended.keys().copied().collect::<Vec<_>>()).await?;
         committed.freed = !ended.is_empty() && open.ids.len() > ended.len();
-        Ok((open.claimed, ended))
+        Ok((open.claimed, Settled { ended, under_way: open.under_way }))
     }
 }
 

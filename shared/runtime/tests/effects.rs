@@ -184,7 +184,8 @@ impl Ledger {
 }
 
 /// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes; 6 are
-/// not answered until the warehouse is back (the ledger's third part); 7 are answered once the gate is opened (its fourth).
+/// not answered until the warehouse is back (the ledger's third part); 7 are answered once the gate is opened (its fourth); 8 panic at the
+/// first try.
 struct Gate(Arc<Ledger>);
 
 impl Outside for Gate {
@@ -200,6 +201,7 @@ impl Outside for Gate {
                 drop(self.0.3.lock().await);
                 Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: 7 })
             }
+            8 => panic!("the answer cannot be read"),
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -300,6 +302,29 @@ async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<
     stop(instance).await
 }
 
+/// What this build cannot read another one may; in the end a person sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_that_cannot_be_read_waits_for_another_build_and_then_for_a_person() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let instance = start(&shop, &Arc::new(Ledger::default()));
+    sqlx::query(
+        "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate, tries, first_tried_at)
+         select id, key, 'take_in', key, '{\"from\": \"tomorrow\"}', id, '', '', 1, clock_timestamp() - interval '1 hour' * hours
+         from (values ($1, 'NEW', 1), ($2, 'OLD', 21)) as new(id, key, hours)",
+    )
+    .bind(Uuid::from_u128(1))
+    .bind(Uuid::from_u128(2))
+    .execute(&shop.database.pool)
+    .await?;
+    const TRIED: &str =
+        "select parked_at is not null from effect where key = $1 and last_answer like 'the row cannot be read%'";
+    for (key, parked) in [("NEW", false), ("OLD", true)] {
+        let is: bool = shop.row(|pool| sqlx::query_scalar(TRIED).bind(key).fetch_optional(pool)).await?;
+        assert_eq!(is, parked, "{key}");
+    }
+    stop(instance).await
+}
+
 const PARKED: &str = "select id, effect from effect where parked_at is not null";
 
 /// An effect that nobody answers is parked; a person's word on it is checked, and then is its outcome: once.
@@ -347,60 +372,156 @@ async fn a_person_answers_what_the_outside_does_not_tell() -> anyhow::Result<()>
     Ok(())
 }
 
-/// A person answers while the outside is about to: one of both counts, and who was late is told so.
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_persons_answer_and_the_outsides_own_one_counts() -> anyhow::Result<()> {
-    const COUNT: usize = 20;
-    let mut shop = Shop::open().await?;
-    let ledger = Arc::new(Ledger::default());
-    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
-    let gate = ledger.3.lock().await;
-    for n in 0..COUNT {
-        shop.ask_for(&format!("SKU-{n}"), 7, Some(n as i32 % 6)).await?;
-    }
-    const UNDER_WAY: &str = "select array_agg(id order by id), array_agg(key order by id) from effect where tries > 0
-         having count(*) = 20";
-    let (ids, skus): (Vec<Uuid>, Vec<String>) = shop.row(|pool| sqlx::query_as(UNDER_WAY).fetch_optional(pool)).await?;
-    let given_up = |id: Uuid| EffectAnswered {
+fn given_up(id: Uuid) -> EffectAnswered {
+    EffectAnswered {
         outcome: serde_json::to_string(&Outcome::GivenUp).expect("JSON"),
         who: "ann".into(),
         why: "they said so on the phone".into(),
         ..EffectAnswered::new("tally".into(), id)
-    };
-    // Before the outside says anything a person's word is the outcome.
-    let (result, detail) = shop.operate(&given_up(ids[0])).await?;
-    assert_eq!(result, "done", "{detail}");
-    shop.stated(1).await?;
+    }
+}
 
-    for id in &ids[1..COUNT / 2] {
-        shop.world.send(&given_up(*id)).await?;
+/// While a try is under way its outcome may come, so nobody answers in its place; between two tries a person may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_answer_is_refused_while_a_try_is_under_way() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instances = [start(&shop, &ledger), start(&shop, &ledger)];
+    let gate = ledger.3.lock().await;
+    shop.ask_for("TEA", 7, None).await?;
+    const UNDER_WAY: &str = "select id from effect where claimed_until > clock_timestamp() + interval '1 second'";
+    let id: Uuid = shop.row(|pool| sqlx::query_scalar(UNDER_WAY).fetch_optional(pool)).await?;
+    // What the outside will say too is refused like anything else, and counts once the outside has said it.
+    let effect: Json<TakeIn> =
+        shop.row(|pool| sqlx::query_scalar("select effect from effect").fetch_optional(pool)).await?;
+    let same = serde_json::to_string(&Outcome::TakenIn { asked: effect.asked, quantity: 7 })?;
+    for answer in [given_up(id), EffectAnswered { outcome: same, ..given_up(id) }] {
+        let (result, detail) = shop.operate(&answer).await?;
+        assert!(
+            result == "refused" && detail.contains("is being tried just now") && detail.contains("answer after 2"),
+            "{detail}"
+        );
     }
     drop(gate);
-    for id in &ids[COUNT / 2..] {
-        shop.world.send(&given_up(*id)).await?;
-    }
-    let stated = shop.stated(COUNT).await?;
-    const ALL: &str = "select array_agg(detail), array_agg(result) from operator_action having count(*) = 20";
-    let (details, results): (Vec<String>, Vec<String>) =
-        shop.row(|pool| sqlx::query_as(ALL).fetch_optional(pool)).await?;
+    assert_eq!(decoded::<StockReplenished>(&shop.stated(1).await?[0])?.quantity, 7);
+    let (result, detail) = shop.operate(&given_up(id)).await?;
+    assert!(result == "refused" && detail.contains("it has had its outcome"), "{detail}");
+
+    // Tried, without an outcome, and nothing under way: for a minute it is not asked for again.
+    shop.ask_for("COFFEE", 6, None).await?;
+    const WAITS: &str = "update effect set due = clock_timestamp() + interval '1 minute' where tries > 0 and claimed_until is null returning id";
+    let id: Uuid = shop.row(|pool| sqlx::query_scalar(WAITS).fetch_optional(pool)).await?;
+    let (result, detail) = shop.operate(&given_up(id)).await?;
+    assert_eq!(result, "done", "{detail}");
+    assert_eq!(shop.stated(2).await?.len(), 2);
     for instance in instances {
         stop(instance).await?;
     }
-    assert_eq!(
-        shop.world.read("stock.events").await?.len(),
-        COUNT,
-        "one fact of each, the late ones' answers included"
-    );
-    for (id, sku) in ids.iter().zip(&skus) {
-        let fact = stated.iter().find(|record| record.key_text() == *sku).expect("each SKU has its answer");
-        let by_person = fact.header("ce_type") == Some("quadrille.stock.StockRequestRefused");
-        let of_id = |(detail, _): &(&String, &String)| detail.contains(&id.to_string());
-        let (detail, result) = details.iter().zip(&results).find(of_id).expect("each request is kept");
-        assert_eq!(by_person, result == "done", "{sku}: {result}, {detail}");
-    }
-    let open: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&shop.database.pool).await?;
-    assert_eq!(open, 0);
     Ok(())
+}
+
+/// An answer and a claim contend for the effect's row: whoever has it first. An answer that was looked at before the claim is looked at
+/// again under the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_and_a_claim_one_has_the_row() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    let pool = shop.database.pool.clone();
+    const ID: &str = "update effect set due = clock_timestamp() + interval '1 day'
+        where key = $1 and tries > 0 and claimed_until is null returning id";
+    const BLOCKED: &str = "select pid from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and query like $1 limit 1";
+
+    // The claim comes first: the answer's transaction has looked at the effect, and waits for its state's row.
+    shop.ask_for("CLAIM-FIRST", 6, None).await?;
+    let id: Uuid = shop.row(|pool| sqlx::query_scalar(ID).bind("CLAIM-FIRST").fetch_optional(pool)).await?;
+    let mut held = pool.begin().await?;
+    sqlx::query("select from tally where sku = 'CLAIM-FIRST' for update").execute(&mut *held).await?;
+    shop.world.send(&given_up(id)).await?;
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(BLOCKED).bind("%from tally%").fetch_optional(pool)).await?;
+    sqlx::query("update effect set claimed_until = clock_timestamp() + interval '1 minute' where id = $1")
+        .bind(id)
+        .execute(&pool)
+        .await?;
+    held.rollback().await?;
+    const DETAIL: &str = "select result, detail from operator_action where detail like $1";
+    let about = format!("%{id}%");
+    let (result, detail): (String, String) =
+        shop.row(|pool| sqlx::query_as(DETAIL).bind(&about).fetch_optional(pool)).await?;
+    assert!(result == "refused" && detail.contains("is being tried just now"), "{detail}");
+
+    // The answer comes first: its transaction has the effect's row, and waits for the outbox. The effect is due, and is not claimed.
+    shop.ask_for("ANSWER-FIRST", 6, None).await?;
+    let id: Uuid = shop.row(|pool| sqlx::query_scalar(ID).bind("ANSWER-FIRST").fetch_optional(pool)).await?;
+    let (acts, asks) = ledger.count(id, 0, 0);
+    let mut held = pool.begin().await?;
+    sqlx::query("lock table outbox in share mode").execute(&mut *held).await?;
+    shop.world.send(&given_up(id)).await?;
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(BLOCKED).bind("%into outbox%").fetch_optional(pool)).await?;
+    // Made due as a claim sees it: the answer's transaction has the row, so that this waits for it.
+    let due = tokio::spawn(async move {
+        sqlx::query("update effect set due = clock_timestamp() where id = $1").bind(id).execute(&pool).await
+    });
+    let _: i32 =
+        shop.row(|pool| sqlx::query_scalar(BLOCKED).bind("update effect set due%").fetch_optional(pool)).await?;
+    held.rollback().await?;
+    assert_eq!(due.await??.rows_affected(), 0, "its row went with the answer");
+    let about = format!("%{id}%");
+    let (result, detail): (String, String) =
+        shop.row(|pool| sqlx::query_as(DETAIL).bind(&about).fetch_optional(pool)).await?;
+    assert_eq!(result, "done", "{detail}");
+    assert_eq!(ledger.count(id, 0, 0), (acts, asks), "nothing was tried since");
+    stop(instance).await
+}
+
+/// A redriven effect's row is locked with those of the batch's other effects, after the state's rows: locked first, it could wait for
+/// somebody who waits for those.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_locks_no_effect_before_its_batchs_rows() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    shop.ask_for("A", 6, None).await?;
+    shop.ask_for("B", 6, None).await?;
+    const BOTH: &str = "select array_agg(id order by key) from effect where parked_at is not null having count(*) = 2";
+    let ids: Vec<Uuid> = shop.row(|pool| sqlx::query_scalar(BOTH).fetch_optional(pool)).await?;
+
+    // While the worker waits for a row, what comes gathers to one batch.
+    let mut held = shop.database.pool.begin().await?;
+    sqlx::query("insert into tally (sku) values ('HELD')").execute(&mut *held).await?;
+    shop.ask_for("HELD", 1, None).await?;
+    const BLOCKED: &str = "select pid from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like $1 limit 1";
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(BLOCKED).bind("%into tally%").fetch_optional(pool)).await?;
+    let (who, why) = ("ann".to_owned(), "the warehouse is back".to_owned());
+    let redrive = RedriveRequested { effect_id: Some(ids[1]), who, why, ..RedriveRequested::new("tally".into()) };
+    shop.world.send(&redrive).await?;
+    shop.world.send(&given_up(ids[0])).await?;
+    // Nothing tells that they lie before the worker; where they do not, the test only sees less.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let mut other = shop.database.pool.begin().await?;
+    sqlx::query("select from tally where sku = 'A' for update").execute(&mut *other).await?;
+    held.rollback().await?;
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(BLOCKED).bind("%from tally%").fetch_optional(pool)).await?;
+    sqlx::query("select from effect where id = $1 for update nowait").bind(ids[1]).execute(&mut *other).await?;
+    other.rollback().await?;
+    const DONE: &str = "select count(*) from operator_action where result = 'done' having count(*) = 2";
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(DONE).fetch_optional(pool)).await?;
+    stop(instance).await
+}
+
+/// An outside whose answer makes its reader panic has said nothing: it is shown, and asked for like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_outside_is_no_outcome_and_ends_nothing() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    shop.ask_for("TEA", 8, None).await?;
+    assert_eq!(decoded::<StockReplenished>(&shop.stated(1).await?[0])?.quantity, 8);
+    assert_eq!(ledger.all(), [(1, 1)], "done once, then asked");
+    stop(instance).await
 }
 
 /// The same answer twice in one batch, as two people give it or a person and the outside: one input, which takes effect.

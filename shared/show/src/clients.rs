@@ -221,9 +221,18 @@ impl Clients {
                     why: "The carrier says on the telephone that it is back.".to_owned(),
                 };
                 let answer = json!({"effect_id": track, "outcome": r#"{"outcome":"returned"}"#});
-                let came = operate::ask(&self.settings, "EffectAnswered", "shipping", &person, answer).await?;
-                ensure!(came.result == "done", "the answer to {track} was {}: {}", came.result, came.detail);
-                Ok(())
+                let deadline = Instant::now() + PATIENCE;
+                loop {
+                    let asked = operate::ask(&self.settings, "EffectAnswered", "shipping", &person, answer.clone());
+                    let came = asked.await?;
+                    if came.result == "done" {
+                        return Ok(());
+                    }
+                    // A person, too, is told to come again while a try is under way.
+                    let early = came.detail.contains("is being tried just now") && Instant::now() < deadline;
+                    ensure!(early, "the answer to {track} was {}: {}", came.result, came.detail);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
             Deed::ChangePrice => self.list_at(&goods.changing, "", Money::cents(CHANGING_CENTS.1)).await,
             Deed::Deactivate => self.send(&UserDeactivationRequested::new(customer)).await.map(drop),
