@@ -49,6 +49,8 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         by: &[ReservationReleased::TYPE],
         refused: None,
     }],
+    // What lets go of the goods.
+    alarms: &[OrderCancelled::TYPE],
     public: &[StockReplenished::TYPE, StockRequestRefused::TYPE, ReservationCommitted::TYPE, ReservationReleased::TYPE],
     saga_topics: &["reservation.events"],
     ..Declaration::new(Inventory::SERVICE, Heard::TYPES, Stated::TYPES)

@@ -95,6 +95,8 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
             end: End::person("sees shipping's effect parked, and answers it (`quadrille effects answer`)"),
         },
     ],
+    // Shipping's last word: no deadline comes after it.
+    alarms: &[ShipmentDelivered::TYPE, ShipmentAborted::TYPE, ShipmentRecalled::TYPE],
     public: &[OrderRejected::TYPE, OrderRequestRefused::TYPE, OrderDelivered::TYPE, OrderCancellationRefused::TYPE],
     saga_topics: &["order.requests", "order.events"],
     ..Declaration::new(Orders::SERVICE, Heard::TYPES, Stated::TYPES)

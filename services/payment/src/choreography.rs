@@ -59,6 +59,8 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         Effect { kind: CHARGE, outcomes: &[CAPTURED, DECLINED], end: End::PARKED },
         Effect { kind: REFUND, outcomes: &[REFUNDED, REFUSED], end: End::PARKED },
     ],
+    // What gives the money back.
+    alarms: &[OrderCancelled::TYPE],
     public: &[RefundFailed::TYPE, PaymentRequestRefused::TYPE],
     saga_topics: &["payment.requests", "payment.events"],
     outside_ids: &["charge_id", "refund_id"],

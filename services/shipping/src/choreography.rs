@@ -52,6 +52,8 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         Effect { kind: TRACK, outcomes: &[UNDER_WAY, DELIVERED, RETURNED], end: End::PARKED },
         Effect { kind: RECALL, outcomes: &[UNDER_WAY, DELIVERED, RETURNED], end: End::PARKED },
     ],
+    // The order's last deadline: nobody answers in its place.
+    alarms: &[OrderRecallRequested::TYPE],
     saga_topics: &["shipment.events"],
     outside_ids: &["tracking_id"],
     ..Declaration::new(Shipping::SERVICE, Heard::TYPES, Stated::TYPES)

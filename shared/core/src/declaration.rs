@@ -30,6 +30,8 @@ pub struct Declaration {
     pub waits: &'static [Wait],
     /// What it asks of the outside.
     pub effects: &'static [Effect],
+    /// Of what it hears: whose dead letter leaves an order open, or something of a cancelled one held, until a person redrives it.
+    pub alarms: &'static [RecordType],
     /// Which of its facts need no listener among the services: clients, people and the audit read them.
     pub public: &'static [RecordType],
     /// Which facts the contract promises and nothing states yet (docs/contract.md, section 4).
@@ -135,12 +137,22 @@ impl Declaration {
             undoings: &[],
             waits: &[],
             effects: &[],
+            alarms: &[],
             public: &[],
             promised: &[],
             saga_topics: &[],
             secret_topics: &[],
             outside_ids: &[],
         }
+    }
+
+    /// Whether a dead letter of this type, on this topic, is to be alarmed at once. One whose type is not known (empty), since it cannot
+    /// be read so far, may be any that its topic carries.
+    pub fn alarms_at(&self, topic: &str, record_type: &str) -> bool {
+        self.alarms.iter().any(|alarm| match record_type {
+            "" => alarm.topic == topic,
+            name => alarm.name == name,
+        })
     }
 
     /// Whether what came of an input is what is declared, as a sentence where it is not.

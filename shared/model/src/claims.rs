@@ -3,6 +3,7 @@
 //! Claims look at what everyone can see: records, what is true outside, stock, and whether rows wait. None looks at how far a policy
 //! thinks it has come.
 
+use quadrille_core::Declaration;
 use stateright::{Model, Property};
 
 use crate::{
@@ -324,13 +325,10 @@ fn all_answered(world: &World, state: &State) -> bool {
         })
 }
 
-/// The contract's own list of letters that are alarmed at once: all others end by the two deadlines.
+/// The services say themselves which of their letters are alarmed at once: all others end by the two deadlines.
 fn letters_harm_nothing(world: &World, state: &State) -> bool {
-    let alarmed = |(service, record): (&str, &Record)| match service {
-        "order" => matches!(record.kind, ShipmentDelivered | ShipmentAborted | ShipmentRecalled),
-        "inventory" | "payment" => record.kind == OrderCancelled,
-        "shipping" => record.kind == OrderRecallRequested,
-        _ => false,
+    let alarmed = |(service, record): (&Declaration, &Record)| {
+        service.alarms.iter().any(|alarm| Kind::named(alarm.name) == record.kind)
     };
     !world.is_quiet(state)
         || world.letters(state).any(alarmed)

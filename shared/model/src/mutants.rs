@@ -5,7 +5,7 @@
 
 use std::{fmt::Debug, hash::Hash};
 
-use quadrille_core::{Decision, Envelope, Input, Moment, Perform, Policy, Row, SetTimer};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Perform, Policy, Row, SetTimer};
 
 mod inventory;
 mod order;
@@ -51,6 +51,7 @@ pub struct Altered<A: Alter>(A);
 impl<A: Alter> Policy for Altered<A> {
     const SERVICE: &'static str = A::Of::SERVICE;
     const TABLES: &'static [&'static str] = A::Of::TABLES;
+    const CHOREOGRAPHY: Declaration = A::Of::CHOREOGRAPHY;
     type Heard = <A::Of as Policy>::Heard;
     type Stated = <A::Of as Policy>::Stated;
     type Effect = <A::Of as Policy>::Effect;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use quadrille_core::{
-    EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records as _, Timestamp, Trace, ids, process,
+    Declaration, EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records as _, Timestamp, Trace, ids,
+    process,
 };
 use uuid::Uuid;
 
@@ -51,6 +52,8 @@ pub struct Step {
 pub trait Service: Send + Sync {
     /// Its name.
     fn name(&self) -> &'static str;
+    /// Its part in the choreography, as it declares it.
+    fn declaration(&self) -> &'static Declaration;
     /// Whether it hears records of this type.
     fn hears(&self, kind: Kind) -> bool;
     /// Whether it hears anything on this topic.
@@ -227,6 +230,10 @@ impl<P: Policy> Player<P> {
 impl<P: Policy> Service for Player<P> {
     fn name(&self) -> &'static str {
         P::SERVICE
+    }
+
+    fn declaration(&self) -> &'static Declaration {
+        const { &P::CHOREOGRAPHY }
     }
 
     fn hears(&self, kind: Kind) -> bool {

@@ -90,12 +90,27 @@ impl<P: Policy> Redriver<P> {
         )
         .fetch_one(&self.pool)
         .await?;
+        let kinds: Vec<(String, String, i64)> = sqlx::query_as(
+            "select topic, record_type, count(*) from dead_letter where closed_at is null group by 1, 2",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let alarming = kinds.iter().filter(|(topic, name, _)| P::CHOREOGRAPHY.alarms_at(topic, name));
+        let alarming: i64 = alarming.map(|(.., count)| count).sum();
         gauge!("quadrille_effects_parked").set(parked as f64);
         gauge!("quadrille_dead_letters_open").set(open as f64);
+        gauge!("quadrille_dead_letters_alarming").set(alarming as f64);
         gauge!("quadrille_keys_held").set(held as f64);
         match parked {
             0 => self.health.ok("effects"),
             _ => self.health.warn("effects", &format!("{parked} are parked: `quadrille effects list --parked`")),
+        }
+        match alarming {
+            0 => self.health.ok("orders_held_up"),
+            _ => self.health.warn(
+                "orders_held_up",
+                &format!("{alarming} dead letters leave orders open: `quadrille dead-letters list`"),
+            ),
         }
         match held {
             0 => self.health.ok("held_keys"),

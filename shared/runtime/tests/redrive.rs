@@ -7,9 +7,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
+use quadrille_core::{
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
+};
 use quadrille_events::{
-    Money, ProductListed, StockReplenished,
+    InstanceHeartbeat, Money, ProductListed, StockReplenished,
     platform::{DiscardRequested, RedriveRequested},
 };
 use quadrille_runtime::Service;
@@ -33,6 +35,10 @@ struct Lister;
 impl Policy for Lister {
     const SERVICE: &'static str = "tally";
     const TABLES: &'static [&'static str] = &["tally"];
+    const CHOREOGRAPHY: Declaration = Declaration {
+        alarms: &[StockReplenished::TYPE],
+        ..Declaration::new("tally", <Heard as Records>::TYPES, <Stated as Records>::TYPES)
+    };
     type Heard = Heard;
     type Stated = Stated;
     type Effect = Nothing;
@@ -201,4 +207,29 @@ async fn a_redrive_that_is_cut_off_is_handled_once() -> anyhow::Result<()> {
     }
     assert_eq!(shop.world.read("product.events").await?.len(), 3, "once each");
     Ok(())
+}
+
+/// A letter whose type nobody can tell may be one that holds an order up: it is alarmed by its topic, until somebody has looked at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let (stop, ended) = start(&shop);
+    shop.world.send_raw(StockReplenished::TYPE.topic, Some(b"TEA".as_slice()), b"not framed", &[]).await?;
+    let says = |wanted: bool| {
+        move |records: &[quadrille_cli::kafka::Record]| {
+            let beats = records.iter().filter(|record| record.value.is_some());
+            let last = beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).last();
+            last.is_some_and(|beat| beat.detail.contains("1 dead letters leave orders open") == wanted)
+        }
+    };
+    shop.world.read_until(InstanceHeartbeat::TYPE.topic, says(true)).await?;
+    let letter: Uuid =
+        sqlx::query_scalar("select id from dead_letter where record_type = ''").fetch_one(&shop.database.pool).await?;
+    let (who, why) = ("ann".to_owned(), "nobody knows it".to_owned());
+    let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), letter) };
+    let (result, detail) = shop.operate(&discard).await?;
+    assert_eq!(result, "done", "{detail}");
+    shop.world.read_until(InstanceHeartbeat::TYPE.topic, says(false)).await?;
+    stop.cancel();
+    ended.await?
 }

@@ -1,5 +1,6 @@
 //! What can be seen of a state: what claims and stories ask.
 
+use quadrille_core::Declaration;
 use stateright::Model;
 use uuid::Uuid;
 
@@ -131,15 +132,15 @@ impl World {
         records.filter(|record| record.kind == Kind::StockReplenished).filter_map(|record| record.goods.get(sku)).sum()
     }
 
-    /// All dead letters that are open: service and record.
-    pub fn letters<'a>(&'a self, state: &'a State) -> impl Iterator<Item = (&'static str, &'a Record)> {
+    /// All dead letters that are open: who could not handle which record.
+    pub fn letters<'a>(&'a self, state: &'a State) -> impl Iterator<Item = (&'static Declaration, &'a Record)> {
         let parked = self.services.iter().zip(state.databases).flat_map(|(service, database)| {
-            service.view(database).letters.iter().map(|record| (service.name(), self.records.get(*record)))
+            service.view(database).letters.iter().map(|record| (service.declaration(), self.records.get(*record)))
         });
         let held = self.readers.iter().enumerate().filter(|(reader, _)| state.held & (1 << reader) != 0);
         let held = held.flat_map(|(reader, (service, place))| {
             let waiting = &self.log(state, *place).records[usize::from(state.read[reader])..];
-            waiting.iter().map(|record| (self.services[*service].name(), self.records.get(*record)))
+            waiting.iter().map(|record| (self.services[*service].declaration(), self.records.get(*record)))
         });
         parked.chain(held)
     }

@@ -1,7 +1,9 @@
 //! What cannot be handled is a dead letter, and some dead letters let nobody rest.
 
+use quadrille_choreography::DECLARATIONS;
+
 use super::Checks;
-use crate::audit::report::Rule;
+use crate::audit::{databases::DeadLetter, report::Rule};
 
 /// Topics that some service hears: what cannot be handled there must be a dead letter.
 const HEARD: [&str; 12] = [
@@ -34,26 +36,22 @@ impl Checks<'_> {
         let all = if self.databases.services.is_empty() { self.books.letters.len() } else { letters().count() };
         let open = letters().filter(|letter| letter.open).count();
         // An order's end, or what it holds, hangs on these: nothing but a person mends them.
-        let grave = self.databases.services.iter().flat_map(|(service, database)| {
-            let is_grave = move |name: &str| match service.as_str() {
-                "order" => matches!(name, "ShipmentDelivered" | "ShipmentAborted" | "ShipmentRecalled"),
-                "inventory" | "payment" => name == "OrderCancelled",
-                "shipping" => name == "OrderRecallRequested",
-                _ => false,
-            };
-            let short = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-            database.dead_letters.iter().filter(move |letter| letter.open && is_grave(&short(&letter.record_type)))
+        let grave =
+            DECLARATIONS.iter().filter_map(|service| Some((service, self.databases.services.get(service.service)?)));
+        let grave = grave.flat_map(|(service, database)| {
+            let is_grave =
+                move |letter: &&DeadLetter| letter.open && service.alarms_at(&letter.topic, &letter.record_type);
+            database.dead_letters.iter().filter(is_grave)
         });
         let grave: Vec<(String, String)> = grave
             .map(|letter| {
                 let place = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
-                (
-                    place,
-                    format!(
-                        "{} is an open dead letter ({}): its saga stands still until a person redrives it",
-                        letter.record_type, letter.reason
-                    ),
-                )
+                let what = match letter.record_type.as_str() {
+                    "" => "What cannot be read",
+                    name => name,
+                };
+                let why = "its saga stands still until a person redrives it";
+                (place, format!("{what} is an open dead letter ({}): {why}", letter.reason))
             })
             .collect();
         for (place, what) in grave {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use quadrille_choreography::DECLARATIONS;
 use quadrille_cli::{audit, registry::Registry};
 use quadrille_core::Record as _;
 use quadrille_events::{InstanceHeartbeat, REGISTRY, RecordInfo, TOPICS, platform::RedriveRequested};
@@ -30,16 +31,6 @@ const EACH: usize = 100;
 /// Sound orders after so many malformed records on each topic.
 const BETWEEN: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Events whose dead letter holds a saga up, as the contract's section 3 names them.
-const ALARMS: [(&str, &str); 6] = [
-    ("order", "quadrille.shipment.ShipmentDelivered"),
-    ("order", "quadrille.shipment.ShipmentAborted"),
-    ("order", "quadrille.shipment.ShipmentRecalled"),
-    ("inventory", "quadrille.order.OrderCancelled"),
-    ("payment", "quadrille.order.OrderCancelled"),
-    ("shipping", "quadrille.order.OrderRecallRequested"),
-];
 
 /// Where a record lies: topic, partition, offset.
 type Place = (String, i32, i64);
@@ -232,9 +223,13 @@ impl Bench {
             }
             match (specimen.verdict.reason(topic.ends_with(".requests"), &names), specimen.verdict) {
                 (Some(reason), verdict) => {
-                    if let specimens::Verdict::OfType(name, _) = verdict {
-                        self.expected.alarms += u64::from(ALARMS.contains(&(*service, name)));
-                    }
+                    let record_type = match verdict {
+                        specimens::Verdict::OfType(name, _) => name,
+                        specimens::Verdict::Letter(_) => "",
+                    };
+                    let mut declarations = DECLARATIONS.iter().filter(|declared| declared.service == *service);
+                    let alarming = declarations.any(|declared| declared.alarms_at(topic, record_type));
+                    self.expected.alarms += u64::from(alarming);
                     let place = (topic.to_owned(), placed.partition, placed.offset);
                     self.expected.letters.insert((service, place), reason);
                 }
