@@ -77,11 +77,6 @@ impl Database {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// The pool itself, for who listens on a connection of it.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
     async fn statement<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> sqlx::Result<T> {
         let result = self
             .bounded(async {
