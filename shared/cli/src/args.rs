@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, check, dead_letters, decode, doctor, effects, encode, example, group,
-    kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status,
-    stream, topics, watch,
+    Settings, audit, catalogue::Catalogue, check, config, dead_letters, decode, doctor, effects, encode, example,
+    group, kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides,
+    status, stream, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -55,7 +55,7 @@ enum Command {
     Decode(DecodeArgs),
     /// Send JSON as records with the contract's headers.
     Produce(ProduceArgs),
-    /// Watch records as they come, decoded and coloured by saga.
+    /// Watch records as they come, decoded and coloured by saga; with --until and --for or --to-end, wait for them.
     Watch(WatchArgs),
     /// Show one order's history in causal order, with the time between steps.
     Saga {
@@ -112,6 +112,11 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    /// Show what is in force of brokers, registry, databases and prefixes, passwords hidden; of one key the value alone.
+    Config {
+        /// The key, e.g. kafka.brokers
+        key: Option<String>,
+    },
     /// Decisions that services recorded.
     #[command(subcommand)]
     History(HistoryCommand),
@@ -130,8 +135,9 @@ enum Command {
 
 const ENCODE_HELP: &str = "\
 Examples:
-  quadrille encode OrderRequested order.json | kcat -P -b 127.0.0.1:9092 -t order.requests -k $ID -D :end-of-record:
-  quadrille encode --keys OrderRequested orders.json | kcat -P -b 127.0.0.1:9092 -t order.requests -K ' ' -D :end-of-record:
+  BROKERS=$(quadrille config kafka.brokers)
+  quadrille encode OrderRequested order.json | kcat -P -b \"$BROKERS\" -t order.requests -k $ID -D :end-of-record:
+  quadrille encode --keys OrderRequested orders.json | kcat -P -b \"$BROKERS\" -t order.requests -K ' ' -D :end-of-record:
 
 kcat cuts its standard input at each byte 10, which Avro contains (a quantity of 5 is such a byte): -D names a delimiter that
 does not occur instead, and encode refuses to write a record in which it does occur. A pipe named as a file, as in
@@ -140,7 +146,8 @@ file can be sent as it is: kcat -P ... FILE.";
 
 const DECODE_HELP: &str = "\
 Examples:
-  kcat -C -b 127.0.0.1:9092 -t order.events -u -f \"$(quadrille decode --kcat-format)\" | quadrille decode
+  BROKERS=$(quadrille config kafka.brokers)
+  kcat -C -b \"$BROKERS\" -t order.events -u -f \"$(quadrille decode --kcat-format)\" | quadrille decode
   quadrille encode OrderRequested order.json | quadrille decode
 
 The format has lengths, so that records are told apart exactly, whatever bytes they hold. -u makes kcat write each at once.";
@@ -167,13 +174,13 @@ struct EncodeArgs {
     /// JSON, one document or several one after another [standard input]
     file: Option<PathBuf>,
     /// What stands between records: the same as kcat's -D
-    #[arg(long, default_value = kcat::DELIMITER)]
+    #[arg(long, default_value = kcat::DELIMITER, value_parser = NonEmptyStringValueParser::new())]
     delimiter: String,
     /// Write each record's key and a blank before it, for kcat's -K ' '
     #[arg(long)]
     keys: bool,
     /// The schema id instead of the registry's, which then need not be there
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     schema_id: Option<u32>,
 }
 
@@ -198,10 +205,10 @@ struct ProduceArgs {
     #[arg(long)]
     key: Option<String>,
     /// ce_id, which makes a repeat of the request the same request [a new one]
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// ce_source [/quadrille/cli]
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// No headers at all
     #[arg(long)]
@@ -217,7 +224,7 @@ struct ProduceArgs {
 struct WatchArgs {
     /// Topics, e.g. 'order.*' [all but the heartbeats]
     topics: Vec<String>,
-    /// Only this key (* for any text); may be repeated
+    /// Only this key, in any spelling (* for any text); may be repeated
     #[arg(long)]
     key: Vec<String>,
     /// Only this record type (* for any text); may be repeated
@@ -229,8 +236,8 @@ struct WatchArgs {
     /// beginning, end, an offset, a time, or how long ago (10m)
     #[arg(long, default_value = "end", value_parser = watch::start)]
     from: Start,
-    /// End after so many records
-    #[arg(long, value_name = "COUNT")]
+    /// End after so many records; exit status 3 if there were fewer by the time or end that is given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     until: Option<u64>,
     /// End after this time, e.g. 30s
     #[arg(long = "for", value_name = "TIME", value_parser = watch::seconds)]
@@ -247,7 +254,7 @@ enum TopicsCommand {
     /// Make missing topics and correct settings that differ; a differing partition count is refused.
     Apply {
         /// How many brokers keep each record [the broker's default]
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
         replication_factor: Option<u16>,
         #[command(flatten)]
         from: From,
@@ -302,6 +309,22 @@ enum GroupCommand {
         /// Only this topic, or topic/partition; may be repeated
         #[arg(long, value_name = "TOPIC[/PARTITION]")]
         topic: Vec<String>,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show what lies at an offset that a running service cannot get past, and with --yes have the service pass over it: it becomes a
+    /// dead letter. Without --yes, or if it is refused, exit status 1.
+    Skip {
+        /// The service
+        service: String,
+        /// The offset
+        #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = group::place)]
+        place: group::Place,
+        #[command(flatten)]
+        person: Person,
         /// Do it
         #[arg(long)]
         yes: bool,
@@ -378,10 +401,10 @@ enum DeadLettersCommand {
         #[command(flatten)]
         form: Form,
     },
-    /// Give a dead letter up: it is never handled, and what waits behind it goes on.
+    /// Give dead letters up: they are never handled, and what waits behind them goes on.
     Discard {
-        /// Its id
-        id: Uuid,
+        #[command(flatten)]
+        which: dead_letters::Which,
         #[command(flatten)]
         person: Person,
         #[command(flatten)]
@@ -422,13 +445,16 @@ struct Form {
     json: bool,
 }
 
+/// The exit status of a watch that saw fewer records than it was to see: 1 is for what failed, 2 for what was not understood.
+const FEWER: u8 = 3;
+
 /// Runs the command that the process was started with.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", output::failure(&error));
+            output::note(&output::failure(&error));
             ExitCode::FAILURE
         }
     }
@@ -480,13 +506,19 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 to_end,
                 json: form.json,
             };
-            blocking(|| watch::run(&settings, &options, output::line))?;
+            let show = if options.json { output::json_text } else { output::line };
+            if !blocking(|| watch::run(&settings, &options, show))? {
+                return Ok(ExitCode::from(FEWER));
+            }
         }
         Command::Saga { order, form } => blocking(|| saga::run(&settings, &order, form.json))?,
         Command::Stream { order, form } => stream::run(&settings, &order, form.json).await?,
         Command::Group(GroupCommand::Rewind { service, to, topic, yes, form }) => {
             let options = group::Options { to, only: topic, yes, json: form.json };
             return Ok(done(blocking(|| group::rewind(&settings, &service, &options))?));
+        }
+        Command::Group(GroupCommand::Skip { service, place, person, yes, form }) => {
+            return Ok(done(group::skip(&settings, &service, &place, &person, yes, form.json).await?));
         }
         Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
@@ -508,8 +540,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(DeadLettersCommand::Redrive { which, person, form }) => {
             return Ok(done(dead_letters::redrive(&settings, &which, &person, form.json).await?));
         }
-        Command::DeadLetters(DeadLettersCommand::Discard { id, person, form }) => {
-            return Ok(done(dead_letters::discard(&settings, id, &person, form.json).await?));
+        Command::DeadLetters(DeadLettersCommand::Discard { which, person, form }) => {
+            return Ok(done(dead_letters::discard(&settings, &which, &person, form.json).await?));
         }
         Command::Audit { settle, grace, form } => {
             if !audit::run(&settings, audit::Options { settle, grace }, form.json).await? {
@@ -522,13 +554,16 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Config { key } => config::show(&settings, key.as_deref())?,
         Command::History(HistoryCommand::Export { out, service }) => {
             let decisions = replay::export(&settings, &out, service.as_deref()).await?;
             output::line(&format!("{decisions} decisions in {}", out.display()))?;
         }
         Command::Replay { files } => return Ok(done(replay::run(&files)?)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut script);
+            output::bytes(&script)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use quadrille_choreography::{Change, Choreography, Generated, Kind, Problem, check, generated};
 
-use crate::{catalogue, output};
+use crate::{catalogue, input, output};
 
 /// What to check, and against what.
 #[derive(clap::Args, Debug, Default)]
@@ -90,7 +90,7 @@ fn told(choreography: &Choreography, problems: &[Problem], options: &Options) ->
 }
 
 fn read(file: &Path) -> anyhow::Result<Choreography> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let text = input::text(Some(file)).with_context(|| format!("{} cannot be read", file.display()))?;
     serde_json::from_str(&text).with_context(|| {
         format!("{} is no choreography: docs/choreography.json shows what one looks like", file.display())
     })

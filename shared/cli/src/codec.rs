@@ -28,8 +28,20 @@ pub enum Decoded {
     },
     /// There is no value.
     Null,
-    /// Not decodable, for this reason.
-    Bad(String),
+    /// Not decodable.
+    Bad {
+        /// Why.
+        reason: String,
+        /// The type that its schema is one of, where that much could be told.
+        of: Option<&'static RecordInfo>,
+    },
+}
+
+impl Decoded {
+    /// Not decodable, and of no type that could be told.
+    pub fn bad(reason: impl Into<String>) -> Self {
+        Self::Bad { reason: reason.into(), of: None }
+    }
 }
 
 /// Decodes values; asks the registry for each schema id once.
@@ -57,20 +69,22 @@ impl Decoder {
         let Some(value) = value else { return Ok(Decoded::Null) };
         let (id, datum) = match unframe(value) {
             Ok(framed) => framed,
-            Err(error) => return Ok(Decoded::Bad(error.to_string())),
+            Err(error) => return Ok(Decoded::bad(error.to_string())),
         };
         let known = self.known(id)?;
         let (writer, readers) = match &*known {
-            Known::Unusable(reason) => return Ok(Decoded::Bad(reason.clone())),
+            Known::Unusable(reason) => return Ok(Decoded::bad(reason)),
             Known::Writer(writer, readers) => (writer, readers),
         };
         let reader = readers.iter().find(|(info, _)| topic.is_none_or(|topic| info.record.topic == topic));
         Ok(match reader {
             None => Decoded::Unknown { name: writer.name().to_owned() },
-            Some((_, Err(reason))) => Decoded::Bad(reason.clone()),
+            Some((info, Err(reason))) => Decoded::Bad { reason: reason.clone(), of: Some(info) },
             Some((info, Ok(plan))) => match plan.apply(datum).and_then(|datum| info.to_json(&datum)) {
                 Ok(json) => Decoded::Record { info, json },
-                Err(error) => Decoded::Bad(format!("it is no {}: {error}", info.short_name())),
+                Err(error) => {
+                    Decoded::Bad { reason: format!("it is no {}: {error}", info.short_name()), of: Some(info) }
+                }
             },
         })
     }
@@ -145,16 +159,21 @@ impl Encoder {
     }
 }
 
-/// The documents of a text that holds one or several, each exactly as it is written: numbers keep their digits.
+/// The documents of a text that holds one or several, each exactly as it is written: numbers keep their digits. A byte order mark
+/// before any of them is none of it.
 pub fn documents(text: &str) -> anyhow::Result<Vec<&str>> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let begun = |rest: &str| rest.trim_start_matches(|char: char| char.is_whitespace() || char == '\u{feff}').len();
     let mut documents = Vec::new();
-    let mut start = 0;
-    while let Some(document) = stream.next() {
-        document.context("The input is not JSON")?;
-        let end = stream.byte_offset();
-        documents.push(text[start..end].trim());
-        start = end;
+    let mut rest = &text[text.len() - begun(text)..];
+    while !rest.is_empty() {
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+        stream.next().transpose().with_context(|| match documents.len() {
+            0 => "The input is not JSON".to_owned(),
+            before => format!("Behind {before} documents the input is not JSON; lines are counted from there"),
+        })?;
+        let (document, behind) = rest.split_at(stream.byte_offset());
+        documents.push(document.trim());
+        rest = &behind[behind.len() - begun(behind)..];
     }
     anyhow::ensure!(!documents.is_empty(), "The input holds no JSON document");
     if documents.iter().any(|document| document.starts_with('[')) {
@@ -172,6 +191,8 @@ mod tests {
         let text = "{\"a\": 19.9900000000000000001}\n\n {\"b\":\"}{\"}{\"c\":1}";
         let expected = ["{\"a\": 19.9900000000000000001}", "{\"b\":\"}{\"}", "{\"c\":1}"];
         assert_eq!(documents(text).expect("three"), expected);
+        let marked = format!("\u{feff}{}\u{feff}\n{}", expected[0], expected[2]);
+        assert_eq!(documents(&marked).expect("two"), [expected[0], expected[2]]);
         assert!(documents("  ").is_err());
         assert!(documents("{\"a\":1} x").is_err());
         assert!(documents("[{}]").expect_err("an array").to_string().contains("jq"));

@@ -1,6 +1,8 @@
 //! `quadrille dead-letters`: what services could not handle, and what waits behind it.
 
-use anyhow::bail;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{bail, ensure};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
@@ -8,9 +10,10 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
-    audit::databases,
+    audit::{Place, databases},
     codec::{Decoded, Decoder},
-    operate::{self, Person},
+    history::key_kind,
+    operate::{self, Came, Person},
     output::{self, Paint, Table},
 };
 
@@ -26,10 +29,8 @@ pub struct DeadLetter {
     pub offset: i64,
     pub record_time: DateTime<Utc>,
     pub record_type: String,
-    #[serde(skip)]
+    #[serde(serialize_with = "as_text")]
     pub key: Option<Vec<u8>>,
-    #[serde(skip)]
-    pub value: Option<Vec<u8>>,
     pub value_size: i64,
     pub withheld: bool,
     pub reason: String,
@@ -41,21 +42,66 @@ pub struct DeadLetter {
     pub failed_at: DateTime<Utc>,
 }
 
+/// A key whole, as text.
+fn as_text<S: serde::Serializer>(key: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    key.as_deref().map(String::from_utf8_lossy).serialize(serializer)
+}
+
 /// Which dead letters are meant.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Which {
-    /// One dead letter
-    #[arg(required_unless_present_any = ["topic", "key"])]
-    pub id: Option<Uuid>,
+    /// Dead letters by their ids
+    #[arg(value_name = "ID", required_unless_present_any = ["topic", "key"], conflicts_with_all = ["topic", "key", "service"])]
+    pub ids: Vec<Uuid>,
     /// All that came from this topic
     #[arg(long, requires = "service")]
     pub topic: Option<String>,
-    /// All that had this record key
+    /// All that had this record key, in any spelling
     #[arg(long, requires = "service")]
     pub key: Option<String>,
     /// The service that failed
     #[arg(long)]
     pub service: Option<String>,
+}
+
+impl Which {
+    fn is_meant(&self, letter: &DeadLetter) -> bool {
+        let is_key = |wanted: &String| {
+            let kind = key_kind(&letter.topic);
+            let key = letter.key.as_deref().unwrap_or_default();
+            wanted.as_bytes() == key
+                || kind.normalize(Some(wanted.as_bytes())).is_ok_and(|wanted| kind.normalize(Some(key)) == Ok(wanted))
+        };
+        (self.ids.is_empty() || self.ids.contains(&letter.id))
+            && self.topic.as_ref().is_none_or(|topic| *topic == letter.topic)
+            && self.key.as_ref().is_none_or(is_key)
+    }
+
+    /// The open dead letters that are meant, by service, the oldest first.
+    async fn find(&self, settings: &Settings) -> anyhow::Result<BTreeMap<String, Vec<DeadLetter>>> {
+        let (letters, unread) = open(settings, self.service.as_deref()).await?;
+        let mut meant: BTreeMap<String, Vec<DeadLetter>> = BTreeMap::new();
+        for letter in letters.into_iter().filter(|letter| self.is_meant(letter)) {
+            meant.entry(letter.service.clone()).or_default().push(letter);
+        }
+        let found = |id: &&Uuid| meant.values().flatten().any(|letter| letter.id == **id);
+        if let Some(id) = self.ids.iter().find(|id| !found(id)) {
+            bail!("{}", missing(*id, &unread));
+        }
+        ensure!(
+            !meant.is_empty(),
+            "no open dead letter matches (`quadrille dead-letters list` shows all). {}",
+            unread.join(" ")
+        );
+        Ok(meant)
+    }
+}
+
+fn missing(id: Uuid, unread: &[String]) -> String {
+    match unread {
+        [] => format!("there is no open dead letter {id} (`quadrille dead-letters list`)"),
+        unread => format!("no dead letter {id} was found. {}", unread.join(" ")),
+    }
 }
 
 /// The open dead letters, the oldest first; and the databases that could not be read.
@@ -65,10 +111,61 @@ pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<
     Ok((letters, unread))
 }
 
+/// What became of a record that a service made a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fate {
+    /// The service that could not handle it.
+    pub service: &'static str,
+    /// The dead letter.
+    pub id: Uuid,
+    /// Why it could not be handled.
+    pub reason: String,
+    /// `open`, `discarded`, or `closed` where it was handled after all.
+    pub state: &'static str,
+}
+
+impl Fate {
+    /// As people read it.
+    pub fn told(&self) -> String {
+        let Self { service, id, reason, state } = self;
+        format!("{state} dead letter of {service} ({}): {id}", output::printable(reason))
+    }
+}
+
+/// The dead letters that a service made of the records at these places.
+pub async fn at(
+    settings: &Settings,
+    service: &'static str,
+    places: &[Place],
+) -> sqlx::Result<Vec<(String, i32, i64, Fate)>> {
+    if places.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut connection = databases::connect(settings, service).await?;
+    let rows: Vec<(String, i32, i64, Uuid, String, bool, Option<String>)> = sqlx::query_as(
+        "select topic, partition, \"offset\", id, reason, closed_at is null, closed_how from dead_letter
+         where (topic, partition, \"offset\") in (select * from unnest($1::text[], $2::int[], $3::bigint[]))",
+    )
+    .bind(places.iter().map(|place| place.topic).collect::<Vec<_>>())
+    .bind(places.iter().map(|place| place.partition).collect::<Vec<_>>())
+    .bind(places.iter().map(|place| place.offset).collect::<Vec<_>>())
+    .fetch_all(&mut connection)
+    .await?;
+    let fate = |(topic, partition, offset, id, reason, open, how): (_, _, _, _, _, _, Option<String>)| {
+        let state = match how.as_deref() {
+            _ if open => "open",
+            Some("discarded") => "discarded",
+            _ => "closed",
+        };
+        (topic, partition, offset, Fate { service, id, reason, state })
+    };
+    Ok(rows.into_iter().map(fate).collect())
+}
+
 async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<DeadLetter>> {
     let mut connection = databases::connect(settings, service).await?;
     let mut letters: Vec<DeadLetter> = sqlx::query_as(
-        "select id, topic, partition, \"offset\", record_time, record_type, key, value, value_size, withheld, reason, field, detail,
+        "select id, topic, partition, \"offset\", record_time, record_type, key, value_size, withheld, reason, field, detail,
              holds, attempts, failed_at
          from dead_letter where closed_at is null",
     )
@@ -100,7 +197,7 @@ pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> any
     }
     table.print()?;
     unread.iter().try_for_each(|sentence| output::line(sentence))?;
-    let held: std::collections::BTreeSet<_> =
+    let held: BTreeSet<_> =
         letters.iter().filter_map(|letter| Some((&letter.service, &letter.topic, letter.holds.as_ref()?))).collect();
     output::line(&format!("{} open dead letters, {} keys held.", letters.len(), held.len()))
 }
@@ -115,7 +212,7 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
         "{} could not handle {} of key {}",
         letter.service,
         letter.place(),
-        output::printable(&letter.key_text())
+        output::short(&letter.key_text())
     ))?;
     output::line(&format!(
         "reason      {} {} (attempt {}, {})",
@@ -123,14 +220,18 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
     ))?;
     output::line(&format!("detail      {}", output::printable(&letter.detail)))?;
     if let Some(key) = &letter.holds {
-        output::line(&format!("holds       later events of {key} on {} wait behind it", letter.topic))?;
+        output::line(&format!(
+            "holds       later events of {} on {} wait behind it",
+            output::short(key),
+            letter.topic
+        ))?;
     }
     let decoder = Decoder::connect(settings)?;
-    let original = match (&letter.value, letter.withheld) {
+    let original = match (value(settings, &letter).await?, letter.withheld) {
         (_, true) => "withheld: it may have secrets, and stays in the service's database".to_owned(),
         (value, false) => match tokio::task::block_in_place(|| decoder.decode(Some(&letter.topic), value.as_deref())) {
             Ok(Decoded::Record { json, .. }) => json,
-            Ok(Decoded::Bad(why)) => format!("cannot be read: {}", output::printable(&why)),
+            Ok(Decoded::Bad { reason, .. }) => format!("cannot be read: {}", output::printable(&reason)),
             Ok(_) | Err(_) => format!("{} bytes", letter.value_size),
         },
     };
@@ -139,36 +240,66 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
     output::line(&format!("  quadrille dead-letters discard {id} --who YOU --why REASON"))
 }
 
-/// Has dead letters handled again, by the service that failed alone. Whether it was asked of it.
-pub async fn redrive(settings: &Settings, which: &Which, person: &Person, json: bool) -> anyhow::Result<bool> {
-    let service = match (which.id, &which.service) {
-        (Some(id), _) => find(settings, id).await?.service,
-        (None, Some(service)) => service.clone(),
-        (None, None) => bail!("name a dead letter, or --service with --topic or --key"),
-    };
-    let fields = json!({
-        "dead_letter_id": which.id,
-        "topic": which.topic.as_deref().unwrap_or_default(),
-        "key": which.key.as_deref().unwrap_or_default(),
-    });
-    operate::tell(&operate::ask(settings, "RedriveRequested", &service, person, fields).await?, json)
+/// The original of one letter: those of all would fill the memory.
+async fn value(settings: &Settings, letter: &DeadLetter) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut connection = databases::connect(settings, &letter.service).await?;
+    let value: Option<Option<Vec<u8>>> = sqlx::query_scalar("select value from dead_letter where id = $1")
+        .bind(letter.id)
+        .fetch_optional(&mut connection)
+        .await?;
+    Ok(value.flatten())
 }
 
-/// Gives a dead letter up; what waited behind it goes on. Whether it was done.
-pub async fn discard(settings: &Settings, id: Uuid, person: &Person, json: bool) -> anyhow::Result<bool> {
-    let service = find(settings, id).await?.service;
-    operate::tell(
-        &operate::ask(settings, "DiscardRequested", &service, person, json!({"dead_letter_id": id})).await?,
-        json,
-    )
+/// Has dead letters handled again, by the service that failed alone. Whether all of it was asked of it.
+pub async fn redrive(settings: &Settings, which: &Which, person: &Person, json: bool) -> anyhow::Result<bool> {
+    let mut all_done = true;
+    for (service, letters) in which.find(settings).await? {
+        let requests = match (&which.topic, &which.key) {
+            (None, None) => letters.iter().map(|letter| json!({ "dead_letter_id": letter.id })).collect(),
+            // As the records have the key: the service compares letter by letter.
+            (topic, key) => {
+                let spelt = |letter: &DeadLetter| key.as_ref().map_or_else(String::new, |_| letter.key_text());
+                let keys: BTreeSet<String> = letters.iter().map(spelt).collect();
+                keys.into_iter()
+                    .map(|key| json!({ "topic": topic.as_deref().unwrap_or_default(), "key": key }))
+                    .collect()
+            }
+        };
+        all_done &= told(settings, "RedriveRequested", &service, person, requests, json).await?;
+    }
+    Ok(all_done)
+}
+
+/// Gives dead letters up; what waited behind them goes on. Whether all of it was done.
+pub async fn discard(settings: &Settings, which: &Which, person: &Person, json: bool) -> anyhow::Result<bool> {
+    let mut all_done = true;
+    for (service, letters) in which.find(settings).await? {
+        // The last one first: what waits behind a letter is handled as soon as that is given up, unless it is given up before.
+        let requests = letters.iter().rev().map(|letter| json!({ "dead_letter_id": letter.id })).collect();
+        all_done &= told(settings, "DiscardRequested", &service, person, requests, json).await?;
+    }
+    Ok(all_done)
+}
+
+/// Asks a service, and tells what came of each request; whether all were done.
+async fn told(
+    settings: &Settings,
+    name: &str,
+    service: &str,
+    person: &Person,
+    requests: Vec<serde_json::Value>,
+    json: bool,
+) -> anyhow::Result<bool> {
+    let came = operate::ask_all(settings, name, service, person, requests).await?;
+    came.iter().try_for_each(|came| operate::tell(came, json).map(|_| ()))?;
+    Ok(came.iter().all(Came::is_done))
 }
 
 async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<DeadLetter> {
     let (letters, unread) = open(settings, None).await?;
     match letters.into_iter().find(|letter| letter.id == id) {
         Some(letter) => Ok(letter),
-        None if unread.is_empty() => bail!("there is no open dead letter {id} (`quadrille dead-letters list`)"),
-        None => bail!("no dead letter {id} was found. {}", unread.join(" ")),
+        None => bail!("{}", missing(id, &unread)),
     }
 }
 
@@ -179,5 +310,61 @@ impl DeadLetter {
 
     fn key_text(&self) -> String {
         String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(topic: &str, key: &[u8]) -> DeadLetter {
+        DeadLetter {
+            service: "order".into(),
+            id: Uuid::new_v4(),
+            topic: topic.into(),
+            partition: 0,
+            offset: 0,
+            record_time: DateTime::default(),
+            record_type: String::new(),
+            key: Some(key.to_vec()),
+            value_size: 0,
+            withheld: false,
+            reason: String::new(),
+            field: String::new(),
+            detail: String::new(),
+            holds: None,
+            attempts: 1,
+            failed_at: DateTime::default(),
+        }
+    }
+
+    #[test]
+    fn letters_are_meant_by_id_by_topic_and_by_key_in_any_spelling() {
+        let key = "6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11";
+        let upper = letter("order.requests", key.to_uppercase().as_bytes());
+        let other = letter("stock.requests", b"tea-1");
+        let which = |ids: &[Uuid], topic: Option<&str>, key: Option<&str>| Which {
+            ids: ids.to_vec(),
+            topic: topic.map(str::to_owned),
+            key: key.map(str::to_owned),
+            service: Some("order".into()),
+        };
+        for (which, first, second) in [
+            (which(&[upper.id], None, None), true, false),
+            (which(&[upper.id, other.id], None, None), true, true),
+            (which(&[], Some("order.requests"), None), true, false),
+            (which(&[], None, Some(key)), true, false),
+            (which(&[], None, Some("TEA-1")), false, true),
+            (which(&[], Some("order.requests"), Some("TEA-1")), false, false),
+        ] {
+            assert_eq!((which.is_meant(&upper), which.is_meant(&other)), (first, second), "{which:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_whole_in_json() {
+        let long = "k".repeat(65_536);
+        let json = serde_json::to_value(letter("order.requests", long.as_bytes())).unwrap();
+        assert_eq!(json["key"], long);
     }
 }

@@ -33,24 +33,23 @@ pub fn run(settings: &Settings, file: Option<&Path>, json: bool) -> anyhow::Resu
 }
 
 fn one(decoder: &Decoder, input: &mut impl Read, json: bool) -> anyhow::Result<()> {
-    let mut value = Vec::new();
-    input.read_to_end(&mut value)?;
+    let value = input::bytes(input)?;
     let mut decoded = decoder.decode(None, Some(&value))?;
     // kcat ends a record with a newline unless told otherwise.
-    if let (Decoded::Bad(_), Some(shorter)) = (&decoded, value.strip_suffix(b"\n")) {
+    if let (Decoded::Bad { .. }, Some(shorter)) = (&decoded, value.strip_suffix(b"\n")) {
         match decoder.decode(None, Some(shorter))? {
-            Decoded::Bad(_) => {}
+            Decoded::Bad { .. } => {}
             better => decoded = better,
         }
     }
     match decoded {
         Decoded::Record { info, json: value } if json => {
-            output::line(&format!("{{\"type\":\"{}\",\"value\":{value}}}", info.record.name))
+            output::json_text(&format!("{{\"type\":\"{}\",\"value\":{value}}}", info.record.name))
         }
-        Decoded::Record { json: value, .. } => output::line(&value),
+        Decoded::Record { json: value, .. } => output::json_text(&value),
         Decoded::Unknown { name } => bail!("The record is a {name}, which no declared topic has"),
         Decoded::Null => bail!("The record has no value"),
-        Decoded::Bad(reason) => bail!(
+        Decoded::Bad { reason, .. } => bail!(
             "The input is no framed record: {reason}\nSeveral records are told apart by kcat -C -f \"$(quadrille decode --kcat-format)\""
         ),
     }
@@ -62,7 +61,7 @@ fn many(settings: &Settings, decoder: &Decoder, input: &mut impl BufRead, json: 
         let record = of_kcat(settings, record);
         let decoded = decoder.decode(Some(&record.topic), record.value.as_deref())?;
         if json {
-            output::line(&serde_json::to_string(&Shown::of(&record, &decoded))?)?;
+            output::json_text(&serde_json::to_string(&Shown::of(&record, &decoded))?)?;
         } else {
             output::line(&show::line(paint, &record, &decoded))?;
         }

@@ -12,7 +12,8 @@ use crate::{
     catalogue::Catalogue,
     output::{self, Paint},
     registry::{LEVEL, Registry},
-    schemas, status,
+    schemas,
+    status::{self, Instance},
     topics::{self, Plan},
 };
 
@@ -202,12 +203,20 @@ fn look_at_instances(settings: &Settings) -> Vec<Look> {
         // The topics were looked at already.
         Err(_) => return vec![],
     };
-    if instances.is_empty() {
-        return vec![Look::warning("services", "no instance says that it runs", "`make services`")];
-    }
+    judged(&instances, &databases::services())
+}
+
+/// What the instances say, and which services have none.
+fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
     let ours = env!("CARGO_PKG_VERSION");
     let mut looks = Vec::new();
-    for instance in &instances {
+    let speaks = |service: &str| instances.iter().any(|instance| instance.service == service && !instance.is_silent());
+    let missing: Vec<&str> = services.iter().copied().filter(|service| !speaks(service)).collect();
+    if !missing.is_empty() {
+        let found = format!("no instance of {} says that it runs", missing.join(", "));
+        looks.push(Look::wrong("services", found, "`make services`, or look at the log of the one that ended"));
+    }
+    for instance in instances {
         let name = output::printable(&instance.instance);
         if instance.is_silent() {
             let found = format!("{name} has been silent since {}", instance.sent_at.format("%F %T"));
@@ -295,3 +304,33 @@ async fn look_at_published(service: &str, connection: &mut PgConnection) -> Opti
 
 /// What `migrate` makes beside a service's own tables.
 const TABLES: [&str; 7] = ["inbox", "outbox", "effect", "timer", "dead_letter", "lease", "published"];
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+
+    #[test]
+    fn a_service_without_an_instance_that_speaks_is_wrong() {
+        let instance = |service: &str, seconds: i64| Instance {
+            instance: format!("{service}-1"),
+            service: service.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            sent_at: Utc::now() - chrono::Duration::seconds(seconds),
+            ..Instance::default()
+        };
+        let told = |instances: &[Instance]| -> Vec<(Verdict, String)> {
+            judged(instances, &["user", "order"]).into_iter().map(|look| (look.verdict, look.found)).collect()
+        };
+        let both = told(&[instance("user", 1), instance("order", 1)]);
+        assert_eq!((both.len(), both[0].0), (1, Verdict::Well), "{both:?}");
+        let one = told(&[instance("order", 1)]);
+        assert_eq!(one, [(Verdict::Wrong, "no instance of user says that it runs".into())]);
+        let none = told(&[]);
+        assert_eq!(none, [(Verdict::Wrong, "no instance of user, order says that it runs".into())]);
+        // A killed one stays for a while, and does not speak.
+        let silent = told(&[instance("user", 60), instance("order", 1)]);
+        assert_eq!((silent.len(), silent[0].0, silent[1].0), (2, Verdict::Wrong, Verdict::Warning), "{silent:?}");
+    }
+}

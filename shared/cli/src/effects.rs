@@ -1,6 +1,6 @@
 //! `quadrille effects`: what services ask of the outside and has no outcome yet; parked ones wait for a person.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -102,8 +102,11 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
         return output::json(&effect);
     }
     let now = Utc::now();
-    output::line(&format!("{} of {}, wanted by {} at {}", effect.kind, effect.key, effect.service, effect.wanted_at))?;
-    output::line(&format!("what is asked   {}", effect.effect))?;
+    output::line(&output::printable(&format!(
+        "{} of {}, wanted by {} at {}",
+        effect.kind, effect.key, effect.service, effect.wanted_at
+    )))?;
+    output::line(&output::printable(&format!("what is asked   {}", effect.effect)))?;
     output::line(&format!("state           {}, tried {} times", effect.state(now), effect.tries))?;
     output::line(&format!("last answer     {}", output::printable(effect.last_answer.as_deref().unwrap_or("none"))))?;
     output::line("What a person who has asked the outside may state, such as:")?;
@@ -121,6 +124,8 @@ pub async fn redrive(settings: &Settings, id: Uuid, person: &Person, json: bool)
 
 /// States the outcome of an effect that the outside does not tell. Whether it was taken.
 pub async fn answer(settings: &Settings, id: Uuid, outcome: &str, person: &Person, json: bool) -> anyhow::Result<bool> {
+    serde_json::from_str::<Value>(outcome)
+        .context("OUTCOME is not JSON: `quadrille effects show ID` has examples; quote it whole, in '...'")?;
     let service = find(settings, id).await?.service;
     let fields = json!({"effect_id": id, "outcome": outcome});
     operate::tell(&operate::ask(settings, "EffectAnswered", &service, person, fields).await?, json)

@@ -1,6 +1,6 @@
 //! `quadrille example`: a valid JSON to start from.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use quadrille_events::{REGISTRY, RecordInfo};
 use serde_json::Value;
 use uuid::Uuid;
@@ -43,22 +43,41 @@ pub fn text(info: &RecordInfo, options: &Options) -> anyhow::Result<String> {
     }
     let mut example: Value = serde_json::from_str(&text)?;
     for change in &options.set {
-        let (path, value) = change.split_once('=').with_context(|| format!("'{change}' is no PATH=VALUE"))?;
+        let (path, value) = change
+            .split_once('=')
+            .with_context(|| format!("--set '{change}' is no PATH=VALUE, such as lines.0.quantity=5"))?;
         // What is no JSON is a text; a number stays as it is written, and money is understood as a text too.
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         set(&mut example, path, value)?;
     }
-    Ok(serde_json::to_string_pretty(&example)?)
+    let text = serde_json::to_string_pretty(&example)?;
+    // A mistyped path would make a field that nobody knows.
+    info.from_json(&text).map_err(|error| {
+        let name = info.short_name();
+        anyhow!("With --set this is no {name} any more: {error} (`quadrille example {name} --docs` lists the fields)")
+    })?;
+    Ok(text)
 }
 
+/// No record of ours is as deep.
+const DEEPEST: usize = 32;
+
 fn set(example: &mut Value, path: &str, value: Value) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        path.split('.').count() <= DEEPEST,
+        "--set: a path has at most {DEEPEST} parts, and no record is as deep"
+    );
     let mut at = example;
     for part in path.split('.') {
         at = match at {
             Value::Array(items) => {
                 let (index, count) = (part.parse::<usize>(), items.len());
-                let index = index.with_context(|| format!("'{part}' in '{path}' is no place in a list"))?;
-                anyhow::ensure!(index <= count, "'{path}': the list has {count} items");
+                let index = index
+                    .with_context(|| format!("--set: '{part}' in '{path}' is no place in a list: use 0, 1, ..."))?;
+                anyhow::ensure!(
+                    index <= count,
+                    "--set '{path}': the list has {count} items, so {count} is the highest place"
+                );
                 if index == count {
                     // A further item begins as a copy of the last one.
                     items.push(items.last().cloned().unwrap_or(Value::Null));
@@ -70,7 +89,7 @@ fn set(example: &mut Value, path: &str, value: Value) -> anyhow::Result<()> {
                 *at = Value::Object(serde_json::Map::new());
                 &mut at[part]
             }
-            _ => anyhow::bail!("'{path}': there is nothing within '{part}'"),
+            _ => anyhow::bail!("--set '{path}': there is nothing within which '{part}' could be"),
         };
     }
     *at = value;
@@ -124,5 +143,29 @@ mod tests {
         assert_eq!(value["payment_token"], "tok_decline");
         assert!(!info.example.contains(value["order_id"].as_str().expect("an id")));
         info.from_json(&text).expect("still valid");
+    }
+
+    #[test]
+    fn a_change_that_no_record_takes_is_refused_by_its_path() {
+        let info = types::named("OrderRequested").expect("known");
+        let deep = format!("{}=1", vec!["a"; 50_000].join("."));
+        for (change, word) in [
+            ("lines", "--set 'lines' is no PATH=VALUE"),
+            ("=5", "--set"),
+            ("nosuch=1", "nosuch"),
+            ("lines.0.nosuch=1", "nosuch"),
+            ("lines.x.quantity=1", "is no place in a list"),
+            ("lines.-1.quantity=1", "is no place in a list"),
+            ("lines.9.quantity=1", "the list has 1 items"),
+            ("lines.18446744073709551616.quantity=1", "is no place in a list"),
+            ("lines.0.quantity=-99999999999999999999", "quantity"),
+            ("lines.0.sku.deeper=1", "--set 'lines.0.sku.deeper'"),
+            ("order_id=", "order_id"),
+            (&deep, "at most 32 parts"),
+        ] {
+            let options = Options { set: vec![change.to_owned()], ..Options::default() };
+            let error = text(info, &options).expect_err(change).to_string();
+            assert!(error.contains("--set") && error.contains(word), "{change}: {error}");
+        }
     }
 }

@@ -1,4 +1,6 @@
 //! `quadrille group rewind`: a stopped service reads again what it has read. Its inbox and its policies make that harmless.
+//!
+//! `quadrille group skip`: a running service passes over one offset that it cannot get past, on a person's word.
 
 use anyhow::{Context, bail};
 use rdkafka::{
@@ -10,8 +12,11 @@ use serde::Serialize;
 use crate::{
     Settings,
     audit::databases,
-    kafka::{self, PATIENCE, Partition, Reader, Start},
+    codec::{Decoded, Decoder},
+    kafka::{self, At, PATIENCE, Partition, Reader, Start},
+    operate::{self, Person},
     output::{self, Table},
+    show,
 };
 
 /// One partition's way back.
@@ -43,10 +48,7 @@ pub struct Options {
 ///
 /// An instance that runs, a service or topic that does not exist, a place beyond what was read.
 pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::Result<bool> {
-    let services = databases::services();
-    if !services.contains(&service) {
-        bail!("there is no service '{service}': {}", services.join(", "));
-    }
+    known(service)?;
     let group = settings.group(service);
     let consumer: BaseConsumer = kafka::client(settings).set("group.id", &group).create()?;
     stopped(settings, &consumer, service, &group)?;
@@ -62,6 +64,88 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
     }
     tell(service, &rewinds, options)?;
     Ok(options.yes)
+}
+
+fn known(service: &str) -> anyhow::Result<()> {
+    let services = databases::services();
+    if !services.contains(&service) {
+        bail!("there is no service '{service}': {}", services.join(", "));
+    }
+    Ok(())
+}
+
+/// One offset of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The topic, without prefix.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Reads `topic/partition@offset`.
+pub fn place(text: &str) -> anyhow::Result<Place> {
+    let parts = || {
+        let (partition, offset) = text.split_once('@')?;
+        let (topic, partition) = partition.rsplit_once('/')?;
+        // A sign would be understood, too.
+        let are_digits = [partition, offset].iter().all(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        Some((topic, partition.parse().ok()?, offset.parse().ok()?)).filter(|_| are_digits)
+    };
+    let Some((topic, partition, offset)) = parts() else {
+        bail!("'{text}' is no place: use TOPIC/PARTITION@OFFSET, such as order.requests/3@42");
+    };
+    if !quadrille_events::TOPICS.iter().any(|declared| declared.name == topic) {
+        bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
+    }
+    Ok(Place { topic: topic.to_owned(), partition, offset })
+}
+
+/// Shows what lies at an offset, and with `yes` has the running `service` pass over it. Returns whether it was done.
+///
+/// # Errors
+///
+/// There is no such service or offset, or no instance of the service takes the request.
+pub async fn skip(
+    settings: &Settings,
+    service: &str,
+    place: &Place,
+    person: &Person,
+    yes: bool,
+    json: bool,
+) -> anyhow::Result<bool> {
+    known(service)?;
+    let Place { topic, partition, offset } = place;
+    let found = tokio::task::block_in_place(|| lies_at(settings, place))?;
+    output::note(&found);
+    if !yes {
+        output::note("Nothing was changed: --yes has the service pass over it.");
+        return Ok(false);
+    }
+    let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
+    operate::tell(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
+}
+
+/// What lies at an offset, as people read it.
+fn lies_at(settings: &Settings, place: &Place) -> anyhow::Result<String> {
+    let Place { topic, partition, offset } = place;
+    Ok(match Reader::connect(settings)?.at(topic, *partition, *offset)? {
+        At::Record(record) => {
+            let decoded = Decoder::connect(settings)?.decode(Some(topic), record.value.as_deref());
+            // A registry that is away may be what the service stands still for.
+            let decoded = decoded.unwrap_or_else(|error| Decoded::bad(error.to_string()));
+            show::line(output::Paint::fixed(false), &record, &decoded)
+        }
+        At::Unreadable(unreadable) => unreadable.to_string(),
+        At::Nothing(Some(next)) => {
+            format!("{topic}/{partition}@{offset} holds no record that a consumer gets: the next one lies at {next}")
+        }
+        At::Nothing(None) => {
+            format!("{topic}/{partition}@{offset} holds no record that a consumer gets, and none follows")
+        }
+    })
 }
 
 /// A running instance would go on where it is, and commit over what is written here.
@@ -136,5 +220,32 @@ fn tell(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow::Result<
     match options.yes {
         true => output::line(&format!("{service} reads {} partitions again once it runs.", rewinds.len())),
         false => output::line("Nothing was changed: --yes does it."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_or_refused_with_its_form() {
+        let read = place("order.requests/3@42").unwrap();
+        assert_eq!((read.topic.as_str(), read.partition, read.offset), ("order.requests", 3, 42));
+        for text in [
+            "",
+            "order.requests",
+            "order.requests/3",
+            "order.requests@42",
+            "order.requests/-1@42",
+            "order.requests/3@-1",
+            "order.requests/+3@42",
+            "order.requests/3@99999999999999999999",
+            "order.requests/99999999999@1",
+            "order.requests/x@1",
+        ] {
+            let error = place(text).unwrap_err().to_string();
+            assert!(error.contains("TOPIC/PARTITION@OFFSET"), "{text}: {error}");
+        }
+        assert!(place("t1.order.requests/3@42").unwrap_err().to_string().contains("without a world's prefix"));
     }
 }

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
+    audit::Place,
     codec::{Decoded, Decoder},
-    kafka::{Reader, Record, Start},
-    output::Progress,
+    kafka::{Partition, Positions, Reader, Record, Start},
+    output::{self, Progress},
 };
 
 /// A record with all that its place in a history needs.
@@ -68,6 +69,17 @@ impl Fact {
         }
     }
 
+    /// Where it lies, if it is of a type that we know.
+    pub fn place(&self) -> Option<Place> {
+        match &self.decoded {
+            Decoded::Record { info, .. } => {
+                let (partition, offset) = (self.record.partition, self.record.offset);
+                Some(Place { topic: info.record.topic, partition, offset })
+            }
+            _ => None,
+        }
+    }
+
     /// The value as JSON; null where it is none that we know.
     pub fn value(&self) -> Value {
         match &self.decoded {
@@ -99,28 +111,42 @@ pub fn saga_topics() -> Vec<&'static str> {
     TOPICS.iter().map(|topic| &*topic.name).filter(|topic| keyed_by_order(topic)).collect()
 }
 
-/// Reads topics from their beginning to their end, and hands over what `wanted` lets pass.
+/// Reads topics from their beginning to their end, and hands over what `wanted` lets pass, each with whether it was there at one moment.
+/// What cannot be read is told on standard error.
+///
+/// Topics are read one after another while they grow, so what they say is of no one moment: a late fact may be read without the
+/// earlier one that led to it. Hence their ends are noted twice. Whatever was there at the moment between lies before the second ends
+/// and is read; what lies before the first ones was there then for sure. So a question from before the first ends without an answer
+/// before the second ones was open at that moment.
 pub fn read(
     settings: &Settings,
     topics: &[&str],
     wanted: impl Fn(&Record) -> bool,
-    mut visit: impl FnMut(Fact) -> anyhow::Result<()>,
+    mut visit: impl FnMut(Fact, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
+    let then: Positions =
+        reader.partitions(topics)?.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
     let partitions = reader.partitions(topics)?;
     let of: i64 = partitions.iter().map(|partition| partition.high - partition.low).sum();
     let (mut progress, mut done) = (Progress::new("Reading topics"), 0);
     for topic in topics {
-        reader.read_to_end(topic, Start::Beginning, |record| {
+        let of_topic: Vec<Partition> =
+            partitions.iter().filter(|partition| &*partition.topic == *topic).cloned().collect();
+        reader.read(&of_topic, Start::Beginning, |record| {
             done += 1;
             progress.at(done, of.unsigned_abs());
             if wanted(&record) {
+                let was_there =
+                    then.get(&(record.topic.clone(), record.partition)).is_some_and(|end| record.offset < *end);
                 let decoded = decoder.decode(Some(topic), record.value.as_deref())?;
-                visit(Fact::of(record, decoded))?;
+                visit(Fact::of(record, decoded), was_there)?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
     }
+    drop(progress);
+    output::unreadable(&reader.unreadable());
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 //! - [`saga`] and [`orders`] tell histories from topics alone, and with [`waits`] what an open order waits for.
 //! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
 //! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
-//! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again.
+//! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again, or a running one pass over an
+//!   offset.
 //! - [`replay`] takes recorded decisions out of the databases and makes them again.
 //! - [`check`] looks at the choreography before it runs.
 //! - [`status`] and [`doctor`] look at what runs.
@@ -20,6 +21,7 @@ pub mod audit;
 pub mod catalogue;
 pub mod check;
 pub mod codec;
+mod config;
 pub mod dead_letters;
 pub mod decode;
 pub mod doctor;

@@ -1,11 +1,15 @@
 //! What a person asks of a service: sent on `platform.requests`, and what came of it read in the service's database.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use anyhow::bail;
-use quadrille_core::ids;
+use anyhow::{Context, bail};
+use quadrille_core::{bounds, ids};
 use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{Settings, audit::databases, output, produce};
 
@@ -18,15 +22,21 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Person {
     /// Who asks: a name or an address
-    #[arg(long)]
+    #[arg(long, value_parser = said)]
     pub who: String,
     /// Why, in your own words
-    #[arg(long)]
+    #[arg(long, value_parser = said)]
     pub why: String,
 }
 
+/// A text that is kept: the contract's bounds, said before anything is asked.
+fn said(text: &str) -> Result<String, String> {
+    bounds::filled_text("the text", text).map_err(|fault| fault.to_string())?;
+    Ok(text.to_owned())
+}
+
 /// What came of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Came {
     /// `done` or `refused`.
     pub result: String,
@@ -40,27 +50,57 @@ pub async fn ask(
     name: &str,
     service: &str,
     person: &Person,
-    mut fields: Value,
+    fields: Value,
 ) -> anyhow::Result<Came> {
-    fields["service"] = json!(service);
-    fields["who"] = json!(person.who);
-    fields["why"] = json!(person.why);
-    let id = produce::one(settings, name, &fields.to_string()).await?;
-    let id = ids::request("platform.requests", service, &format!("quadrille.platform.{name}"), produce::SOURCE, &id);
+    let came = ask_all(settings, name, service, person, vec![fields]).await?;
+    came.into_iter().next().context("one request has one answer")
+}
+
+/// The same for several requests, which are sent in order; what came of each.
+pub async fn ask_all(
+    settings: &Settings,
+    name: &str,
+    service: &str,
+    person: &Person,
+    requests: Vec<Value>,
+) -> anyhow::Result<Vec<Came>> {
+    let document = |mut fields: Value| {
+        fields["service"] = json!(service);
+        fields["who"] = json!(person.who);
+        fields["why"] = json!(person.why);
+        fields.to_string()
+    };
+    let documents: Vec<String> = requests.into_iter().map(document).collect();
+    let sent = produce::own(settings, name, &documents).await?;
+    let record_type = format!("quadrille.platform.{name}");
+    let computed = |id: &String| ids::request("platform.requests", service, &record_type, produce::SOURCE, id);
+    let ids: Vec<Uuid> = sent.iter().map(computed).collect();
     let mut connection = databases::connect(settings, service).await?;
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut known = 0;
     loop {
-        let came: Option<Came> = sqlx::query_as("select result, detail from operator_action where id = $1")
-            .bind(id)
-            .fetch_optional(&mut connection)
-            .await?;
-        match came {
-            Some(came) => return Ok(came),
-            None if Instant::now() > deadline => bail!(
-                "no instance of {service} has taken the request within {PATIENCE:?} (`quadrille status` shows who runs); it is done once one does"
-            ),
-            None => tokio::time::sleep(LOOK).await,
+        let rows: Vec<(Uuid, String, String)> =
+            sqlx::query_as("select id, result, detail from operator_action where id = any($1)")
+                .bind(&ids)
+                .fetch_all(&mut connection)
+                .await?;
+        let mut came: HashMap<Uuid, Came> =
+            rows.into_iter().map(|(id, result, detail)| (id, Came { result, detail })).collect();
+        if came.len() > known {
+            (known, deadline) = (came.len(), Instant::now() + PATIENCE);
         }
+        if came.len() == ids.len() {
+            return Ok(ids.iter().filter_map(|id| came.remove(id)).collect());
+        }
+        if Instant::now() > deadline {
+            let open = ids.len() - came.len();
+            let what =
+                if ids.len() == 1 { "the request".to_owned() } else { format!("{open} of {} requests", ids.len()) };
+            bail!(
+                "no instance of {service} has taken {what} within {PATIENCE:?} (`quadrille status` shows who runs); it is done once one does"
+            );
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -70,5 +110,12 @@ pub fn tell(came: &Came, json: bool) -> anyhow::Result<bool> {
         true => output::json(came)?,
         false => output::line(&format!("{}: {}", came.result, came.detail))?,
     }
-    Ok(came.result == "done")
+    Ok(came.is_done())
+}
+
+impl Came {
+    /// Whether it was carried out.
+    pub fn is_done(&self) -> bool {
+        self.result == "done"
+    }
 }

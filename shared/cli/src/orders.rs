@@ -1,6 +1,8 @@
 //! `quadrille orders`: every order with its state, told by topics alone, and what the open ones wait for.
+//!
+//! All is told as of one moment, so that no order is shown to wait for what its own later facts disprove.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,7 +12,7 @@ use crate::{
     history::{self, Fact},
     output::{self, Paint, Table},
     show, waits,
-    waits::Wait,
+    waits::{Said, Wait},
 };
 
 /// Where an order stands.
@@ -34,12 +36,14 @@ pub enum State {
     Delivered,
     /// Undone.
     Cancelled,
+    /// Asked for, and given up as a dead letter: nobody answers any more.
+    Discarded,
 }
 
 impl State {
     /// Whether nothing more will come.
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Rejected | Self::Delivered | Self::Cancelled)
+        matches!(self, Self::Rejected | Self::Delivered | Self::Cancelled | Self::Discarded)
     }
 
     /// The state as people read it.
@@ -53,6 +57,7 @@ impl State {
             Self::Rejected => "rejected",
             Self::Delivered => "delivered",
             Self::Cancelled => "cancelled",
+            Self::Discarded => "discarded",
         }
     }
 
@@ -96,9 +101,12 @@ pub struct Order {
     pub last: String,
     /// What it waits for; of an order that has ended: what is still to be undone.
     pub waits: Vec<Wait>,
-    /// When each of its records was first stated, in milliseconds.
+    /// What was stated of it.
     #[serde(skip)]
-    said: BTreeMap<&'static str, i64>,
+    said: BTreeMap<&'static str, Said>,
+    /// What was stated of it since the moment that is told.
+    #[serde(skip)]
+    later: BTreeSet<&'static str>,
     #[serde(skip)]
     ordered: bool,
     #[serde(skip)]
@@ -113,7 +121,10 @@ impl Order {
         self.first_ms = if self.first_ms == 0 { ms } else { self.first_ms.min(ms) };
         self.last_ms = self.last_ms.max(ms);
         let name = fact.name();
-        self.said.entry(name).and_modify(|first| *first = ms.min(*first)).or_insert(ms);
+        if let Some(place) = fact.place() {
+            let said = self.said.entry(name).or_insert(Said { ms, place });
+            *said = Said { ms: ms.min(said.ms), place };
+        }
         match name {
             "OrderRequested" | "OrderCreated" => self.ordered = true,
             "PaymentCaptured" => self.payment = "captured",
@@ -142,26 +153,41 @@ impl Order {
     }
 }
 
-fn text(value: &Value) -> String {
-    output::printable(value.as_str().unwrap_or_default())
+impl Order {
+    /// A request that was given up as a dead letter waits for nothing.
+    fn end_if_given_up(&mut self) {
+        if self.state == State::Requested && self.waits.iter().any(Wait::is_given_up) {
+            self.state = State::Discarded;
+            self.waits.clear();
+        }
+    }
 }
 
-/// Reads every order from the topics: open ones first, then the latest first. Blocks.
-pub fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Reads every order from the topics. Blocks.
+fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
     let mut orders: BTreeMap<String, Order> = BTreeMap::new();
     history::read(
         settings,
         &history::saga_topics(),
         |_| true,
-        |fact| {
+        |fact, was_there| {
             // A refused request or a malformed record makes no order.
             if !fact.key.is_empty() && !fact.name().is_empty() {
-                orders.entry(fact.key.clone()).or_default().hear(&fact);
+                let order = orders.entry(fact.key.clone()).or_default();
+                if was_there {
+                    order.hear(&fact);
+                } else {
+                    order.later.insert(fact.name());
+                }
             }
             Ok(())
         },
     )?;
-    let mut orders: Vec<Order> = orders
+    let orders = orders
         .into_iter()
         // A cancellation of what was never ordered makes no order.
         .filter(|(_, order)| order.ordered)
@@ -170,15 +196,24 @@ pub fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
             since: show::rfc3339(order.first_ms),
             last: show::rfc3339(order.last_ms),
             ..order
-        })
-        .collect();
-    orders.sort_by_key(|order| (order.state.is_end(), std::cmp::Reverse(order.last_ms)));
-    Ok(orders)
+        });
+    Ok(orders.collect())
 }
 
-/// Shows the orders. Blocks.
+/// Shows the orders: open ones first, then the latest first. Blocks.
 pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) -> anyhow::Result<()> {
+    let now_ms = chrono::Utc::now().timestamp_millis();
     let mut orders = all(settings)?;
+    for order in &mut orders {
+        order.waits = waits::open(|name| order.said.get(name).copied(), |name| order.later.contains(name), now_ms);
+    }
+    let handle = tokio::runtime::Handle::current();
+    let mut waiting: Vec<&mut Wait> = orders.iter_mut().flat_map(|order| &mut order.waits).collect();
+    handle.block_on(waits::look_up_letters(settings, &mut waiting));
+    for order in &mut orders {
+        order.end_if_given_up();
+    }
+    orders.sort_by_key(|order| (order.state.is_end(), std::cmp::Reverse(order.last_ms)));
     let mut counts: BTreeMap<State, usize> = BTreeMap::new();
     for order in &orders {
         *counts.entry(order.state).or_default() += 1;
@@ -187,10 +222,9 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
         orders.retain(|order| !order.state.is_end());
     }
     orders.truncate(limit.unwrap_or(usize::MAX));
-    let now_ms = chrono::Utc::now().timestamp_millis();
-    let open = |order: &Order| (order.order.clone(), waits::open(|name| order.said.get(name).copied(), now_ms));
-    let mut waiting: Vec<(String, Vec<Wait>)> = orders.iter().map(open).collect();
-    let unread = tokio::runtime::Handle::current().block_on(waits::look_up(settings, &mut waiting));
+    let mut waiting: Vec<(String, Vec<Wait>)> =
+        orders.iter_mut().map(|order| (order.order.clone(), std::mem::take(&mut order.waits))).collect();
+    let unread = handle.block_on(waits::look_up(settings, &mut waiting));
     for (order, (_, waits)) in orders.iter_mut().zip(waiting) {
         order.waits = waits;
     }
@@ -203,7 +237,7 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
     for order in orders {
         let state = match order.state {
             State::Delivered => paint.good(order.state.name()),
-            State::Cancelled | State::Rejected => paint.faint(order.state.name()),
+            State::Cancelled | State::Rejected | State::Discarded => paint.faint(order.state.name()),
             state => state.name().to_owned(),
         };
         let payment =

@@ -1,25 +1,37 @@
 //! What people and scripts see: tables, JSON, colours, durations, progress.
+//!
+//! **Whatever is shown goes through here**, and what a stranger wrote does nothing to a terminal: control characters, escape sequences,
+//! and what turns or hides text are written out, in lines and cells as `\u{1b}`, in JSON as `\u001b`. A reader that has gone
+//! (`| head`) ends the program quietly.
 
 use std::{
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
+use icu_properties::{CodePointMapData, props::GeneralCategory};
 use quadrille_program::hide_secrets;
 use serde::Serialize;
+
+use crate::kafka::Unreadable;
 
 /// Prints `value` as JSON, for scripts.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let pretty = io::stdout().is_terminal();
-    line(&if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? })
+    json_text(&if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? })
 }
 
-/// Prints a line. A reader that has gone (`| head`) ends the program: nobody is left to tell.
+/// Prints a JSON text, meaning the same.
+pub fn json_text(text: &str) -> anyhow::Result<()> {
+    bytes(format!("{}\n", safe_json(text)).as_bytes())
+}
+
+/// Prints a line, or several.
 pub fn line(text: &str) -> anyhow::Result<()> {
-    bytes(format!("{text}\n").as_bytes())
+    bytes(format!("{}\n", safe(text)).as_bytes())
 }
 
-/// Writes bytes to standard output, all of them, now.
+/// Writes bytes to standard output, all of them, now. A reader that has gone ends the program: nobody is left to tell.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -28,10 +40,33 @@ pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Says something beside the output, on standard error. Whether anybody hears it is not looked at.
+pub fn note(text: &str) {
+    raw_note(&format!("{}\n", safe(text)));
+}
+
+fn raw_note(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// Says what could not be read and was passed over.
+pub fn unreadable(unreadable: &[Unreadable]) {
+    unreadable.iter().for_each(|unreadable| note(&format!("{unreadable}: passed over")));
+    if unreadable.len() > 1 {
+        note(&format!("{} places could not be read.", unreadable.len()));
+    }
+}
+
+/// So much of a cause is told.
+const LONGEST_CAUSE: usize = 4_000;
+
 /// An error as people read it: what failed, then why, one cause a line. Wherever an address stands in it, its secrets do not.
 pub fn failure(error: &anyhow::Error) -> String {
-    let mut lines: Vec<String> = vec![format!("quadrille: {error}")];
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    // A cause may be a whole page that some server answered.
+    let bounded = |text: String| text.chars().take(LONGEST_CAUSE).collect::<String>();
+    let mut lines: Vec<String> = vec![bounded(format!("quadrille: {error}"))];
+    for cause in error.chain().skip(1).map(|cause| bounded(cause.to_string())) {
         // Many errors repeat their cause in their own text.
         if !lines.iter().any(|line| line.contains(&cause)) {
             lines.push(format!("  since: {cause}"));
@@ -45,6 +80,9 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
+/// The widest that a cell may be, and the last one of a row, behind which nothing is aligned. What is longer is cut: `--json` has it whole.
+const WIDEST: [usize; 2] = [64, 512];
+
 impl Table {
     /// A table with these headings.
     pub fn new<const N: usize>(headings: [&str; N]) -> Self {
@@ -53,7 +91,8 @@ impl Table {
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        let fitted = |(at, cell): (usize, &String)| cell_text(cell, WIDEST[usize::from(at + 1 == N)]);
+        self.rows.push(cells.iter().enumerate().map(fitted).collect());
     }
 
     /// Prints it.
@@ -75,25 +114,98 @@ impl Table {
 
 /// How many columns a cell takes: colours take none.
 fn width(cell: &str) -> usize {
-    let (mut width, mut in_colour) = (0, false);
-    for char in cell.chars() {
-        match char {
-            '\u{1b}' => in_colour = true,
-            'm' if in_colour => in_colour = false,
-            _ => width += usize::from(!in_colour),
-        }
-    }
-    width
+    console::measure_text_width(cell)
 }
 
-/// A text that came from outside, fit for a terminal: control characters are written out, so that nobody's name moves the cursor.
+/// A text that came from outside, as part of a line: on one line, harmless, and short.
+pub fn short(text: &str) -> String {
+    cell_text(&printable(&text.chars().take(WIDEST[0] + 1).collect::<String>()), WIDEST[0])
+}
+
+/// A cell on one line, harmless, and `widest` columns wide at most.
+fn cell_text(cell: &str, widest: usize) -> String {
+    // Not all that is written takes a column: what has no width is bounded, too.
+    let bounded: String = cell.chars().take(4 * widest).collect();
+    let cut = if bounded.len() < cell.len() { "…" } else { "" };
+    let safe = safe(&(bounded + cut)).replace('\n', "\\n");
+    let fitted = console::truncate_str(&safe, widest, "…");
+    // A colour that was begun ends here, whatever was cut.
+    if fitted.contains('\u{1b}') && !fitted.ends_with(RESET) { format!("{fitted}{RESET}") } else { fitted.into_owned() }
+}
+
+const RESET: &str = "\u{1b}[0m";
+
+/// A text that came from outside, fit for a terminal and on one line: what a terminal would obey, and what turns or hides text, is
+/// written out, so that nobody's name moves the cursor.
 pub fn printable(text: &str) -> String {
-    let shown = |char: char| {
-        let plain = if char.is_control() { None } else { Some(char) };
-        let escaped = if char.is_control() { Some(char.escape_default()) } else { None };
-        plain.into_iter().chain(escaped.into_iter().flatten())
-    };
-    text.chars().flat_map(shown).collect()
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\r' | '\t' => printable.extend(char.escape_default()),
+            _ if is_unsafe(char) => printable.extend(char.escape_unicode()),
+            _ => printable.push(char),
+        }
+    }
+    printable
+}
+
+/// A text of our own with what came from outside in it: lines and our own colours stay as they are, the rest is [`printable`].
+fn safe(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|char: char| is_unsafe(char)) {
+        safe += &rest[..at];
+        rest = &rest[at..];
+        let kept = match rest.starts_with('\n') {
+            true => 1,
+            false => our_colour(rest).unwrap_or_default(),
+        };
+        if kept == 0 {
+            let Some(char) = rest.chars().next() else { break };
+            safe += &printable(char.encode_utf8(&mut [0; 4]));
+            rest = &rest[char.len_utf8()..];
+        } else {
+            safe += &rest[..kept];
+            rest = &rest[kept..];
+        }
+    }
+    safe + rest
+}
+
+/// The length of one of [`Paint`]'s sequences at the beginning of a text.
+fn our_colour(text: &str) -> Option<usize> {
+    let code = text.strip_prefix("\u{1b}[")?;
+    let end = code.bytes().take("38;5;255m".len()).position(|byte| byte == b'm')?;
+    let code = &code[..end];
+    let is_ours = ["0", "1;31", "2", "32"].contains(&code) || SAGA_COLOURS.iter().any(|saga| saga_code(*saga) == code);
+    is_ours.then_some("\u{1b}[".len() + end + 1)
+}
+
+/// The same JSON with what is unsafe escaped: such characters stand in its texts only, apart from line ends and blanks between.
+fn safe_json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char == '\n' || !is_unsafe(char) {
+            safe.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            safe += &format!("\\u{unit:04x}");
+        }
+    }
+    safe
+}
+
+/// What a terminal may obey, or what changes how the text around it is read: controls, formats such as the turning of direction, line
+/// separators, and what has no meaning that everybody agrees on.
+fn is_unsafe(char: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, PrivateUse, Unassigned};
+    !char.is_ascii_graphic()
+        && char != ' '
+        && matches!(
+            CodePointMapData::<GeneralCategory>::new().get(char),
+            Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | Unassigned
+        )
 }
 
 /// `text`, or a word for its absence.
@@ -155,7 +267,7 @@ impl Paint {
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let colour = SAGA_COLOURS[usize::try_from(hash >> 32).unwrap_or_default() % SAGA_COLOURS.len()];
-        self.wrap(&format!("38;5;{colour}"), text)
+        self.wrap(&saga_code(colour), text)
     }
 
     /// For what is wrong.
@@ -178,6 +290,10 @@ impl Paint {
     }
 }
 
+fn saga_code(colour: u8) -> String {
+    format!("38;5;{colour}")
+}
+
 /// A line on standard error that says how far a long work has come; on a terminal only.
 pub struct Progress {
     what: String,
@@ -198,14 +314,14 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let percent = (done * 100).checked_div(of).unwrap_or(100).min(100);
-        eprint!("\r\u{1b}[2K{}: {percent} % ({done} of {of})", self.what);
+        raw_note(&format!("\r\u{1b}[2K{}: {percent} % ({done} of {of})", self.what));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown.is_some() {
-            eprint!("\r\u{1b}[2K");
+            raw_note("\r\u{1b}[2K");
         }
     }
 }
@@ -220,6 +336,63 @@ mod tests {
         table.row(["long-one".into(), "x".into()]);
         table.row([Paint::fixed(true).bad("red"), "y".into()]);
         assert_eq!(table.lines(), ["a         state", "long-one  x", "\u{1b}[1;31mred\u{1b}[0m       y"]);
+    }
+
+    #[test]
+    fn a_table_is_not_as_wide_as_a_stranger_wants() {
+        let long = "k".repeat(65_536);
+        let mut table = Table::new(["key", "what is wrong"]);
+        table.row([long.clone(), long.clone()]);
+        table.row([Paint::fixed(true).bad(&long), "x\u{301}".repeat(65_536)]);
+        table.row(["short".into(), "y".into()]);
+        let lines = table.lines();
+        assert_eq!(lines[0], format!("key{}what is wrong", " ".repeat(63)));
+        assert!(lines[1].starts_with(&format!("{}…  kkk", "k".repeat(63))), "{}", lines[1]);
+        assert_eq!(width(&lines[1]), 64 + 2 + 512);
+        assert!(lines[2].contains(&format!("k…{RESET}  x")), "{}", lines[2]);
+        assert!(lines[2].len() < 8_000, "{}", lines[2].len());
+        assert_eq!(lines[3], format!("short{}y", " ".repeat(61)));
+        // Wide letters take two columns.
+        let mut table = Table::new(["key", "x"]);
+        table.row(["漢".repeat(100), "y".into()]);
+        assert_eq!(width(&table.lines()[1]), 63 + 2 + 1);
+    }
+
+    /// What a terminal obeys, and what turns, hides or breaks the text around it.
+    const HOSTILE: [(char, &str); 10] = [
+        ('\u{1b}', "\\u{1b}"),
+        ('\u{9b}', "\\u{9b}"),
+        ('\u{7}', "\\u{7}"),
+        ('\u{7f}', "\\u{7f}"),
+        ('\0', "\\u{0}"),
+        ('\u{202e}', "\\u{202e}"),
+        ('\u{2066}', "\\u{2066}"),
+        ('\u{200b}', "\\u{200b}"),
+        ('\u{2028}', "\\u{2028}"),
+        ('\u{e0001}', "\\u{e0001}"),
+    ];
+
+    #[test]
+    fn what_a_stranger_wrote_does_nothing_to_a_terminal() {
+        for (char, written) in HOSTILE {
+            let text = format!("a{char}[2Jb");
+            assert_eq!(printable(&text), format!("a{written}[2Jb"));
+            assert_eq!(safe(&text), format!("a{written}[2Jb"));
+            let mut table = Table::new(["key"]);
+            table.row([text.clone()]);
+            assert_eq!(table.lines()[1], format!("a{written}[2Jb"));
+            let json = serde_json::to_string(&text).unwrap();
+            let safe = safe_json(&json);
+            assert!(!safe.contains(char), "{safe}");
+            assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
+        }
+        // Our own colours and lines stay, others' do not.
+        let painted = Paint::fixed(true).saga("k", "Jörg 漢字 e\u{301}");
+        assert_eq!(safe(&format!("{painted}\nx")), format!("{painted}\nx"));
+        assert_eq!(safe("\u{1b}[8mhidden\u{1b}[5;41m"), "\\u{1b}[8mhidden\\u{1b}[5;41m");
+        let began = Instant::now();
+        assert!(safe(&"\u{1b}[".repeat(200_000)).len() > 1_000_000);
+        assert!(began.elapsed() < Duration::from_secs(5));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
             record_type: info.record.name,
         };
         if options.json {
-            output::line(&serde_json::to_string(&sent)?)?;
+            output::json_text(&serde_json::to_string(&sent)?)?;
         } else {
             let place = format!("{}/{}@{}", sent.topic, sent.partition, sent.offset);
             output::line(&format!("{} to {place}, key {key}", info.short_name()))?;
@@ -100,15 +100,19 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     Ok(())
 }
 
-/// Sends one document as this command line's own request, and returns its `ce_id`.
-pub async fn one(settings: &Settings, name: &str, json: &str) -> anyhow::Result<String> {
-    let info = types::named(name)?;
-    let encoder = Encoder::connect(settings, info, None).await?;
-    let record = encoder.encode(json)?;
-    let id = Uuid::now_v7().to_string();
-    let headers = headers(&encoder, &record.key, &id, None);
-    Producer::connect(settings)?.send(info.record.topic, Some(record.key.as_bytes()), &record.value, &headers).await?;
-    Ok(id)
+/// Sends documents as this command line's own requests, in order, and returns the `ce_id` of each.
+pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyhow::Result<Vec<String>> {
+    let encoder = Encoder::connect(settings, types::named(name)?, None).await?;
+    // All or none is encoded before the first is sent.
+    let records = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
+    let producer = Producer::connect(settings)?;
+    let send = async |record: &Framed| {
+        let id = Uuid::now_v7().to_string();
+        let headers = headers(&encoder, &record.key, &id, None);
+        producer.send(encoder.info().record.topic, Some(record.key.as_bytes()), &record.value, &headers).await?;
+        anyhow::Ok(id)
+    };
+    stream::iter(&records).map(send).buffered(IN_FLIGHT).try_collect().await
 }
 
 /// The CloudEvents headers of a client's request.

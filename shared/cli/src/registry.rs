@@ -11,6 +11,8 @@ use schema_registry_converter::{
 };
 use serde::Deserialize;
 
+use quadrille_program::hide_secrets;
+
 use crate::{Settings, http};
 
 /// The compatibility level of every subject: each version can read what each other version wrote.
@@ -131,7 +133,12 @@ impl Registry {
     fn explained(&self, what: &str, error: &SRCError) -> anyhow::Error {
         match raw(error) {
             Some(raw) => {
-                anyhow!("The schema registry at {} does not {what}: {} ({})", self.url, raw.message, raw.error_code)
+                anyhow!(
+                    "The schema registry at {} does not {what}: {} ({})",
+                    hide_secrets(&self.url),
+                    raw.message,
+                    raw.error_code
+                )
             }
             None => self.away(error),
         }
@@ -144,7 +151,7 @@ impl Registry {
         }
         anyhow!(
             "No schema registry answers at {} ({cause}): `make up` brings one up here; QUADRILLE__REGISTRY__URL or --registry names another",
-            self.url
+            hide_secrets(&self.url)
         )
     }
 }

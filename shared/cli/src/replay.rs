@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use quadrille_replay::Report;
 use sqlx::{Connection, PgConnection};
 
-use crate::{Settings, audit::databases, output};
+use crate::{Settings, audit::databases, input, output};
 
 /// Writes the histories of all services, or of `service` alone, to a file, and returns how many decisions that is.
 ///
@@ -103,8 +103,8 @@ pub fn decide_again(files: &[PathBuf]) -> anyhow::Result<Report> {
     let mut report = Report::default();
     for path in files {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("the file {name}"))?;
-        report.add(quadrille_replay::replay(BufReader::new(file), &name)?);
+        let file = input::open(Some(path)).with_context(|| format!("the file {name}"))?;
+        report.add(quadrille_replay::replay(file, &name)?);
     }
     Ok(report)
 }

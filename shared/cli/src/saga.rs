@@ -1,20 +1,23 @@
 //! `quadrille saga`: one order's history in causal order, with the time between the steps, and what it waits for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::bail;
 use quadrille_core::KeyKind;
+use quadrille_events::TOPICS;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     Settings,
+    audit::{Place, databases},
     codec::Decoded,
+    dead_letters::{self, Fate},
     history::{self, Fact},
     orders::State,
     output::{self, Paint, Table},
     show::{self, Shown},
-    waits,
+    waits::{self, Said},
 };
 
 /// One step of a saga.
@@ -32,8 +35,14 @@ pub struct Step {
     pub repeats: Option<usize>,
     /// The record.
     pub record: Shown,
+    /// What became of it where a service could not handle it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dead_letters: Vec<Fate>,
     #[serde(skip)]
     fact: Fact,
+    /// Whether it was there at the moment of which the order's state is told.
+    #[serde(skip)]
+    was_there: bool,
 }
 
 /// The steps of one key's saga, over all topics, causes before effects. Blocks.
@@ -43,21 +52,22 @@ pub fn steps(settings: &Settings, order: &str) -> anyhow::Result<Vec<Step>> {
     };
     let is_its =
         |record: &crate::kafka::Record| KeyKind::Uuid.normalize(record.key.as_deref()).as_deref() == Ok(key.as_str());
-    let mut facts = Vec::new();
-    history::read(settings, &history::saga_topics(), is_its, |fact| {
+    let (mut facts, mut were_there) = (Vec::new(), Vec::new());
+    history::read(settings, &history::saga_topics(), is_its, |fact, was_there| {
         facts.push(fact);
+        were_there.push(was_there);
         Ok(())
     })?;
-    Ok(ordered(facts))
+    Ok(ordered(facts, &were_there))
 }
 
-fn ordered(facts: Vec<Fact>) -> Vec<Step> {
+fn ordered(facts: Vec<Fact>, were_there: &[bool]) -> Vec<Step> {
     let order = history::causal_order(&facts);
-    let mut facts: Vec<Option<Fact>> = facts.into_iter().map(Some).collect();
+    let mut facts: Vec<Option<(Fact, bool)>> = facts.into_iter().zip(were_there.iter().copied()).map(Some).collect();
     let mut first: HashMap<Uuid, (usize, i64)> = HashMap::new();
     let mut began = None;
     let mut steps = Vec::with_capacity(order.len());
-    for (at, fact) in order.into_iter().filter_map(|at| facts[at].take()).enumerate() {
+    for (at, (fact, was_there)) in order.into_iter().filter_map(|at| facts[at].take()).enumerate() {
         let (step, ms) = (at + 1, fact.record.timestamp_ms);
         let began = *began.get_or_insert(ms);
         let cause = fact.cause.and_then(|cause| first.get(&cause)).copied();
@@ -72,15 +82,40 @@ fn ordered(facts: Vec<Fact>) -> Vec<Step> {
             after_ms: cause.map(|(_, before)| ms - before),
             repeats,
             record: Shown::of(&fact.record, &fact.decoded),
+            dead_letters: vec![],
             fact,
+            was_there,
         });
     }
     steps
 }
 
+/// Adds to each step what became of it where a service could not handle it. A database that cannot be read adds nothing.
+async fn look_up_letters(settings: &Settings, steps: &mut [Step]) {
+    let place = |step: &Step| {
+        let record = &step.fact.record;
+        let topic = TOPICS.iter().find(|topic| *topic.name == *record.topic)?;
+        Some(Place { topic: &topic.name, partition: record.partition, offset: record.offset })
+    };
+    let places: Vec<Place> = steps.iter().filter_map(place).collect();
+    let mut fates: BTreeMap<(String, i32, i64), Vec<Fate>> = BTreeMap::new();
+    for service in databases::services() {
+        for (topic, partition, offset, fate) in dead_letters::at(settings, service, &places).await.unwrap_or_default() {
+            fates.entry((topic, partition, offset)).or_default().push(fate);
+        }
+    }
+    for step in steps {
+        let record = &step.fact.record;
+        step.dead_letters =
+            fates.remove(&(record.topic.to_string(), record.partition, record.offset)).unwrap_or_default();
+    }
+}
+
 /// Shows a saga. Blocks.
 pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
-    let steps = steps(settings, order)?;
+    let mut steps = steps(settings, order)?;
+    let handle = tokio::runtime::Handle::current();
+    handle.block_on(look_up_letters(settings, &mut steps));
     if json {
         return output::json(&steps);
     }
@@ -96,8 +131,9 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
             Decoded::Record { info, json } => news(show::parts(info, json), &mut said),
             Decoded::Unknown { name } => format!("a {name}, which this topic is not declared to have"),
             Decoded::Null => "no value".into(),
-            Decoded::Bad(reason) => paint.bad(&output::printable(reason)),
+            Decoded::Bad { reason, .. } => paint.bad(&output::printable(reason)),
         };
+        let letters = step.dead_letters.iter().map(|fate| paint.bad(&format!("{} ", fate.told()))).collect::<String>();
         let repeat = step.repeats.map(|first| paint.faint(&format!("exact repeat of {first} "))).unwrap_or_default();
         let cause = match (step.cause, fact.cause) {
             (Some(cause), _) => cause.to_string(),
@@ -113,20 +149,30 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
             paint.faint(&fact.record.place()),
             fact.version.map(|version| format!("v{version}")).unwrap_or_default(),
             paint.saga(&fact.key, fact.name()),
-            format!("{repeat}{what}"),
+            format!("{letters}{repeat}{what}"),
         ]);
     }
     table.print()?;
     let now_ms = chrono::Utc::now().timestamp_millis();
     let said = |name: &str| {
-        let named = steps.iter().filter(|step| step.fact.name() == name);
-        named.map(|step| step.fact.record.timestamp_ms).min()
+        let named = || steps.iter().filter(|step| step.was_there && step.fact.name() == name);
+        let ms = named().map(|step| step.fact.record.timestamp_ms).min()?;
+        let place = named().filter_map(|step| step.fact.place()).max_by_key(|place| place.offset)?;
+        Some(Said { ms, place })
     };
-    let mut waiting = [(last.fact.key.clone(), waits::open(said, now_ms))];
-    let unread = tokio::runtime::Handle::current().block_on(waits::look_up(settings, &mut waiting));
+    let later = |name: &str| steps.iter().any(|step| !step.was_there && step.fact.name() == name);
+    let mut waits = waits::open(said, later, now_ms);
+    handle.block_on(waits::look_up_letters(settings, &mut waits.iter_mut().collect::<Vec<_>>()));
+    let given_up = waits.iter().any(waits::Wait::is_given_up);
+    let mut state =
+        steps.iter().filter(|step| step.was_there).fold(State::default(), |state, step| state.after(step.fact.name()));
+    if state == State::Requested && given_up {
+        (state, waits) = (State::Discarded, vec![]);
+    }
+    let mut waiting = [(last.fact.key.clone(), waits)];
+    let unread = handle.block_on(waits::look_up(settings, &mut waiting));
     let [(_, waits)] = &waiting;
     waits.iter().map(waits::Wait::told).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
-    let state = steps.iter().fold(State::default(), |state, step| state.after(step.fact.name()));
     let took = output::step(last.at_ms);
     output::line(&format!("{order}: {}, {} records, {}.", state.name(), steps.len(), took.trim_start_matches('+')))
 }
@@ -149,7 +195,7 @@ mod tests {
         let requested = Made::request("OrderRequested", key).at(1_000);
         let created = Made::event("OrderCreated", key, 1).caused_by(&requested).at(1_012);
         let verified = Made::event("CustomerVerified", key, 1).caused_by(&created).at(1_020);
-        let steps = ordered([&verified, &verified.again(), &created, &requested].map(Made::fact).to_vec());
+        let steps = ordered([&verified, &verified.again(), &created, &requested].map(Made::fact).to_vec(), &[true; 4]);
         let told: Vec<_> =
             steps.iter().map(|step| (step.fact.name(), step.cause, step.after_ms, step.repeats)).collect();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use quadrille_program::{Key, address, environment, key};
+use quadrille_program::{Key, address, environment, hide_secrets, key};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
@@ -134,6 +134,22 @@ impl Settings {
         Ok(settings)
     }
 
+    /// What is in force, by key; passwords hidden.
+    pub fn in_force(&self) -> [(&'static str, String); 7] {
+        let Self { kafka, registry, database, provider } = self;
+        let values = [
+            &kafka.brokers,
+            &kafka.topic_prefix,
+            &kafka.group_prefix,
+            &registry.url,
+            &database.base_url,
+            &database.prefix,
+            &provider.url,
+        ];
+        let mut values = values.into_iter();
+        KEYS.map(|key| (key.name, values.next().map(|value| hide_secrets(value)).unwrap_or_default()))
+    }
+
     /// A topic's physical name.
     pub fn topic(&self, name: &str) -> String {
         format!("{}{name}", self.kafka.topic_prefix)
@@ -206,6 +222,19 @@ mod tests {
         let overrides = Overrides { topic_prefix: Some("t 1".into()), ..Overrides::default() };
         let refused = load(&[], overrides).expect_err("no prefix").to_string();
         assert!(refused.contains("kafka.topic_prefix is 't 1', from --topic-prefix"), "{refused}");
+    }
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        let variables = [
+            ("QUADRILLE__REGISTRY__URL", "http://me:s3cret@h:1"),
+            ("QUADRILLE__DATABASE__BASE_URL", "postgres://me:s3cret@h:5433"),
+            ("QUADRILLE__KAFKA__TOPIC_PREFIX", "t1."),
+        ];
+        let in_force = load(&variables, Overrides::default()).expect("sound settings").in_force();
+        assert!(!format!("{in_force:?}").contains("s3cret"), "{in_force:?}");
+        assert_eq!(in_force[1], ("kafka.topic_prefix", "t1.".to_owned()));
+        assert_eq!(in_force[5], ("database.prefix", "quadrille_".to_owned()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     codec::Decoded,
     kafka::Record,
-    output::{Paint, printable},
+    output::{Paint, printable, short},
 };
 
 /// A record for scripts: one object.
@@ -46,7 +46,7 @@ impl Shown {
                 (Some(name.as_str()), None, Some("the type is not known on this topic".into()))
             }
             Decoded::Null => (None, None, None),
-            Decoded::Bad(reason) => (None, None, Some(reason.clone())),
+            Decoded::Bad { reason, of } => (of.map(|info| info.record.name), None, Some(reason.clone())),
         };
         Self {
             topic: record.topic.to_string(),
@@ -82,7 +82,7 @@ fn time(ms: i64) -> DateTime<Utc> {
 
 /// A record on one line, in its saga's colour.
 pub fn line(paint: Paint, record: &Record, decoded: &Decoded) -> String {
-    let key = printable(&record.key_text());
+    let key = short(&record.key_text());
     let saga = saga(record);
     let place = format!("{:<26}", record.place());
     let time = clock(record.timestamp_ms);
@@ -92,10 +92,10 @@ pub fn line(paint: Paint, record: &Record, decoded: &Decoded) -> String {
             format!("{}  {}  {}", paint.saga(&saga, &name), paint.saga(&saga, &key), brief(info, json))
         }
         Decoded::Unknown { name } => {
-            format!("{}  {key}  (a type that this topic is not declared to have)", printable(name))
+            format!("{}  {key}  (a type that this topic is not declared to have)", short(name))
         }
         Decoded::Null => format!("{:<24}  {key}", "(no value)"),
-        Decoded::Bad(reason) => paint.bad(&format!("{:<24}  {key}  {}", "(not decodable)", printable(reason))),
+        Decoded::Bad { reason, .. } => paint.bad(&format!("{:<24}  {key}  {}", "(not decodable)", printable(reason))),
     };
     format!("{}  {}  {what}", paint.faint(&time), paint.faint(&place))
 }

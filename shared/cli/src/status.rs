@@ -143,10 +143,11 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
             Decoded::Null => {
                 instances.remove(&record.key_text());
             }
-            Decoded::Unknown { .. } | Decoded::Bad(_) => {}
+            Decoded::Unknown { .. } | Decoded::Bad { .. } => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    output::unreadable(&reader.unreadable());
     Ok(instances.into_values().filter(|instance| instance.silence_ms() < FORGOTTEN).collect())
 }
 

@@ -1,4 +1,5 @@
-//! What an order waits for: the questions of rule 9 that have no answer yet, and the rows that hold an answer up.
+//! What an order waits for: the questions of rule 9 that have no answer yet, and the rows that hold an answer up: effects, timers, and
+//! dead letters of what was asked.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -8,7 +9,12 @@ use quadrille_events::OrderCancelled;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Settings, audit::databases, output};
+use crate::{
+    Settings,
+    audit::{Place, databases},
+    dead_letters::{self, Fate},
+    output,
+};
 
 /// A fact that asks, and the facts of which exactly one answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +78,7 @@ const DECISIONS: [(&str, &[&str]); 8] = [
 ];
 
 /// Something that an order waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Wait {
     /// The facts of which one is expected; empty where only a row is known.
     pub expects: Vec<&'static str>,
@@ -80,8 +86,27 @@ pub struct Wait {
     pub from: String,
     /// For how long by now, in milliseconds.
     pub for_ms: i64,
-    /// The effects and timers of that service and key.
+    /// The effects and timers of that service and key, and the dead letter that what was asked became.
     pub rows: Vec<Row>,
+    /// The record that is to be answered, and where it lies.
+    #[serde(skip)]
+    heard: Option<(&'static str, Place)>,
+}
+
+impl Wait {
+    /// Whether the record that is to be answered was given up as a dead letter: nothing comes of it.
+    pub fn is_given_up(&self) -> bool {
+        self.rows.iter().any(|row| matches!(row, Row::DeadLetter { letter, .. } if letter.state == "discarded"))
+    }
+}
+
+/// That a record was stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// For the first time, in milliseconds.
+    pub ms: i64,
+    /// Where it lies; of several the last one.
+    pub place: Place,
 }
 
 /// An effect or a timer that stands in a service's database.
@@ -103,31 +128,53 @@ pub enum Row {
         name: String,
         due_in_ms: i64,
     },
+    DeadLetter {
+        record: &'static str,
+        #[serde(flatten)]
+        letter: Fate,
+    },
 }
 
-/// Which questions of an order are open. `said` tells when a record of this name was first stated, in milliseconds.
-pub fn open(said: impl Fn(&str) -> Option<i64>, now_ms: i64) -> Vec<Wait> {
-    let has = |name: &&str| said(name).is_some();
-    let cancelled = said("OrderCancelled");
-    let unanswered = |asked: &str, answers: &[&'static str], by: &str, since: Option<i64>| {
-        let since = said(asked).zip(since).map(|(asked, since)| asked.max(since))?;
+/// Which questions of an order were open at one moment: `said` tells what was stated before it, `later` what was stated since.
+pub fn open(said: impl Fn(&str) -> Option<Said>, later: impl Fn(&str) -> bool, now_ms: i64) -> Vec<Wait> {
+    let has = |name: &&str| said(name).is_some() || later(name);
+    let unanswered = |asked: &str, heard: &'static str, answers: &[&'static str], by: &str| {
+        let (asked, place) = (said(asked)?.ms, said(heard)?);
         let open = !answers.iter().any(has);
-        let for_ms = (now_ms - since).max(0);
-        open.then(|| Wait { expects: answers.to_vec(), from: by.into(), for_ms, rows: vec![] })
+        let for_ms = (now_ms - asked.max(place.ms)).max(0);
+        let heard = Some((heard, place.place));
+        open.then(|| Wait { expects: answers.to_vec(), from: by.into(), for_ms, rows: vec![], heard })
     };
-    let always = Some(i64::MIN);
-    let asked = QUESTIONS.iter().filter_map(|asked| unanswered(asked.asked, &asked.answers, asked.by, always));
-    let decided = DECISIONS.iter().filter_map(|(heard, answers)| unanswered(heard, answers, "order", always));
+    let asked = QUESTIONS.iter().filter_map(|asked| unanswered(asked.asked, asked.asked, &asked.answers, asked.by));
+    let decided = DECISIONS.iter().filter_map(|(heard, answers)| unanswered(heard, heard, answers, "order"));
     let undone = UNDOINGS.iter().filter_map(|undoing| {
-        let wait = unanswered(undoing.asked, &undoing.answers, undoing.by, cancelled)?;
+        let wait = unanswered(undoing.asked, "OrderCancelled", &undoing.answers, undoing.by)?;
         // The outside has refused: only a person's request moves it.
-        let refused = undoing.refused.filter(|(fact, _)| said(fact).is_some());
+        let refused = undoing.refused.filter(|(fact, _)| has(fact));
         Some(match refused {
             Some((_, retry)) => Wait { expects: vec![retry], from: "a person".into(), ..wait },
             None => wait,
         })
     });
     asked.chain(decided).chain(undone).collect()
+}
+
+/// Adds to open questions the dead letters that services made of what was asked. A database that cannot be read adds nothing, and
+/// [`look_up`] says so.
+pub async fn look_up_letters(settings: &Settings, waits: &mut [&mut Wait]) {
+    for service in databases::services() {
+        let asked = |wait: &&mut Wait| Some(wait.heard.filter(|_| wait.from == service)?.1);
+        let places: Vec<Place> = waits.iter().filter_map(asked).collect();
+        let letters = dead_letters::at(settings, service, &places).await.unwrap_or_default();
+        let letters: HashMap<_, _> =
+            letters.into_iter().map(|(topic, partition, offset, fate)| ((topic, partition, offset), fate)).collect();
+        for wait in waits.iter_mut().filter(|wait| wait.from == service) {
+            let Some((record, Place { topic, partition, offset })) = wait.heard else { continue };
+            if let Some(letter) = letters.get(&(topic.to_owned(), partition, offset)) {
+                wait.rows.push(Row::DeadLetter { record, letter: letter.clone() });
+            }
+        }
+    }
 }
 
 /// Adds to each order's open questions the effects and timers of its key in the services' databases, and returns which of them could
@@ -141,7 +188,7 @@ pub async fn look_up(settings: &Settings, orders: &mut [(String, Vec<Wait>)]) ->
                 found.into_iter().for_each(|(key, row)| rows.entry(key).or_default().push((service, row)));
             }
             Err(error) => unread.push(format!(
-                "What effects and timers hold up is not shown in full: the database {} could not be read ({error}).",
+                "What effects, timers and dead letters hold up is not shown in full: the database {} could not be read ({error}).",
                 settings.database(service)
             )),
         }
@@ -157,7 +204,7 @@ fn hold_up(waits: &mut Vec<Wait>, service: &str, row: Row) {
     let is_effect = matches!(row, Row::Effect { .. });
     match waits.iter_mut().find(|wait| is_effect && wait.from == service && !wait.expects.is_empty()) {
         Some(wait) => wait.rows.push(row),
-        None => waits.push(Wait { expects: vec![], from: service.to_owned(), for_ms: 0, rows: vec![row] }),
+        None => waits.push(Wait { from: service.to_owned(), rows: vec![row], ..Wait::default() }),
     }
 }
 
@@ -227,6 +274,7 @@ impl Row {
                 format!("{kind} tried {}, again in {}", times(*tries), output::span(*due_in_ms))
             }
             Self::Timer { name, due_in_ms } => format!("{name} in {}", output::span(*due_in_ms)),
+            Self::DeadLetter { record, letter } => format!("{record} is with the dead letters: {}", letter.told()),
         }
     }
 }
@@ -239,9 +287,14 @@ fn times(count: i32) -> String {
 mod tests {
     use super::*;
 
+    const PLACE: Place = Place { topic: "order.requests", partition: 3, offset: 42 };
+
+    fn found(said: &[(&str, i64)], name: &str) -> Option<Said> {
+        said.iter().find(|(known, _)| *known == name).map(|(_, ms)| Said { ms: *ms, place: PLACE })
+    }
+
     fn told(said: &[(&str, i64)], rows: &[(&str, Row)]) -> Vec<String> {
-        let when = |name: &str| said.iter().find(|(known, _)| *known == name).map(|(_, ms)| *ms);
-        let mut waits = open(when, 100_000);
+        let mut waits = open(|name| found(said, name), |_| false, 100_000);
         rows.iter().cloned().for_each(|(service, row)| hold_up(&mut waits, service, row));
         waits.iter().map(Wait::told).collect()
     }
@@ -329,6 +382,34 @@ mod tests {
         );
         said.extend([("ReservationReleased", 99_001), ("RefundFailed", 99_002)]);
         assert_eq!(told(&said, &[]), ["expects RefundRetryRequested from a person, for 1.00 s"]);
+    }
+
+    #[test]
+    fn what_was_answered_since_the_moment_is_no_wait_and_what_was_asked_since_is_none_either() {
+        let said = [("OrderCreated", 1), ("OrderConfirmed", 2)];
+        let expects = |later: &[&str]| -> Vec<&str> {
+            let waits = open(|name| found(&said, name), |name| later.contains(&name), 100_000);
+            waits.iter().flat_map(|wait| wait.expects.first().copied()).collect()
+        };
+        assert_eq!(expects(&[]), ["CustomerVerified", "ShipmentDelivered"]);
+        assert_eq!(expects(&["CustomerVerified"]), ["ShipmentDelivered"]);
+    }
+
+    #[test]
+    fn a_request_that_is_a_dead_letter_is_told_so_and_one_that_was_given_up_brings_nothing() {
+        let mut waits = open(|name| found(&[("OrderRequested", 99_000)], name), |_| false, 100_000);
+        let [wait] = &mut waits[..] else { panic!("{waits:?}") };
+        assert_eq!(wait.heard, Some(("OrderRequested", PLACE)));
+        let letter = |state| Row::DeadLetter {
+            record: "OrderRequested",
+            letter: Fate { service: "order", id: Uuid::nil(), reason: "too_large".into(), state },
+        };
+        wait.rows = vec![letter("open")];
+        let told = "expects OrderCreated or OrderRejected from order, for 1.00 s; OrderRequested is with the dead letters: \
+                    open dead letter of order (too_large): 00000000-0000-0000-0000-000000000000";
+        assert_eq!((wait.told().as_str(), wait.is_given_up()), (told, false));
+        wait.rows = vec![letter("discarded")];
+        assert!(wait.is_given_up());
     }
 
     #[test]

@@ -5,15 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use chrono::DateTime;
-use quadrille_events::TOPICS;
+use quadrille_core::KeyKind;
+use quadrille_events::{REGISTRY, TOPICS};
 
 use crate::{
     Settings,
     codec::{Decoded, Decoder},
+    history::key_kind,
     kafka::{Positions, Reader, Record, Start},
-    output::{Paint, Progress},
+    output::{self, Paint, Progress},
     show::{self, Shown},
 };
 
@@ -22,11 +24,11 @@ use crate::{
 pub struct Options {
     /// Topics, with `*` for any text; none: all but heartbeats.
     pub topics: Vec<String>,
-    /// Only these keys.
+    /// Only these keys, in any spelling, with `*` for any text.
     pub keys: Vec<String>,
     /// Only these types, with `*` for any text.
     pub types: Vec<String>,
-    /// Only these sagas, by correlation id or key.
+    /// Only these sagas, by correlation id or key, in any spelling.
     pub correlations: Vec<String>,
     /// Where to begin.
     pub from: Start,
@@ -40,29 +42,76 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Shows records until the wanted count, time or end; without any of them until the process is ended. Blocks.
+/// Shows records until the wanted count, time or end; without any of them until the process is ended. Whether as many were seen as were
+/// wanted. Blocks.
 ///
 /// What is there already comes sorted by time over all topics; what is new comes as it arrives.
-pub fn run(settings: &Settings, options: &Options, show: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let deadline = options.time.map(|time| Instant::now() + time);
+pub fn run(
+    settings: &Settings,
+    options: &Options,
+    show: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
+    let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
+    let topics = chosen(&options.topics)?;
+    vain(options, &topics).iter().for_each(|word| output::note(word));
     let reader = Reader::connect(settings)?;
     let paint = if options.json { Paint::fixed(false) } else { Paint::detect() };
     let mut window = Window { options, decoder: Decoder::connect(settings)?, paint, shown: 0, show };
-    let positions = window.history(&reader)?;
-    if options.to_end || window.is_full() {
-        return Ok(());
-    }
-    let follow = reader.follow(&positions)?;
-    while !window.is_full() {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            break;
+    let positions = window.history(&reader, &topics)?;
+    output::unreadable(&reader.unreadable());
+    if !options.to_end && !window.is_full() {
+        let follow = reader.follow(&positions)?;
+        while !window.is_full() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            let record = follow.next(left.unwrap_or(PAUSE).min(PAUSE))?;
+            output::unreadable(&reader.unreadable());
+            if let Some(record) = record {
+                window.take(&record)?;
+            }
         }
-        if let Some(record) = follow.next(left.unwrap_or(PAUSE).min(PAUSE))? {
-            window.take(&record)?;
-        }
     }
-    Ok(())
+    match options.until {
+        Some(until) if window.shown < until => {
+            output::note(&format!("watch: {} of {until} records came before the end.", window.shown));
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// What can never be seen, though it is asked for: a word on each.
+fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
+    let fits_a_topic =
+        |wanted: &str| topics.iter().any(|topic| key_kind(topic).normalize(Some(wanted.as_bytes())).is_ok());
+    let mut kinds: Vec<&str> = topics.iter().map(|topic| told_kind(key_kind(topic))).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let no_key = |wanted: &&String| !wanted.contains('*') && !fits_a_topic(wanted);
+    let keys = options.keys.iter().chain(&options.correlations).filter(no_key).map(|wanted| {
+        format!(
+            "watch: '{wanted}' is no key of these topics, whose keys are {}: no service takes such a record",
+            kinds.join(" or ")
+        )
+    });
+    let no_type = |wanted: &&String| {
+        !REGISTRY.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&info.record.topic))
+    };
+    let types = options.types.iter().filter(no_type);
+    let types = types.map(|wanted| {
+        format!("watch: none of these topics is declared to have a type '{wanted}' (`quadrille example` lists all)")
+    });
+    keys.chain(types).collect()
+}
+
+fn told_kind(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Uuid => "UUIDs",
+        KeyKind::Sku => "SKUs (A-Z, 0-9 and -, at most 40)",
+        KeyKind::Text => "texts",
+    }
 }
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -82,9 +131,8 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
     }
 
     /// Shows what is there already, and tells where new records begin.
-    fn history(&mut self, reader: &Reader) -> anyhow::Result<Positions> {
-        let topics = chosen(&self.options.topics)?;
-        let partitions = reader.partitions(&topics)?;
+    fn history(&mut self, reader: &Reader, topics: &[&str]) -> anyhow::Result<Positions> {
+        let partitions = reader.partitions(topics)?;
         if self.options.from == Start::End {
             return reader.positions(&partitions, Start::End);
         }
@@ -115,10 +163,11 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
     /// What can be told without decoding.
     fn wants(&self, record: &Record) -> bool {
         let Options { keys, correlations, .. } = self.options;
-        let key = record.key_text();
-        let saga = show::saga(record);
-        (keys.is_empty() || keys.iter().any(|wanted| matches(wanted, &key)))
-            && (correlations.is_empty() || correlations.iter().any(|wanted| *wanted == saga || *wanted == key))
+        let kind = key_kind(&record.topic);
+        let (key, saga) = (record.key_text(), show::saga(record));
+        (keys.is_empty() || keys.iter().any(|wanted| fits_key(kind, wanted, &key)))
+            && (correlations.is_empty()
+                || correlations.iter().any(|wanted| fits_key(kind, wanted, &saga) || fits_key(kind, wanted, &key)))
     }
 
     fn take(&mut self, record: &Record) -> anyhow::Result<()> {
@@ -140,17 +189,30 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
 
     fn wants_type(&self, decoded: &Decoded) -> bool {
         let wanted = &self.options.types;
-        let is = |full: &str| {
-            let short = full.rsplit('.').next().unwrap_or(full);
-            wanted.iter().any(|pattern| matches(pattern, full) || matches(pattern, short))
-        };
+        let is = |name: &str| wanted.iter().any(|pattern| fits_type(pattern, name));
         wanted.is_empty()
             || match decoded {
                 Decoded::Record { info, .. } => is(info.record.name),
                 Decoded::Unknown { name } => is(name),
-                Decoded::Null | Decoded::Bad(_) => false,
+                Decoded::Null | Decoded::Bad { .. } => false,
             }
     }
+}
+
+/// Whether a record type's full or short name fits a pattern.
+fn fits_type(pattern: &str, name: &str) -> bool {
+    matches(pattern, name) || matches(pattern, name.rsplit('.').next().unwrap_or(name))
+}
+
+/// Whether a key fits a pattern: as it is written, or in the normal form of its topic's keys, whatever the spelling of either.
+fn fits_key(kind: KeyKind, pattern: &str, key: &str) -> bool {
+    let folded = match (kind, kind.normalize(Some(pattern.as_bytes()))) {
+        (KeyKind::Text, _) => return matches(pattern, key),
+        (_, Ok(normal)) => normal,
+        (KeyKind::Uuid, Err(_)) => pattern.to_lowercase(),
+        (KeyKind::Sku, Err(_)) => pattern.to_uppercase(),
+    };
+    matches(pattern, key) || kind.normalize(Some(key.as_bytes())).is_ok_and(|key| matches(&folded, &key))
 }
 
 /// The declared topics that the patterns name; without patterns all but the heartbeats, which drown everything else.
@@ -193,20 +255,29 @@ pub fn start(text: &str) -> anyhow::Result<Start> {
         "end" => return Ok(Start::End),
         _ => {}
     }
-    if let Ok(offset) = text.parse() {
-        return Ok(Start::Offset(offset));
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        return Ok(Start::Offset(text.parse().with_context(|| format!("'{text}' is more than any offset"))?));
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Start::Time(time.timestamp_millis()));
+        let ms = time.timestamp_millis();
+        ensure!(ms >= 0, "'{text}' is before 1970, when there was no record");
+        return Ok(Start::Time(ms));
     }
     let ago = seconds(text).with_context(|| {
         format!("'{text}' is no start: use beginning, end, an offset, a time like 2026-01-31T12:00:00Z, or 10m for ten minutes ago")
     })?;
-    Ok(Start::Time(chrono::Utc::now().timestamp_millis() - i64::try_from(ago.as_millis())?))
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    // As long ago as all time: from the first record on.
+    Ok(Start::Time(now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0)))
 }
+
+/// The longest span that is taken: a hundred years.
+const LONGEST: f64 = 36_525.0 * 86_400.0;
 
 /// Reads a span: `90`, `90s`, `10m`, `2h`, `1d`.
 pub fn seconds(text: &str) -> anyhow::Result<Duration> {
+    let none = || format!("'{text}' is no time: use a number with s, m, h or d, such as 90s or 1.5h");
     let (number, unit) = match text.find(|char: char| !char.is_ascii_digit() && char != '.') {
         Some(at) => text.split_at(at),
         None => (text, "s"),
@@ -216,9 +287,10 @@ pub fn seconds(text: &str) -> anyhow::Result<Duration> {
         "m" => 60.0,
         "h" => 3_600.0,
         "d" => 86_400.0,
-        _ => bail!("'{text}' is no time: use a number with s, m, h or d"),
+        _ => bail!(none()),
     };
-    let number: f64 = number.parse().with_context(|| format!("'{text}' is no time: use a number with s, m, h or d"))?;
+    let number: f64 = number.parse().with_context(none)?;
+    ensure!(number * size <= LONGEST, "'{text}' is longer than a hundred years: use 36525d at most");
     Ok(Duration::try_from_secs_f64(number * size)?)
 }
 
@@ -257,5 +329,66 @@ mod tests {
         assert!(start("yesterday").is_err());
         assert_eq!(seconds("1.5m").expect("sound"), Duration::from_secs(90));
         assert!(seconds("-1s").is_err());
+        for (text, word) in [
+            ("", "is no start"),
+            ("-1", "is no start"),
+            ("99999999999999999999", "more than any offset"),
+            ("1e9d", "is no start"),
+            ("999999999d", "is no start"),
+            ("1969-12-31T23:59:59Z", "before 1970"),
+            ("+5", "is no start"),
+        ] {
+            let error = start(text).expect_err(text).to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        // Further back than there were records is the beginning, and never a negative time.
+        assert_eq!(start("36525d").expect("sound"), Start::Time(0));
+        for text in ["", ".", "1.2.3", "1e9d", "9".repeat(400).as_str(), "NaN", "inf", "1y", "s"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0s").expect("sound"), Duration::ZERO);
+    }
+
+    #[test]
+    fn keys_are_known_in_any_spelling() {
+        let uuid = "6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11";
+        for (kind, pattern, key, fits) in [
+            (KeyKind::Uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", uuid, true),
+            (KeyKind::Uuid, "{6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11}", uuid, true),
+            (KeyKind::Uuid, uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", true),
+            (KeyKind::Uuid, "6F1D*", uuid, true),
+            (KeyKind::Uuid, "6F1E*", uuid, false),
+            (KeyKind::Sku, "tea-1", "TEA-1", true),
+            (KeyKind::Sku, "tea-*", "Tea-12", true),
+            (KeyKind::Sku, "tea 1", "tea 1", true),
+            (KeyKind::Sku, "tea-1", "TEA-12", false),
+            (KeyKind::Text, "Order", "order", false),
+            (KeyKind::Text, "order", "order", true),
+        ] {
+            assert_eq!(fits_key(kind, pattern, key), fits, "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_seen_is_said() {
+        let vain = |topics: &[&'static str], key: &str, name: &str| {
+            let options = Options {
+                topics: vec![],
+                keys: vec![key.into()],
+                types: vec![name.into()],
+                correlations: vec![],
+                from: Start::End,
+                until: None,
+                time: None,
+                to_end: false,
+                json: false,
+            };
+            vain(&options, topics).join("\n")
+        };
+        let word = vain(&["order.events"], "tea 1", "OrderDeliverd");
+        assert!(word.contains("'tea 1' is no key of these topics, whose keys are UUIDs"), "{word}");
+        assert!(word.contains("'OrderDeliverd'"), "{word}");
+        assert_eq!(vain(&["order.events", "stock.events"], "tea-1", "Order*"), "");
+        assert_eq!(vain(&["order.events"], "6F1D*", "OrderDelivered"), "");
     }
 }

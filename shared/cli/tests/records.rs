@@ -161,6 +161,22 @@ async fn watch_shows_what_comes_decoded_filtered_and_without_secrets() {
     assert!(!all.contains(&hash) && all.contains("OrderCancelled"), "{all}");
     let one = world.ok(&["watch", "--to-end", "--key", &field(&json, "/order_id")]);
     assert_eq!(one.lines().count(), 1, "{one}");
+    // In any spelling; and what can never be seen is said.
+    let upper = field(&json, "/order_id").to_uppercase();
+    for flag in ["--key", "--correlation"] {
+        let one = world.ok(&["watch", "order.*", "--to-end", flag, &upper]);
+        assert_eq!(one.lines().count(), 1, "{flag} {upper}: {one}");
+        let none = world.run(&["watch", "order.requests", "--to-end", flag, "tea 1"], b"");
+        let told = String::from_utf8(none.stderr).unwrap();
+        assert!(none.stdout.is_empty() && told.contains("'tea 1' is no key of these topics"), "{told}");
+    }
+    // Who waits for records that do not come is told, and by another status than who is refused.
+    for end in [&["--for", "1s"][..], &["--to-end"]] {
+        let fewer = world.run(&[&["watch", "--until", "9", "--from", "beginning"], end].concat(), b"");
+        let told = String::from_utf8(fewer.stderr).unwrap();
+        assert_eq!(fewer.status.code(), Some(3), "{told}");
+        assert!(told.contains("3 of 9 records came"), "{told}");
+    }
     let began = std::time::Instant::now();
     assert_eq!(world.ok(&["watch", "--for", "1s"]), "");
     assert!(began.elapsed() < Duration::from_secs(20));

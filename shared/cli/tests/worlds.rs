@@ -7,12 +7,16 @@ mod common;
 use std::{fs, path::Path, time::Duration};
 
 use common::{World, field, order};
-use quadrille_cli::kafka::Admin;
+use quadrille_cli::{
+    codec::Encoder,
+    kafka::{Admin, Producer},
+    types::named,
+};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions},
     client::DefaultClientContext,
-    producer::{BaseProducer, BaseRecord, Producer},
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas");
@@ -172,6 +176,63 @@ fn an_unanswered_request_is_an_offence_once_it_is_no_longer_young() {
     );
     let refused = world.refused(&["saga", "67e55044-10b1-426f-9247-bb680e5fe0c8"], b"");
     assert!(refused.contains("quadrille orders"), "{refused}");
+}
+
+/// A saga's facts, each of which answers the one before: at any moment one question is open, and no other.
+const CHAIN: [&str; 8] = [
+    "OrderRequested",
+    "OrderCreated",
+    "CustomerVerified",
+    "StockReserved",
+    "PaymentCaptured",
+    "OrderConfirmed",
+    "ShipmentDelivered",
+    "OrderDelivered",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_waits_for_what_a_later_fact_disproves_while_orders_flow() {
+    let world = World::new();
+    let mut encoders = vec![];
+    for name in CHAIN {
+        encoders.push((name, Encoder::connect(&world.settings, named(name).unwrap(), None).await.unwrap()));
+    }
+    let (encoders, producer) = (&encoders, &Producer::connect(&world.settings).unwrap());
+    let flowing = std::sync::atomic::AtomicBool::new(true);
+    let flow = async || {
+        let mut count = 0;
+        while flowing.load(std::sync::atomic::Ordering::Relaxed) {
+            let id = uuid::Uuid::new_v4().to_string();
+            for (name, encoder) in encoders {
+                let info = encoder.info();
+                let example: serde_json::Value = serde_json::from_str(info.example).unwrap();
+                let json = info.example.replace(example["order_id"].as_str().unwrap(), &id);
+                let framed = encoder.encode(&json).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let key = Some(framed.key.as_bytes());
+                producer.send(info.record.topic, key, &framed.value, &[]).await.unwrap();
+            }
+            count += 1;
+        }
+        count
+    };
+    let look = async || {
+        let mut open = 0;
+        for _ in 0..8 {
+            let mut command = world.command(&["orders", "--json"]);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let orders: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+            for order in &orders {
+                assert!(order["waits"].as_array().unwrap().len() <= 1, "{order:#}");
+            }
+            open += orders.iter().filter(|order| order["waits"][0].is_object()).count();
+        }
+        flowing.store(false, std::sync::atomic::Ordering::Relaxed);
+        open
+    };
+    let flows = futures::future::join_all((0..32).map(|_| flow()));
+    let (counts, open) = tokio::join!(flows, look());
+    assert!(counts.iter().sum::<u32>() > 100 && open > 0, "{counts:?} {open}");
 }
 
 #[test]

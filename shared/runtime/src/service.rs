@@ -110,9 +110,9 @@ where
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = match command {
             Command::Migrate => tokio.block_on(self.migrate(&config.database.migrate_url)),
-            Command::AcceptTopics { who, why } => tokio
-                .block_on(self.accept_topics(&config, &who, &why))
-                .map(|accepted| tell(format_args!("{accepted}"))),
+            Command::AcceptTopics { who, why } => {
+                tokio.block_on(self.accept_topics(&config, &who, &why)).map(|accepted| tell(format_args!("{accepted}")))
+            }
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
         // Threads that wait for an absent broker do not hold up the end.

@@ -8,6 +8,7 @@ use std::{
     str::FromStr,
 };
 
+use quadrille_choreography::DECLARATIONS;
 use quadrille_core::KeyKind;
 use quadrille_events::{Money, RecordInfo, TOPICS};
 use quadrille_schemas::{Cleanup, Topic, Writer};
@@ -18,6 +19,7 @@ use super::report::{Place, Report, Rule};
 use crate::{
     codec::Decoded,
     history::{self, Fact},
+    kafka::Unreadable,
     show,
 };
 
@@ -96,7 +98,11 @@ pub struct Books {
     pub facts: u64,
     pub repeats: u64,
     pub foreign: u64,
+    /// Those of them that no service hears, so that nothing comes of them: the first few.
+    pub unheard: Vec<String>,
     pub unknown_types: u64,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
     /// The newest fact's time.
     pub newest_ms: i64,
     /// Whether retention has taken records from any topic that facts are caused by.
@@ -151,12 +157,16 @@ impl Books {
             }
             Decoded::Unknown { name } => return self.malformed(fact, place, format!("{name} is no type of its topic")),
             Decoded::Null => return self.malformed(fact, place, "no value".into()),
-            Decoded::Bad(reason) => return self.malformed(fact, place, reason.clone()),
+            Decoded::Bad { of: Some(info), .. } if is_idle(fact, topic, info) => return self.idle(place, info),
+            Decoded::Bad { reason, .. } => return self.malformed(fact, place, reason.clone()),
         };
         let value = fact.value();
         if topic.records == "dead-letters" {
             self.enter_letter(&value);
             return;
+        }
+        if !fact.key.is_empty() && is_idle(fact, topic, info) {
+            return self.idle(place, info);
         }
         if let Some(reason) = unacceptable(fact, topic, info, &value, now_ms) {
             return self.malformed(fact, place, reason);
@@ -165,6 +175,14 @@ impl Books {
             (Writer::Clients, Some(id)) => self.enter_request(fact, id, place, &value),
             (_, Some(id)) => self.enter_event(fact, id, place, topic, &value, truncated, report),
             (_, None) => self.malformed(fact, place, "an event without ce_id".into()),
+        }
+    }
+
+    /// A record that no service of ours wrote and none hears.
+    fn idle(&mut self, place: Place, info: &RecordInfo) {
+        self.foreign += 1;
+        if self.unheard.len() < super::report::TOLD {
+            self.unheard.push(format!("{} at {place}", info.short_name()));
         }
     }
 
@@ -225,8 +243,7 @@ impl Books {
         self.facts += 1;
         self.newest_ms = self.newest_ms.max(fact.record.timestamp_ms);
 
-        let source = fact.record.header("ce_source").unwrap_or_default();
-        if matches!(&topic.writer, Writer::Service(service) if source == format!("/quadrille/{service}")) {
+        if is_of_its_service(fact, topic) {
             self.check_version(fact, place, topic, truncated, report);
             check_headers(fact, place, report);
         } else {
@@ -325,6 +342,22 @@ impl Books {
         }
         saga.entries.push(Entry { name, place, ms: fact.record.timestamp_ms });
     }
+}
+
+/// Whether a record says that the service wrote it whose topic it is.
+fn is_of_its_service(fact: &Fact, topic: &Topic) -> bool {
+    let source = fact.record.header("ce_source").unwrap_or_default();
+    matches!(&topic.writer, Writer::Service(service) if source == format!("/quadrille/{service}"))
+}
+
+/// Whether nothing can come of a record: it is of a type that no service hears, so all pass over it whatever it holds, and no service
+/// wrote it.
+fn is_idle(fact: &Fact, topic: &Topic, info: &RecordInfo) -> bool {
+    let is_heard = || DECLARATIONS.iter().any(|service| service.hears.contains(&info.record));
+    matches!(topic.writer, Writer::Service(_))
+        && topic.records != "dead-letters"
+        && !is_of_its_service(fact, topic)
+        && !is_heard()
 }
 
 /// Why a decodable record is none that a service may act upon.

@@ -110,12 +110,10 @@ fn read(settings: &Settings, now_ms: i64, report: &mut Report) -> anyhow::Result
     let (mut progress, mut done) = (Progress::new("Auditing"), 0);
     let mut books = Books::new(partitions.iter().any(is_truncated));
     for topic in topics {
-        let of_topic = partitions.iter().filter(|partition| &*partition.topic == topic);
-        let ends: BTreeMap<i32, &Partition> = of_topic.map(|partition| (partition.number, partition)).collect();
-        if ends.values().all(|partition| partition.low == partition.high) {
-            continue;
-        }
-        reader.read_to_end(topic, Start::Beginning, |record| {
+        let of_topic: Vec<Partition> =
+            partitions.iter().filter(|partition| &*partition.topic == topic).cloned().collect();
+        let ends: BTreeMap<i32, &Partition> = of_topic.iter().map(|partition| (partition.number, partition)).collect();
+        reader.read(&of_topic, Start::Beginning, |record| {
             done += 1;
             progress.at(done, of.unsigned_abs());
             let Some(partition) = ends.get(&record.partition).filter(|partition| record.offset < partition.high) else {
@@ -126,6 +124,7 @@ fn read(settings: &Settings, now_ms: i64, report: &mut Report) -> anyhow::Result
             Ok(ControlFlow::Continue(()))
         })?;
     }
+    books.unreadable = reader.unreadable();
     Ok(books)
 }
 

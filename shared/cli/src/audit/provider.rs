@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use anyhow::Context;
 use serde::Deserialize;
 
+use quadrille_program::hide_secrets;
+
 use crate::{Settings, http};
 
 /// What an order came to at the provider.
@@ -29,7 +31,9 @@ pub async fn read(settings: &Settings) -> anyhow::Result<Ledger> {
     }
     let url = format!("{}/ledger", settings.provider.url);
     let response = http::client()?.get(&url).send().await;
-    let response = response.ok().with_context(|| format!("no payment provider answers at {url}"))?;
-    let told: Told = response.error_for_status()?.json().await.with_context(|| format!("{url} tells no ledger"))?;
+    let shown = hide_secrets(&url);
+    let response = response.ok().with_context(|| format!("no payment provider answers at {shown}"))?;
+    let told = response.error_for_status().map_err(reqwest::Error::without_url)?;
+    let told: Told = told.json().await.ok().with_context(|| format!("{shown} tells no ledger"))?;
     Ok(told.orders)
 }

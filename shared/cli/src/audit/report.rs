@@ -122,6 +122,10 @@ pub struct Report {
     pub repeats: u64,
     /// Records on event topics that no service of ours wrote.
     pub foreign: u64,
+    /// Those of them of types that no service hears, the first few: nothing comes of them, and they go with their topic's retention.
+    pub unheard: Vec<String>,
+    /// What could not be read, and where.
+    pub unreadable: Vec<String>,
     /// Orders by their state.
     pub orders: Orders,
 }
@@ -138,7 +142,7 @@ pub struct Orders {
 }
 
 /// How many offences of one rule are told in full.
-const TOLD: usize = 5;
+pub const TOLD: usize = 5;
 
 impl Report {
     /// An empty report.
@@ -150,6 +154,8 @@ impl Report {
             records: 0,
             repeats: 0,
             foreign: 0,
+            unheard: vec![],
+            unreadable: vec![],
             orders: Orders::default(),
         }
     }
@@ -198,6 +204,15 @@ impl Report {
             for offence in self.offences.iter().filter(|offence| offence.rule == *rule) {
                 output::line(&format!("    {}  {}", paint.bad(&offence.place), offence.what))?;
             }
+        }
+        for place in &self.unreadable {
+            output::line(&format!("passed over: {place}"))?;
+        }
+        if !self.unheard.is_empty() {
+            output::line(&format!(
+                "foreign: {}; no service wrote or hears such records, nothing comes of them, and they go with their topics' retention",
+                self.unheard.join(", ")
+            ))?;
         }
         for reason in &self.not_compared {
             output::line(&format!("not compared: {reason}"))?;

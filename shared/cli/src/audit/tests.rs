@@ -11,7 +11,7 @@ use super::{
     provider::{Ledger, Sums},
     report::{Report, Rule},
 };
-use crate::{codec::Decoded, testing::Made};
+use crate::{codec::Decoded, kafka::Unreadable, testing::Made};
 
 const ORDER: &str = "3b2a9f5e-7c41-4d8a-8e06-5a1c7d2e9f30";
 /// Long after everything that histories hold, and not long enough for retention.
@@ -454,7 +454,7 @@ fn headers_that_say_something_else() {
 #[test]
 fn records_that_are_neither_handled_nor_dead_letters() {
     let mut fact = Made::request("OrderRequested", ORDER).fact();
-    fact.decoded = Decoded::Bad("the value has 4 byte(s)".into());
+    fact.decoded = Decoded::bad("the value has 4 byte(s)");
     let audit = |databases: &Databases, letter: Option<Made>| {
         let (mut report, mut books) = (Report::new(), Books::new(false));
         books.enter(&fact, false, LATER, &mut report);
@@ -523,4 +523,75 @@ fn a_key_that_the_value_does_not_name_is_no_request() {
 fn an_event_that_its_service_did_not_write_is_counted_as_foreign() {
     let report = History::delivered().change("OrderConfirmed", |made| made.header("ce_source", "/someone")).audit();
     assert_eq!(report.foreign, 1);
+}
+
+#[test]
+fn what_no_service_wrote_and_none_hears_is_told_and_is_no_offence() {
+    // OrderDelivered is heard by nobody: every service passes over it, whatever it holds.
+    let strange = || Made::event("OrderDelivered", ORDER, 9).header("ce_source", "/someone");
+    let other = json!("11111111-7c41-4d8a-8e06-5a1c7d2e9f30");
+    for made in [
+        strange(),
+        strange().without("ce_id"),
+        strange().without_headers(),
+        strange().header("ce_id", "1"),
+        strange().with("/order_id", other.clone()),
+        strange().at(0),
+    ] {
+        let mut history = History::delivered();
+        history.0.push(made.clone());
+        let report = history.audit();
+        sound(&report);
+        assert_eq!((report.foreign, report.unheard.len()), (1, 1), "{made:?}");
+        assert!(report.unheard[0].starts_with("OrderDelivered at order.events/0@"), "{:?}", report.unheard);
+    }
+    // What somebody hears takes effect, and what a service wrote itself is its own business: both are looked at as ever.
+    let mut history = History::delivered();
+    history.0.push(Made::event("OrderDelivered", ORDER, 9).with("/order_id", other.clone()));
+    offends(&history.audit(), Rule::DeadLetters, "the value speaks of 11111111");
+    let mut history = History::delivered();
+    history.0.push(Made::event("OrderConfirmed", ORDER, 9).header("ce_source", "/someone").with("/order_id", other));
+    offends(&history.audit(), Rule::DeadLetters, "the value speaks of 11111111");
+}
+
+#[test]
+fn a_record_older_than_dead_letters_are_kept_needs_none() {
+    let day = 86_400_000;
+    let audit = |age: i64| {
+        let (mut report, mut books) = (Report::new(), Books::new(false));
+        let mut fact = Made::event("UserRegistered", ORDER, 1).at(100 * day).fact();
+        fact.decoded = Decoded::bad("the value has 4 byte(s)");
+        books.enter(&fact, false, 100 * day + age, &mut report);
+        Checks::new(&books, &databases(), None, 100 * day + age, 10_000, &mut report).run();
+        report
+    };
+    offends(&audit(29 * day), Rule::DeadLetters, "neither handled nor made a dead letter");
+    // Users' events are kept without end, their dead letters a month.
+    sound(&audit(31 * day));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_offends_until_it_is_a_dead_letter() {
+    let audit = |offset: Option<i64>| {
+        let (mut report, mut books) = (Report::new(), Books::new(false));
+        books.unreadable = vec![Unreadable { topic: "order.requests".into(), partition: 4, from: 10, to: 15 }];
+        let letter = offset.map(|offset| DeadLetter {
+            topic: "order.requests".into(),
+            partition: 4,
+            offset,
+            record_type: String::new(),
+            reason: "unreadable".into(),
+            open: true,
+        });
+        let mut databases = databases();
+        databases.services.entry("order".into()).or_default().dead_letters.extend(letter);
+        Checks::new(&books, &databases, None, LATER, 10_000, &mut report).run();
+        report
+    };
+    let report = audit(None);
+    offends(&report, Rule::DeadLetters, "whoever hears it stands still there");
+    assert!(report.unreadable[0].starts_with("order.requests/4@10 to 14 cannot be read"), "{:?}", report.unreadable);
+    sound(&audit(Some(10)));
+    sound(&audit(Some(14)));
+    offends(&audit(Some(15)), Rule::DeadLetters, "stands still");
 }

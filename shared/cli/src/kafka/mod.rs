@@ -9,7 +9,7 @@ mod record;
 pub use admin::{Admin, TopicFound};
 pub use groups::committed;
 pub use producer::{Placed, Producer};
-pub use reader::{Follow, Partition, Positions, Reader, Start};
+pub use reader::{At, Follow, Partition, Positions, Reader, Start, Unreadable};
 pub use record::Record;
 
 use std::time::Instant;

@@ -1,8 +1,9 @@
 //! Reading topics to their end, and following them from there.
 //!
-//! Without a consumer group: what is read here moves nobody's offsets. Only committed records are seen.
+//! Without a consumer group: what is read here moves nobody's offsets. Only committed records are seen. Offsets at which nothing can
+//! be read, however often it is tried, are passed over and told: [`Reader::unreadable`].
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Instant};
+use std::{cell::RefCell, collections::BTreeMap, fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
 use anyhow::{Context, bail};
 use rdkafka::{
@@ -13,6 +14,9 @@ use rdkafka::{
 
 use super::{PATIENCE, Record, client, explained, settled};
 use crate::Settings;
+
+/// So often reading is tried again at a place that cannot be read, before it counts as an error of the whole topic.
+const TRIES: u32 = 5;
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,30 +47,75 @@ pub struct Partition {
 /// What has been read up to: the next offset by topic (without prefix) and partition.
 pub type Positions = BTreeMap<(Arc<str>, i32), i64>;
 
+/// Offsets at which nothing can be read: those from `from` to before `to`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Unreadable {
+    /// The topic, without prefix.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The first such offset.
+    pub from: i64,
+    /// The first offset behind them at which something can be read, or at which the next record will lie.
+    pub to: i64,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, from, to } = self;
+        write!(f, "{topic}/{partition}@{from}")?;
+        if to - from > 1 {
+            write!(f, " to {}", to - 1)?;
+        }
+        write!(f, " cannot be read: a batch that the client does not unpack, such as one of more than 100 MB")
+    }
+}
+
+/// What lies at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A record.
+    Record(Record),
+    /// A batch that cannot be unpacked.
+    Unreadable(Unreadable),
+    /// No record that a consumer gets: retention or compaction took it, it was aborted, or it is the mark of a transaction. The next
+    /// record, if there is one, lies at this offset.
+    Nothing(Option<i64>),
+}
+
 /// A reader of topics. Its calls block: use it from a thread that may wait.
 pub struct Reader {
     consumer: BaseConsumer,
     settings: Settings,
+    unreadable: RefCell<Vec<Unreadable>>,
+}
+
+fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
+    client(settings)
+        // Required by the client, never joined.
+        .set("group.id", "quadrille-cli")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        // The end is an event of its own: transaction markers take up offsets, so no record need ever come with the last one.
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", "32768")
+        .create()
+        .context("The Kafka client cannot be made")
 }
 
 impl Reader {
     /// Prepares a reader; the first call tells whether a broker is there.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let consumer = client(settings)
-            // Required by the client, never joined.
-            .set("group.id", "quadrille-cli")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("isolation.level", "read_committed")
-            // The end is an event of its own: transaction markers take up offsets, so no record need ever come with the last one.
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", "50")
-            .set("fetch.queue.backoff.ms", "5")
-            .set("queued.max.messages.kbytes", "32768")
-            .create()
-            .context("The Kafka client cannot be made")?;
-        Ok(Self { consumer, settings: settings.clone() })
+        Ok(Self { consumer: consumer(settings)?, settings: settings.clone(), unreadable: RefCell::default() })
+    }
+
+    /// What could not be read and was passed over since this was last asked.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.unreadable.take()
     }
 
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
@@ -94,35 +143,43 @@ impl Reader {
         Ok(partitions)
     }
 
-    /// Reads one topic from `start` to its end as it was at the call (and a little beyond, if it grows meanwhile).
+    /// Reads one topic from `start` to its end as it is now (and a little beyond, if it grows meanwhile).
     ///
     /// Within a partition records come in their order. `visit` may stop early. Returns where reading ended.
     pub fn read_to_end(
         &self,
         topic: &str,
         start: Start,
+        visit: impl FnMut(Record) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<Positions> {
+        self.read(&self.partitions(&[topic])?, start, visit)
+    }
+
+    /// Reads the partitions of one topic from `start` to the ends that were noted (and a little beyond), as [`Self::read_to_end`] does.
+    pub fn read(
+        &self,
+        partitions: &[Partition],
+        start: Start,
         mut visit: impl FnMut(Record) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<Positions> {
-        let partitions = self.partitions(&[topic])?;
-        let mut positions = self.positions(&partitions, start)?;
+        let mut positions = self.positions(partitions, start)?;
+        let Some(topic) = partitions.first().map(|partition| partition.topic.clone()) else { return Ok(positions) };
         let mut open: BTreeMap<i32, i64> = partitions
             .iter()
             .filter(|partition| positions[&(partition.topic.clone(), partition.number)] < partition.high)
             .map(|partition| (partition.number, partition.high))
             .collect();
-        let assigned = positions.iter().filter(|((_, number), _)| open.contains_key(number));
-        self.assign(assigned)?;
+        self.assign(positions.iter().filter(|((_, number), _)| open.contains_key(number)))?;
 
-        let name: Arc<str> = Arc::from(topic);
-        let mut heard = Instant::now();
+        let (mut heard, mut tries) = (Instant::now(), 0);
         while !open.is_empty() {
             match self.consumer.poll(PATIENCE / 20) {
                 Some(Ok(message)) => {
-                    heard = Instant::now();
+                    (heard, tries) = (Instant::now(), 0);
                     let (number, next) =
                         (rdkafka::Message::partition(&message), rdkafka::Message::offset(&message) + 1);
-                    positions.insert((name.clone(), number), next);
-                    if visit(Record::of(name.clone(), &message))?.is_break() {
+                    positions.insert((topic.clone(), number), next);
+                    if visit(Record::of(topic.clone(), &message))?.is_break() {
                         break;
                     }
                     if open.get(&number).is_some_and(|high| next >= *high) {
@@ -134,6 +191,13 @@ impl Reader {
                     open.remove(&number);
                 }
                 Some(Err(error)) if is_passing(&error) && heard.elapsed() < PATIENCE => {}
+                Some(Err(error)) if is_of_an_offset(&error) && tries < TRIES => {
+                    let ends = |(_, number): &(Arc<str>, i32)| open.get(number).copied();
+                    let is_past = self.pass_over(&mut positions, ends)?;
+                    (heard, tries) = (Instant::now(), if is_past { 0 } else { tries + 1 });
+                    open.retain(|number, high| positions[&(topic.clone(), *number)] < *high);
+                    self.assign(positions.iter().filter(|((_, number), _)| open.contains_key(number)))?;
+                }
                 Some(Err(error)) => {
                     return Err(explained(&self.settings, error).context(format!("Topic {topic} cannot be read")));
                 }
@@ -147,6 +211,53 @@ impl Reader {
         }
         self.consumer.unassign().map_err(|error| explained(&self.settings, error))?;
         Ok(positions)
+    }
+
+    /// Moves each position at which nothing can be read behind what cannot, and notes what that is; whether there was any. An error of
+    /// the client's does not say of which partition it is: each is looked at that has an end and has not reached it.
+    fn pass_over(
+        &self,
+        positions: &mut Positions,
+        end: impl Fn(&(Arc<str>, i32)) -> Option<i64>,
+    ) -> anyhow::Result<bool> {
+        let before = self.unreadable.borrow().len();
+        let probe = Probe { consumer: consumer(&self.settings)?, settings: &self.settings };
+        for (place, position) in positions {
+            let Some(end) = end(place).filter(|end| *position < *end) else { continue };
+            let to = probe.behind(place, *position, end)?;
+            if to > *position {
+                let unreadable = Unreadable { topic: place.0.clone(), partition: place.1, from: *position, to };
+                self.unreadable.borrow_mut().push(unreadable);
+                *position = to;
+            }
+        }
+        Ok(self.unreadable.borrow().len() > before)
+    }
+
+    /// What lies at one offset.
+    ///
+    /// # Errors
+    ///
+    /// The topic has no such partition, or the offset lies before or behind all that it holds.
+    pub fn at(&self, topic: &str, number: i32, offset: i64) -> anyhow::Result<At> {
+        let partitions = self.partitions(&[topic])?;
+        let found = partitions.iter().find(|partition| partition.number == number);
+        let Partition { topic, low, high, .. } = found
+            .with_context(|| format!("{topic} has no partition {number}: they are 0 to {}", partitions.len() - 1))?;
+        if !(*low..*high).contains(&offset) {
+            bail!("{topic}/{number} holds the offsets {low} to {}, so there is no {offset}", high - 1);
+        }
+        let place = (topic.clone(), number);
+        let probe = Probe { consumer: consumer(&self.settings)?, settings: &self.settings };
+        Ok(match probe.at(&place, offset)? {
+            Read::Record(record) if record.offset == offset => At::Record(record),
+            Read::Record(record) => At::Nothing(Some(record.offset)),
+            Read::End => At::Nothing(None),
+            Read::Fails => {
+                let to = probe.behind(&place, offset, *high)?;
+                At::Unreadable(Unreadable { topic: place.0, partition: number, from: offset, to })
+            }
+        })
     }
 
     /// Where each partition's reading begins for a `start`.
@@ -180,15 +291,85 @@ impl Reader {
     pub fn follow(&self, positions: &Positions) -> anyhow::Result<Follow<'_>> {
         self.assign(positions.iter())?;
         let names = positions.keys().map(|(topic, _)| (self.settings.topic(topic), topic.clone())).collect();
-        Ok(Follow { reader: self, names })
+        Ok(Follow { reader: self, names, positions: RefCell::new(positions.clone()) })
     }
 
     fn assign<'a>(&self, positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>) -> anyhow::Result<()> {
-        let mut list = TopicPartitionList::new();
-        for ((topic, number), offset) in positions {
-            list.add_partition_offset(&self.settings.topic(topic), *number, Offset::Offset(*offset))?;
+        assign(&self.consumer, &self.settings, positions)
+    }
+}
+
+fn assign<'a>(
+    consumer: &BaseConsumer,
+    settings: &Settings,
+    positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>,
+) -> anyhow::Result<()> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, number), offset) in positions {
+        list.add_partition_offset(&settings.topic(topic), *number, Offset::Offset(*offset))?;
+    }
+    consumer.assign(&list).map_err(|error| explained(settings, error))
+}
+
+/// A consumer of one partition at a time: only so an error tells of which.
+struct Probe<'a> {
+    consumer: BaseConsumer,
+    settings: &'a Settings,
+}
+
+/// What comes when reading begins at an offset.
+enum Read {
+    Record(Record),
+    End,
+    /// An error that comes again as often as it is tried.
+    Fails,
+}
+
+impl Probe<'_> {
+    fn at(&self, place: &(Arc<str>, i32), offset: i64) -> anyhow::Result<Read> {
+        assign(&self.consumer, self.settings, [(place, &offset)].into_iter())?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
+                Some(Ok(message)) => return Ok(Read::Record(Record::of(place.0.clone(), &message))),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Read::End),
+                Some(Err(error)) if is_of_an_offset(&error) => return Ok(Read::Fails),
+                Some(Err(error)) if is_passing(&error) && Instant::now() < deadline => {}
+                Some(Err(error)) => return Err(explained(self.settings, error)),
+                None => bail!("{}/{}@{offset}: the broker says nothing", place.0, place.1),
+            }
         }
-        self.consumer.assign(&list).map_err(|error| explained(&self.settings, error))
+    }
+
+    fn fails(&self, place: &(Arc<str>, i32), offset: i64, end: i64) -> anyhow::Result<bool> {
+        Ok(offset < end && matches!(self.at(place, offset)?, Read::Fails))
+    }
+
+    /// The first offset from `from` on at which something can be read, or `end`.
+    ///
+    /// Every offset within a batch that cannot be unpacked fails, and the client does not tell how many those are: the way grows twofold
+    /// until something can be read, and then the first such offset is found by halving. (What can be read between two such batches may
+    /// be passed over with them: it lies within what is told.)
+    fn behind(&self, place: &(Arc<str>, i32), from: i64, end: i64) -> anyhow::Result<i64> {
+        if !self.fails(place, from, end)? {
+            return Ok(from);
+        }
+        let (mut failed, mut step) = (from, 1);
+        let mut sound = loop {
+            let next = from.saturating_add(step).min(end);
+            if !self.fails(place, next, end)? {
+                break next;
+            }
+            (failed, step) = (next, step * 2);
+        };
+        while sound - failed > 1 {
+            let middle = failed + (sound - failed) / 2;
+            match self.fails(place, middle, end)? {
+                true => failed = middle,
+                false => sound = middle,
+            }
+        }
+        Ok(sound)
     }
 }
 
@@ -196,6 +377,7 @@ impl Reader {
 pub struct Follow<'a> {
     reader: &'a Reader,
     names: BTreeMap<String, Arc<str>>,
+    positions: RefCell<Positions>,
 }
 
 impl Follow<'_> {
@@ -209,11 +391,14 @@ impl Follow<'_> {
                     let Some(name) = self.names.get(rdkafka::Message::topic(&message)) else {
                         continue;
                     };
-                    return Ok(Some(Record::of(name.clone(), &message)));
+                    let record = Record::of(name.clone(), &message);
+                    self.positions.borrow_mut().insert((name.clone(), record.partition), record.offset + 1);
+                    return Ok(Some(record));
                 }
                 // A broker that is away comes back: whoever watches waits for it.
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if is_passing(&error) => {}
+                Some(Err(error)) if is_of_an_offset(&error) => self.pass_over()?,
                 Some(Err(error)) => return Err(explained(&self.reader.settings, error)),
             }
             if Instant::now() >= deadline {
@@ -221,9 +406,30 @@ impl Follow<'_> {
             }
         }
     }
+
+    /// Goes on behind what cannot be read.
+    fn pass_over(&self) -> anyhow::Result<()> {
+        let topics: Vec<&str> = self.names.values().map(|name| &**name).collect();
+        let partitions = self.reader.partitions(&topics)?;
+        let ends: Positions = partitions.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
+        let mut positions = self.positions.borrow_mut();
+        self.reader.pass_over(&mut positions, |place| ends.get(place).copied())?;
+        self.reader.assign(positions.iter())
+    }
 }
 
 fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
+/// Whether an error is about what lies at one offset: it comes again whenever that is read.
+fn is_of_an_offset(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{
+        BadCompression, BadMessage, InvalidMessage, MessageSizeTooLarge, NotImplemented,
+    };
+    matches!(
+        error.rdkafka_error_code(),
+        Some(BadCompression | BadMessage | InvalidMessage | MessageSizeTooLarge | NotImplemented)
+    )
 }

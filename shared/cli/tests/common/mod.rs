@@ -38,7 +38,11 @@ impl World {
     /// The program, set up for this world.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quadrille"));
-        command.args(arguments).env("QUADRILLE__KAFKA__TOPIC_PREFIX", &self.settings.kafka.topic_prefix);
+        command
+            .args(arguments)
+            .env("QUADRILLE__KAFKA__TOPIC_PREFIX", &self.settings.kafka.topic_prefix)
+            .env("QUADRILLE__DATABASE__BASE_URL", &self.settings.database.base_url)
+            .env("QUADRILLE__DATABASE__PREFIX", &self.settings.database.prefix);
         command
     }
 

@@ -30,7 +30,6 @@ kcat() {
   while [ $# != 0 ]; do
     case $1 in
       -t) arguments+=(-t "$PREFIX$2") && shift 2 ;;
-      -b) arguments+=(-b "$BROKERS") && shift 2 ;;
       *) arguments+=("$1") && shift ;;
     esac
   done
@@ -178,10 +177,9 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
     ];
     let variables: Vec<String> = variables.iter().map(|(key, value)| format!("'QUADRILLE__{key}={value}'")).collect();
     let script = format!(
-        "WORLD=({}) PREFIX='{}' BROKERS='{}' ORDER='{}'\n{SHELL}\n{commands}",
+        "WORLD=({}) PREFIX='{}' ORDER='{}'\n{SHELL}\n{commands}",
         variables.join(" "),
         world.kafka.topic_prefix,
-        world.kafka.brokers,
         order.http
     );
     let mut bash = Command::new("bash");

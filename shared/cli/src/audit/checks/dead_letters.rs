@@ -1,35 +1,48 @@
 //! What cannot be handled is a dead letter, and some dead letters let nobody rest.
 
 use quadrille_choreography::DECLARATIONS;
+use quadrille_core::Declaration;
+use quadrille_events::TOPICS;
 
 use super::Checks;
-use crate::audit::{databases::DeadLetter, report::Rule};
+use crate::{
+    audit::{databases::DeadLetter, report::Rule},
+    kafka::Unreadable,
+};
 
-/// Topics that some service hears: what cannot be handled there must be a dead letter.
-const HEARD: [&str; 12] = [
-    "user.requests",
-    "user.events",
-    "verification.events",
-    "stock.requests",
-    "product.events",
-    "order.requests",
-    "order.events",
-    "reservation.events",
-    "payment.requests",
-    "payment.events",
-    "shipment.events",
-    "platform.requests",
-];
+/// Whether some service hears a topic: what cannot be handled there must be a dead letter.
+fn is_heard(topic: &str) -> bool {
+    let hears = |service: &Declaration| service.hears.iter().any(|heard| heard.topic == topic);
+    // The operators' requests are heard by the runtime of each.
+    topic == "platform.requests" || DECLARATIONS.iter().any(|service| hears(service))
+}
+
+/// How long dead letters are kept on their topics: of what is older there may be none any more.
+fn kept_ms() -> i64 {
+    let kept = TOPICS.iter().filter(|topic| topic.records == "dead-letters").filter_map(|topic| topic.retention).min();
+    kept.and_then(|kept| i64::try_from(kept.as_millis()).ok()).unwrap_or(i64::MAX)
+}
 
 impl Checks<'_> {
     pub(super) fn dead_letters(&mut self) {
         let mut skipped = 0;
+        let oldest = self.now_ms.saturating_sub(kept_ms());
         for (place, ms, why) in &self.books.malformed {
-            if !HEARD.contains(&place.topic) {
+            if !is_heard(place.topic) || *ms < oldest {
                 skipped += 1;
             } else if !self.is_letter(place) {
                 let what = format!("was neither handled nor made a dead letter: {why}");
                 self.missing_at(place, Rule::DeadLetters, *ms, None, what);
+            }
+        }
+        for unreadable in &self.books.unreadable {
+            let Unreadable { topic, partition, from, to } = unreadable;
+            let is_of_it = |letter: &&(&str, i32, i64)| {
+                letter.0 == &**topic && letter.1 == *partition && (*from..*to).contains(&letter.2)
+            };
+            if is_heard(topic) && !self.letters.iter().any(|letter| is_of_it(&letter)) {
+                let what = "cannot be read, and is no dead letter: whoever hears it stands still there";
+                self.report.offence(Rule::DeadLetters, format!("{topic}/{partition}@{from}"), what);
             }
         }
         let letters = || self.databases.services.values().flat_map(|database| &database.dead_letters);
@@ -59,9 +72,10 @@ impl Checks<'_> {
         }
         let parked: i64 = self.databases.services.values().map(|database| database.parked).sum();
         self.report.finding(Rule::DeadLetters).counted = format!(
-            "{} records that cannot be handled ({skipped} where nobody listens), {} of unknown types; {all} dead letters, {open} of them open; {parked} effects parked",
+            "{} records that cannot be handled ({skipped} where nobody listens, or older than dead letters are kept), {} of unknown types, {} places that cannot be read; {all} dead letters, {open} of them open; {parked} effects parked",
             self.books.malformed.len(),
-            self.books.unknown_types
+            self.books.unknown_types,
+            self.books.unreadable.len()
         );
     }
 }

@@ -52,6 +52,8 @@ impl<'a> Checks<'a> {
         self.report.records = self.books.records;
         self.report.repeats = self.books.repeats;
         self.report.foreign = self.books.foreign;
+        self.report.unheard = self.books.unheard.clone();
+        self.report.unreadable = self.books.unreadable.iter().map(ToString::to_string).collect();
         self.report.not_compared.extend(self.databases.unread.iter().cloned());
         for (key, saga) in &self.books.sagas {
             self.ends(key, saga);
