@@ -43,15 +43,28 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub struct Size {
     orders: usize,
     variations: usize,
-    /// How often each fault of a database comes to pass.
-    rounds: usize,
+    faults: &'static [Fault],
     rest: Duration,
 }
 
+/// Each in turn, at the services in turn.
+const FAULTS: [Fault; 9] = [
+    Fault::Silent(Direction::Both),
+    Fault::OddRegistry,
+    Fault::Unreadable,
+    Fault::CommitLost,
+    Fault::ReadOnly,
+    Fault::HalfOpen,
+    Fault::Silent(Direction::ToClient),
+    Fault::Refused,
+    Fault::Silent(Direction::ToServer),
+];
+
 /// All of it.
-pub const FULL: Size = Size { orders: 500, variations: 1_000, rounds: 2, rest: Duration::from_secs(60) };
+pub const FULL: Size = Size { orders: 500, variations: 1_000, faults: &FAULTS, rest: Duration::from_secs(60) };
 /// What guards every commit.
-pub const SHORT: Size = Size { orders: 100, variations: 200, rounds: 1, rest: Duration::from_secs(20) };
+pub const SHORT: Size =
+    Size { orders: 100, variations: 200, faults: FAULTS.split_at(4).0, rest: Duration::from_secs(10) };
 
 /// Runs the show.
 pub async fn run(size: &Size) -> anyhow::Result<Report> {
@@ -69,7 +82,7 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
     }
     shop.ready().await?;
     let goods = shop.stock().await?;
-    println!("two instances of each service are ready; logs in {}", shop.logs());
+    say!("two instances of each service are ready; logs in {}", shop.logs());
 
     let mut storm = Storm::new(&shop, &goods).await?;
     let before = resident(&shop)?;
@@ -77,7 +90,8 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
     let standing = Standing::watch(&shop.world.settings, instances)?;
     let mut kinds = Kind::mixed(size.orders);
     let mut placed = vec![];
-    let faults = faults(size.rounds);
+    let faults: Vec<(&str, Fault)> =
+        size.faults.iter().enumerate().map(|(n, fault)| (fault.service(n), *fault)).collect();
     // Orders and variations are spread over the faults: each fault has some of both before it, in it and after it.
     let (share, varied) = (size.orders / faults.len() + 1, size.variations / faults.len() + 1);
     for (service, fault) in &faults {
@@ -95,7 +109,7 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
         // One fault at a time: what is promised of each is measured.
         shop.settled(&placed, PATIENCE).await.with_context(|| format!("after {fault:?} at {service}"))?;
     }
-    println!("{} variations and {} faults came to pass", storm.sent, faults.len());
+    say!("{} variations and {} faults came to pass", storm.sent, faults.len());
     let Storm { letters, sound, ranges, .. } = storm;
     placed.extend(sound);
     shop.settled(&placed, PATIENCE).await?;
@@ -185,26 +199,6 @@ enum Fault {
     OddRegistry,
 }
 
-/// Each in turn, at the services in turn.
-fn faults(rounds: usize) -> Vec<(&'static str, Fault)> {
-    use Fault::{CommitLost, HalfOpen, OddRegistry, ReadOnly, Refused, Silent, Unreadable};
-    let once = [
-        Silent(Direction::Both),
-        CommitLost,
-        OddRegistry,
-        ReadOnly,
-        HalfOpen,
-        Silent(Direction::ToClient),
-        Unreadable,
-        Refused,
-        Silent(Direction::ToServer),
-    ];
-    let all = std::iter::repeat_n(once, rounds).flatten();
-    all.enumerate()
-        .map(|(n, fault)| (if matches!(fault, Unreadable) { "order" } else { SERVICES[n % SERVICES.len()] }, fault))
-        .collect()
-}
-
 /// What is still to be mended.
 enum Healing {
     ByItself,
@@ -216,6 +210,11 @@ enum Healing {
 const SPELL: Duration = Duration::from_secs(8);
 
 impl Fault {
+    /// Whom it befalls as the `n`-th.
+    fn service(self, n: usize) -> &'static str {
+        if let Self::Unreadable = self { "order" } else { SERVICES[n % SERVICES.len()] }
+    }
+
     async fn strike(
         self,
         shop: &Shop,
