@@ -88,11 +88,11 @@ odd-shells: up ## The scripts and programs in odd paths, locales and environment
 odd-shells-long: up ## The same with `make up services demo` in each, in a copy of this checkout; half an hour
 	@python3 -E infra/shells/odd.py --long
 
-shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-foreign show-replay show-memory
+shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-hostile-short show-foreign show-replay show-memory
 
 # What guards every commit, in under 60 minutes on two cores. What adds more than 5 moves something into `long`.
 ci := build check choreography prove prove-mutations test odd-shells demo $(shows)
-long := odd-shells-long
+long := show-hostile odd-shells-long
 
 ci: $(ci) ## What guards every commit: checks, proof, tests, demo and shows; `.ci/run` makes one after another
 full: $(ci) $(long) ## All of it, before something larger is called done
@@ -117,10 +117,12 @@ show-rebalance: up ## 1, 3 and again 1 instance of each service under 100 orders
 show-deadlines: up ## Both deadlines of an order, with and without an answer on its way
 show-effects: up ## Charges and refunds that the provider never tells of, redriven or answered by a person: each done once
 show-malformed: up ## 100 malformed records on every topic between good orders
+show-hostile: up ## All that has once stopped a service, and 1,000 variations of it, while 500 orders pass: nothing stands still; ten minutes
+show-hostile-short: up ## The same with 100 orders, 200 variations and four faults
 show-foreign: up ## Confluent's Python client reads every topic
 show-replay: up ## 500 orders are recorded and decided again: the same by this build, found out where a line of a policy is changed
 show-memory: up ## Memory of each service after 5,000 orders
-$(shows): show-%:
+$(shows) show-hostile: show-%:
 	@$(world) target/debug/quadrille-show $*
 
 ##@ How fast it is
@@ -143,4 +145,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check choreography test odd-shells odd-shells-long ci full ci-steps demo record shows bench bench-compare prove prove-mutations prove-deep mutants help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check choreography test odd-shells odd-shells-long ci full ci-steps demo record shows bench bench-compare prove prove-mutations prove-deep mutants show-hostile help $(shows)

@@ -11,6 +11,7 @@ use std::{
 };
 
 use quadrille_cli::Settings;
+use quadrille_program::complain;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -53,9 +54,9 @@ impl Standing {
         let (longest, stop) = <(Arc<Mutex<Longest>>, Arc<AtomicBool>)>::default();
         let sampling = tokio::spawn(sample(instances, Arc::clone(&longest)));
         let (settings, told, ended) = (settings.clone(), Arc::clone(&longest), Arc::clone(&stop));
-        let looking = std::thread::Builder::new()
-            .name("partitions".to_owned())
-            .spawn(move || look(&settings, &told, &ended).unwrap_or_else(|error| eprintln!("partitions: {error:#}")))?;
+        let looking = std::thread::Builder::new().name("partitions".to_owned()).spawn(move || {
+            look(&settings, &told, &ended).unwrap_or_else(|error| complain(format_args!("partitions: {error:#}")))
+        })?;
         Ok(Self { longest, stop, sampling, looking: Some(looking) })
     }
 

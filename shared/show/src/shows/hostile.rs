@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use quadrille_core::Record as _;
 use quadrille_events::{OrderCancellationRequested, OrderRequested, frame};
+use quadrille_program::say;
 use quadrille_testkit::{Direction, Proxy};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rdkafka::{
