@@ -72,7 +72,7 @@ pub fn plain_http(value: &str) -> Result<(), String> {
 /// A mail server.
 pub fn smtp(value: &str) -> Result<(), String> {
     let url = parse(value, &["smtp", "smtps"])?;
-    if url.path().trim_matches('/') != "" {
+    if !url.path().trim_matches('/').is_empty() {
         return Err("it has a path, and a mail server has none".into());
     }
     if url.username().is_empty() != url.password().is_none() {
@@ -108,7 +108,7 @@ pub fn database_server(value: &str) -> Result<(), String> {
     if url.username().is_empty() {
         return Err("it has no role".into());
     }
-    if url.path().trim_matches('/') != "" {
+    if !url.path().trim_matches('/').is_empty() {
         return Err("it names a database, and is to name the server alone".into());
     }
     nothing_behind_its_path(&url)

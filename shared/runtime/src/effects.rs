@@ -91,7 +91,9 @@ pub(crate) struct Open {
 /// Locks the open effects of `keys`.
 pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &'a str>) -> sqlx::Result<Open> {
     let keys: BTreeSet<&str> = keys.collect();
-    let rows: Vec<(Uuid, String, String, bool, Option<DateTime<Utc>>)> = sqlx::query_as(
+    /// Id, key, name, whether it is claimed, and until when a try is under way.
+    type Row = (Uuid, String, String, bool, Option<DateTime<Utc>>);
+    let rows: Vec<Row> = sqlx::query_as(
         "select id, key, name, tries > 0, case when claimed_until > clock_timestamp() then claimed_until end
          from effect where key = any($1) order by key, kind, seq for update",
     )

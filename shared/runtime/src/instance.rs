@@ -98,7 +98,8 @@ where
         () = stop.cancelled() => return Ok(()),
         skips = startup::skips(&ground) => skips,
     };
-    let mut parts = Parts::start(service, config, &ground, schema_ids, history, skips, heartbeat, others)?;
+    let found = Found { schema_ids, history, skips };
+    let mut parts = Parts::start(service, config, &ground, found, heartbeat, others)?;
     ground.health.started();
     info!(service = ground.service, "Ready");
 
@@ -118,6 +119,13 @@ where
             bail!(what)
         }
     }
+}
+
+/// What was waited for at the start.
+struct Found {
+    schema_ids: SchemaIds,
+    history: Option<Uuid>,
+    skips: Arc<Skips>,
 }
 
 /// The running parts.
@@ -148,9 +156,7 @@ impl Parts {
         service: Service<S, O, C>,
         config: Config<C>,
         ground: &Arc<Ground>,
-        schema_ids: SchemaIds,
-        history: Option<Uuid>,
-        skips: Arc<Skips>,
+        Found { schema_ids, history, skips }: Found,
         heartbeat: Heartbeat,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>

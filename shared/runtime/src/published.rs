@@ -372,7 +372,9 @@ async fn take_as_they_are(lease: &mut Lease, ends: &BTreeMap<Place, i64>) -> sql
 fn columns(places: &[(Place, i64)]) -> (Vec<&str>, Vec<i32>, Vec<i64>) {
     let (mut topics, mut partitions, mut offsets) = (vec![], vec![], vec![]);
     for ((topic, partition), offset) in places {
-        (topics.push(topic.as_str()), partitions.push(*partition), offsets.push(*offset));
+        topics.push(topic.as_str());
+        partitions.push(*partition);
+        offsets.push(*offset);
     }
     (topics, partitions, offsets)
 }
@@ -388,11 +390,17 @@ async fn note(
     }
     let (mut topics, mut partitions, mut offsets, mut why) = (vec![], vec![], vec![], vec![]);
     for ((topic, partition), offset) in known {
-        (topics.push(topic), partitions.push(*partition), offsets.push(Some(*offset)), why.push(None));
+        topics.push(topic);
+        partitions.push(*partition);
+        offsets.push(Some(*offset));
+        why.push(None);
     }
     for ((topic, partition), sentence) in disagreeing {
         // Names keys, which may have been forged.
-        (topics.push(topic), partitions.push(*partition), offsets.push(None), why.push(Some(bounds::fitted(sentence))));
+        topics.push(topic);
+        partitions.push(*partition);
+        offsets.push(None);
+        why.push(Some(bounds::fitted(sentence)));
     }
     let update = sqlx::query(
         "update published set \"offset\" = coalesce(found.upto, published.\"offset\"), disagrees = found.disagrees

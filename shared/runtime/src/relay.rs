@@ -213,7 +213,9 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
 async fn remove(lease: &mut Lease, sent: &Sent<'_>) -> sqlx::Result<i64> {
     let (mut topics, mut partitions, mut offsets) = (vec![], vec![], vec![]);
     for ((topic, partition), offset) in &sent.last {
-        (topics.push(topic), partitions.push(*partition), offsets.push(*offset));
+        topics.push(topic);
+        partitions.push(*partition);
+        offsets.push(*offset);
     }
     let remove = sqlx::query_scalar(
         "with removed as (delete from outbox where id = any($1)),

@@ -9,7 +9,9 @@ use crate::{arrival::Rejection, database::Database};
 
 /// Topic, partition and offset of each, with who asked and why.
 #[derive(Default)]
-pub(crate) struct Skips(RwLock<BTreeMap<(String, i32, i64), (String, String)>>);
+pub(crate) struct Skips(RwLock<Known>);
+
+type Known = BTreeMap<(String, i32, i64), (String, String)>;
 
 #[derive(sqlx::FromRow)]
 struct Skip {
