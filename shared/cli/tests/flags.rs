@@ -122,7 +122,7 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_mend() {
         (vec!["example", "OrderRequested", "--set", "nosuch=1"], "nosuch"),
         (vec!["example", "StockReplenishmentRequested", "--fresh"], "--set"),
         (vec!["config", "kafka.broker"], "kafka.brokers"),
-        (vec!["config", "--brokers", " "], "QUADRILLE__KAFKA__BROKERS"),
+        (vec!["config", "--brokers", " "], "--brokers"),
         (vec!["config", "--registry", "127.0.0.1:8081"], "http://"),
         (vec!["encode", "OrderRequested", "--schema-id", "1", "/no/such/file"], "/no/such/file"),
         (vec!["encode", "OrderRequested", "--schema-id", "1", folder], "it is a folder"),
@@ -152,7 +152,7 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_mend() {
         ([&["group", "skip", "nosuch", "order.requests/3@42"][..], &who].concat(), "there is no service 'nosuch'"),
         ([&["effects", "answer", ID, "captured"][..], &who].concat(), "OUTCOME is not JSON"),
         // Nothing listens: where it was asked is named, and no password.
-        (vec!["schemas", "list"], "http://me:***@127.0.0.1:1/apis"),
+        (vec!["schemas", "list"], "http://***@127.0.0.1:1/apis"),
         (vec!["topics", "list"], "127.0.0.1:1"),
         (vec!["status"], "127.0.0.1:1"),
         (vec!["doctor"], "QUADRILLE__DATABASE__BASE_URL"),
@@ -205,7 +205,7 @@ fn a_closed_pipe_ends_every_command_quietly() {
 fn what_is_in_force_is_shown_without_passwords_and_one_key_alone_for_others_options() {
     let output = quadrille(&["config"]).output().unwrap();
     let text = said(&output);
-    assert!(text.contains("kafka.brokers = 127.0.0.1:1\n") && text.contains("me:***@127.0.0.1:1"), "{text}");
+    assert!(text.contains("kafka.brokers = 127.0.0.1:1\n") && text.contains("postgres://me:***@127.0.0.1:1"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
     let output = quadrille(&["config", "kafka.brokers"]).output().unwrap();
     assert_eq!(said(&output), "127.0.0.1:1\n");

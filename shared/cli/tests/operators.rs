@@ -99,18 +99,18 @@ fn answer(world: &World, count: usize) -> tokio::task::JoinHandle<Vec<Value>> {
             let follow = reader.follow(&positions).unwrap();
             for _ in 0..count {
                 let record = follow.next(std::time::Duration::from_secs(60)).unwrap().expect("a request");
-                let quadrille_cli::codec::Decoded::Record { json, .. } =
+                let quadrille_cli::codec::Decoded::Record { json, info } =
                     decoder.decode(Some("platform.requests"), record.value.as_deref()).unwrap()
                 else {
                     panic!("no request: {record:?}")
                 };
-                sender.send((record.header("ce_id").unwrap().to_owned(), json)).unwrap();
+                sender.send((record.header("ce_id").unwrap().to_owned(), info.record.name, json)).unwrap();
             }
         });
         let mut seen = vec![];
         let mut connection = PgConnection::connect(&url).await.unwrap();
-        while let Some((id, json)) = requests.recv().await {
-            let id = ids::request("platform.requests", "order", produce::SOURCE, &id);
+        while let Some((id, name, json)) = requests.recv().await {
+            let id = ids::request("platform.requests", "order", name, produce::SOURCE, &id);
             sqlx::query("insert into operator_action (id, what, who, why, result, detail) values ($1, 'x', 'ann', 'test', 'done', $2) on conflict do nothing")
                 .bind(id)
                 .bind(&json)
