@@ -20,8 +20,9 @@ export no_proxy NO_PROXY=$no_proxy
 # Processes start in a folder of their own.
 [[ ${QUADRILLE_CONFIG:-/} == /* ]] || QUADRILLE_CONFIG=$PWD/$QUADRILLE_CONFIG
 
-# Servers, services and stand-ins get this environment, and what their start names beside it.
-BARE=(env -i "PATH=$PATH" "HOME=$HOME" "LC_ALL=$LC_ALL")
+# Servers, services and stand-ins get this environment, and what their start names beside it. The last one has glibc give large pieces of memory
+# back at once: left alone it keeps as much as the largest piece ever was, some times over.
+BARE=(env -i "PATH=$PATH" "HOME=$HOME" "LC_ALL=$LC_ALL" MALLOC_MMAP_THRESHOLD_=1048576)
 for name in "${!QUADRILLE_@}"; do BARE+=("$name=${!name}"); done
 unset -v name
 

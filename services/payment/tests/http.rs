@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use quadrille_payment::{
@@ -159,7 +159,7 @@ async fn what_has_no_end_is_given_up_and_what_is_cut_off_is_no_verdict() {
     for ((what, says, then), by_time) in all {
         cases.spawn(async move {
             let speaker = Speaker::start(says, then).await.expect("a server");
-            let (provider, began) = (at(&speaker.url), Instant::now());
+            let (provider, began) = (at(&speaker.url), tokio::time::Instant::now());
             let answer = provider.perform(id(1), &charge("tok_approve")).await;
             let Answer::Unknown(why) = &answer else { panic!("{what}: {answer:?}") };
             assert!(began.elapsed() < TIMEOUT + SLACK, "{what}: {:?}", began.elapsed());

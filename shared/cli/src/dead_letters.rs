@@ -142,7 +142,9 @@ pub async fn at(
         return Ok(vec![]);
     }
     let mut connection = databases::connect(settings, service).await?;
-    let rows: Vec<(String, i32, i64, Uuid, String, bool, Option<String>)> = sqlx::query_as(
+    /// Topic, partition and offset; id, reason, whether it is open, and how it was closed.
+    type Row = (String, i32, i64, Uuid, String, bool, Option<String>);
+    let rows: Vec<Row> = sqlx::query_as(
         "select topic, partition, \"offset\", id, reason, closed_at is null, closed_how from dead_letter
          where (topic, partition, \"offset\") in (select * from unnest($1::text[], $2::int[], $3::bigint[]))",
     )
@@ -151,7 +153,7 @@ pub async fn at(
     .bind(places.iter().map(|place| place.offset).collect::<Vec<_>>())
     .fetch_all(&mut connection)
     .await?;
-    let fate = |(topic, partition, offset, id, reason, open, how): (_, _, _, _, _, _, Option<String>)| {
+    let fate = |(topic, partition, offset, id, reason, open, how): Row| {
         let state = match how.as_deref() {
             _ if open => "open",
             Some("discarded") => "discarded",

@@ -174,7 +174,7 @@ async fn look_at_subjects(settings: &Settings, catalogue: &Catalogue) -> Vec<Loo
             return vec![Look::wrong("registry", error.to_string(), mend)];
         }
     };
-    let mut looks = vec![Look::well("registry", &hide_secrets(&settings.registry.url))];
+    let mut looks = vec![Look::well("registry", hide_secrets(&settings.registry.url))];
     let pairs = || catalogue.subjects.iter().zip(&found);
     let missing: Vec<String> = pairs()
         .filter(|(subject, found)| found.version_of(&subject.record.text).is_none())

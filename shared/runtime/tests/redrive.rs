@@ -217,8 +217,8 @@ async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()
     shop.world.send_raw(StockReplenished::TYPE.topic, Some(b"TEA".as_slice()), b"not framed", &[]).await?;
     let says = |wanted: bool| {
         move |records: &[quadrille_cli::kafka::Record]| {
-            let beats = records.iter().filter(|record| record.value.is_some());
-            let last = beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).last();
+            let beats = records.iter().rev().filter(|record| record.value.is_some());
+            let last = beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).next();
             last.is_some_and(|beat| beat.detail.contains("1 dead letters leave orders open") == wanted)
         }
     };

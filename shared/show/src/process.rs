@@ -49,6 +49,8 @@ impl Process {
             .args(arguments)
             .envs(environment.iter().map(|(key, value)| (key, value)))
             .env("NO_COLOR", "1")
+            // As the local world starts them: what a large batch took is given back.
+            .env("MALLOC_MMAP_THRESHOLD_", "1048576")
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)

@@ -19,7 +19,7 @@ use rdkafka::{ClientConfig, error::KafkaResult};
 use crate::Settings;
 
 /// How long a broker may take to answer before it counts as away.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What every client of ours is configured with.
 pub(crate) fn client(settings: &Settings) -> ClientConfig {

@@ -14,7 +14,7 @@ use crate::{
 fn is_heard(topic: &str) -> bool {
     let hears = |service: &Declaration| service.hears.iter().any(|heard| heard.topic == topic);
     // The operators' requests are heard by the runtime of each.
-    topic == "platform.requests" || DECLARATIONS.iter().any(|service| hears(service))
+    topic == "platform.requests" || DECLARATIONS.iter().any(hears)
 }
 
 /// How long dead letters are kept on their topics: of what is older there may be none any more.
