@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::bail;
-use quadrille_schemas::{Cleanup, Topic};
-use rdkafka::admin::{NewTopic, TopicReplication};
+use quadrille_schemas::{Cleanup, MOST_UNPACKED, Topic};
+use rdkafka::{
+    admin::{NewTopic, TopicReplication},
+    types::RDKafkaErrorCode,
+};
 use serde::Serialize;
 
 use crate::{
@@ -82,7 +85,9 @@ pub fn plan(topic: &Topic, found: Option<&TopicFound>) -> Plan {
     if declared != found.partitions {
         return Plan::OtherPartitions { declared, found: found.partitions };
     }
-    let differing = settings_of(topic).into_iter().filter_map(|(key, to)| {
+    // A broker tells every setting that it knows, at its default or not.
+    let known = |key: &str| key != MOST_UNPACKED || found.settings.contains_key(key);
+    let differing = settings_of(topic).into_iter().filter(|(key, _)| known(key)).filter_map(|(key, to)| {
         let from = found.settings.get(key).cloned().unwrap_or_default();
         (from != to).then_some(Change { key, from, to })
     });
@@ -116,13 +121,25 @@ pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u1
     let wanted: Vec<Vec<(&str, String)>> = missing.iter().map(|(topic, _)| settings_of(topic)).collect();
     // -1: as many as the broker's own default.replication.factor says.
     let copies = || TopicReplication::Fixed(replication.map_or(-1, i32::from));
-    let new = missing.iter().zip(&wanted).map(|((topic, name), wanted)| {
-        let new = NewTopic::new(name, i32::try_from(topic.partitions).unwrap_or(i32::MAX), copies());
-        wanted.iter().fold(new, |new, (key, value)| new.set(key, value))
-    });
-    let new: Vec<NewTopic> = new.collect();
-    if !new.is_empty() {
-        admin.create(&new).await?;
+    let new = |known: fn(&str) -> bool| -> Vec<NewTopic<'_>> {
+        let new = missing.iter().zip(&wanted).map(|((topic, name), wanted)| {
+            let new = NewTopic::new(name, i32::try_from(topic.partitions).unwrap_or(i32::MAX), copies());
+            wanted.iter().filter(|(key, _)| known(key)).fold(new, |new, (key, value)| new.set(key, value))
+        });
+        new.collect()
+    };
+    if !missing.is_empty()
+        && let Err(error) = admin.create(&new(|_| true)).await
+    {
+        match error.root_cause().downcast_ref() {
+            Some(RDKafkaErrorCode::InvalidConfig) => {
+                output::note(&format!(
+                    "This broker does not know {MOST_UNPACKED}: what a record unpacks to has no bound"
+                ));
+                admin.create(&new(|key| key != MOST_UNPACKED)).await?;
+            }
+            _ => return Err(error),
+        }
     }
     for (topic, name) in &missing {
         output::line(&format!("made {name}: {} partitions, {}", topic.partitions, kept(topic)))?;
@@ -243,6 +260,10 @@ mod tests {
         let week = [("cleanup.policy", "delete"), ("retention.ms", "604800000"), ("segment.ms", "10800000")];
         let change = Change { key: "retention.ms", from: "604800000".into(), to: "86400000".into() };
         assert_eq!(plan(&topic(), Some(&found(6, &week))), Plan::Differs { changes: vec![change] });
+        // A broker that knows no bound on what a record unpacks to has none to correct; one that knows it has.
+        let unbounded = [&declared[..], &[(MOST_UNPACKED, "2147483647")]].concat();
+        let change = Change { key: MOST_UNPACKED, from: "2147483647".into(), to: "1048588".into() };
+        assert_eq!(plan(&topic(), Some(&found(6, &unbounded))), Plan::Differs { changes: vec![change] });
     }
 
     #[test]

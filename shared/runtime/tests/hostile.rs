@@ -11,6 +11,7 @@ use quadrille_events::{
 use quadrille_runtime::Service;
 use rdkafka::{
     ClientConfig,
+    error::RDKafkaErrorCode,
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::json;
@@ -126,6 +127,24 @@ async fn send_a_batch_that_cannot_be_unpacked(shop: &Shop) -> anyhow::Result<()>
     let sends = (0..120).map(|_| producer.send(FutureRecord::to(&topic).key("TEA").payload(&zeros).partition(0), None));
     for sent in futures::future::join_all(sends).await {
         sent.map_err(|(error, _)| error)?;
+    }
+    Ok(())
+}
+
+/// A topic says what one record may unpack to, so that its client hears of it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_unpacks_to_more_than_a_record_may_have_is_refused_by_the_broker() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    for codec in ["gzip", "lz4", "zstd"] {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &shop.world.settings.kafka.brokers)
+            .set("compression.type", codec)
+            .set("message.max.bytes", "100000000")
+            .create()?;
+        let topic = shop.world.settings.topic(TOPIC);
+        let sent = producer.send(FutureRecord::to(&topic).key("TEA").payload(&vec![0; 50_000_000]), None).await;
+        let refused = sent.map(drop).map_err(|(error, _)| error.rdkafka_error_code());
+        assert_eq!(refused, Err(Some(RDKafkaErrorCode::InvalidRecord)), "{codec}");
     }
     Ok(())
 }

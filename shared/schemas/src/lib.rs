@@ -42,4 +42,4 @@ pub use inline::{Common, inlined};
 pub use model::{Field, Named, Record, Schema, Type};
 pub use problem::{Problem, Problems};
 pub use resolution::{Mismatch, mismatches, same_shape};
-pub use topics::{Cleanup, Key, Topic, Writer, parse_topics};
+pub use topics::{Cleanup, Key, MOST_UNPACKED, Topic, Writer, parse_topics};

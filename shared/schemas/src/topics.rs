@@ -59,18 +59,25 @@ pub enum Cleanup {
     },
 }
 
+/// The setting of what one record of a topic may unpack to: what brokers take of it packed, so that compression is no way around that. A
+/// batch of many may still unpack to many times as much.
+pub const MOST_UNPACKED: &str = "max.decompressed.message.bytes";
+const MOST_UNPACKED_BYTES: u32 = 1_048_588;
+
 impl Topic {
-    /// The topic's settings as Kafka names them.
+    /// The topic's settings as Kafka names them. A broker older than 4.4 does not know [`MOST_UNPACKED`]'s.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let retention = self.retention.map_or("-1".to_owned(), |time| time.as_millis().to_string());
-        match self.cleanup {
+        let mut settings = match self.cleanup {
             Cleanup::Delete => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", retention)],
             Cleanup::Compact { within } => vec![
                 ("cleanup.policy", "compact".to_owned()),
                 ("retention.ms", retention),
                 ("max.compaction.lag.ms", within.as_millis().to_string()),
             ],
-        }
+        };
+        settings.push((MOST_UNPACKED, MOST_UNPACKED_BYTES.to_string()));
+        settings
     }
 }
 
@@ -220,6 +227,7 @@ why = "because"
                 ("cleanup.policy", "compact".to_owned()),
                 ("retention.ms", "2592000000".to_owned()),
                 ("max.compaction.lag.ms", "3600000".to_owned()),
+                ("max.decompressed.message.bytes", "1048588".to_owned()),
             ]
         );
         assert_eq!(parse_topics(SOUND), Ok(vec![expected]));

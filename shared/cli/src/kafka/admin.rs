@@ -94,7 +94,7 @@ impl Admin {
         for result in results {
             match result {
                 Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => return Err(anyhow!("Topic {name} cannot be made: {code}")),
+                Err((name, code)) => return Err(anyhow!(code).context(format!("Topic {name} cannot be made"))),
             }
         }
         // The controller has them; a broker shows them a little later, and who starts now should find them.
