@@ -254,9 +254,12 @@ fn list(state: &State, sku: &str, asked: &ProductListingRequested) -> Decision<I
             detail: fault.detail,
         })
     };
-    let bounds = bounds::text("name", &asked.name)
-        .and_then(|()| price("price", asked.price))
-        .and_then(|()| bounds::currency("currency", &asked.currency));
+    let name = match asked.name.as_str() {
+        "" => Ok(()),
+        name => bounds::filled_text("name", name),
+    };
+    let bounds =
+        name.and_then(|()| price("price", asked.price)).and_then(|()| bounds::currency("currency", &asked.currency));
     if let Err(fault) = bounds {
         return refused("bounds", fault);
     }

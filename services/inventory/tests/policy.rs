@@ -111,6 +111,8 @@ fn a_listing_beyond_bounds_is_refused_by_its_field() {
     refused(&with(|asked| asked.currency.clear()), "bounds", "currency");
     refused(&with(|asked| asked.name = "x".repeat(501)), "bounds", "name");
     refused(&with(|asked| asked.name = "tea\0".into()), "bounds", "name");
+    refused(&with(|asked| asked.name = "tea\u{2028}".into()), "bounds", "name");
+    refused(&with(|asked| asked.name = "\u{200b}".into()), "bounds", "name");
     with(|asked| asked.price = Money::cents(1)).then_states_types(["ProductListed"]);
     with(|asked| asked.price = Money::MAX).then_states_types(["ProductListed"]);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use quadrille_core::bounds::fitted;
+use quadrille_core::bounds::{fitted, is_blank};
 use quadrille_events::{
     Uuid,
     order::{OrderCancelled, OrderConfirmed, OrderShipped},
@@ -29,7 +29,7 @@ impl Letter {
     /// The letter as a mail to this person.
     pub fn to(&self, order_id: Uuid, about: About, address: &str, name: &str) -> Mail {
         let name = fitted(name.trim());
-        let greeting = if name.is_empty() { "Hello".to_owned() } else { format!("Dear {name}") };
+        let greeting = if is_blank(&name) { "Hello".to_owned() } else { format!("Dear {name}") };
         Mail {
             order_id,
             about,

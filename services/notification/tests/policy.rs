@@ -207,6 +207,17 @@ fn what_strangers_wrote_stays_text_on_one_line() {
 }
 
 #[test]
+fn nobody_is_greeted_by_a_name_that_nobody_sees() {
+    for name in ["", "  ", "\u{200b}", "\u{2028}\u{3164}"] {
+        let mut user = registered(Some(ANN));
+        user.personal.name = Some(name.into());
+        let story = given::<Notification>().heard(user).heard(confirmed(ORDER));
+        let mail = &story.outcome().effects[0].effect;
+        assert!(mail.text.starts_with("Hello,\n\n"), "{name:?}: {}", mail.text);
+    }
+}
+
+#[test]
 fn a_letter_says_what_happened() {
     let text = |about| mail(ORDER, about, ANN).text;
     assert_eq!(

@@ -1,6 +1,7 @@
 //! What the user service decides: the contract's reaction table, row by row.
 
-mod names;
+mod fold;
+pub(crate) mod names;
 mod password;
 mod profile;
 
@@ -264,9 +265,13 @@ fn update(state: &State, asked: &UserProfileUpdateRequested) -> Decision<Users> 
         sealed: asked.personal.sealed.clone().or_else(|| account.personal.sealed.clone()),
     });
     let profile = asked.profile.as_ref().unwrap_or(&account.profile);
-    let sound = names::user_name("user_name", user_name)
-        .and_then(|()| sound(&personal))
-        .and_then(|()| profile::object("profile", profile))
+    // Only what is asked for: what stays was sound when it came, whatever is refused of newcomers since.
+    let sound = asked
+        .user_name
+        .iter()
+        .try_for_each(|user_name| names::user_name("user_name", user_name))
+        .and_then(|()| sound(&given(&asked.personal)))
+        .and_then(|()| asked.profile.iter().try_for_each(|profile| profile::object("profile", profile)))
         .map_err(|fault| ("bounds", fault))
         .and_then(|()| free(state, asked.user_id, &names(user_name, &personal)));
     match sound {

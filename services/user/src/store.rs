@@ -1,9 +1,11 @@
 //! The user service's rows: `migrations/` says what they hold.
 
+mod unique_names;
+
 use quadrille_core::{Fact, changed};
 use quadrille_events::{Bytes, Secret, common::Personal};
 use quadrille_runtime::{Store, lock, uuids};
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, error::BoxDynError};
 use uuid::Uuid;
 
 use crate::policy::{Account, NAME, State, Status, USERS, User, Users, VERDICT, Verdict};
@@ -14,6 +16,10 @@ pub struct UserStore;
 
 impl Store for UserStore {
     type Policy = Users;
+
+    async fn prepare(&self, tx: &mut PgConnection) -> Result<(), BoxDynError> {
+        unique_names::refold(tx).await
+    }
 
     async fn load(
         &self,
@@ -41,8 +47,8 @@ impl Store for UserStore {
                 let rows: Vec<(String, Option<Uuid>)> = lock(
                     tx,
                     keys,
-                    "select key, user_id from name where key = any($1) order by key for update",
-                    "insert into name (key) select unnest($1::text[]) on conflict do nothing",
+                    "select key, user_id from unique_name where key = any($1) order by key for update",
+                    "insert into unique_name (key) select unnest($1::text[]) on conflict do nothing",
                 )
                 .await?;
                 state.names.extend(rows);
@@ -133,7 +139,7 @@ async fn save_names(tx: &mut PgConnection, names: &[(&String, &Option<Uuid>)]) -
         return Ok(());
     }
     sqlx::query(
-        "insert into name (key, user_id) select * from unnest($1::text[], $2::uuid[])
+        "insert into unique_name (key, user_id) select * from unnest($1::text[], $2::uuid[])
          on conflict (key) do update set user_id = excluded.user_id",
     )
     .bind(names.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>())

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Trace};
 use quadrille_events::{
     Bytes, Secret, Uuid,
     common::Personal,
@@ -12,7 +13,7 @@ use quadrille_events::{
     },
     verification::{CustomerRejected, CustomerVerified},
 };
-use quadrille_testkit::{Given, given};
+use quadrille_testkit::{Given, given, start};
 use quadrille_user::{State, Stated, Users, policy::Status};
 
 fn ann() -> Given<Users> {
@@ -90,16 +91,66 @@ fn an_email_address_is_no_must() {
 
 #[test]
 fn a_name_that_somebody_has_is_rejected_in_whatever_spelling() {
-    for spelling in ["ann", "ANN", " Ann\u{3000}", "\u{ff21}\u{ff4e}\u{ff4e}"] {
+    let unseen = ["an\u{ad}n", "ann\u{200b}", "\u{202e}ann", "ann\u{3164}", "\u{feff}Ann"];
+    for spelling in ["ann", "ANN", " Ann\u{3000}", "\u{ff21}\u{ff4e}\u{ff4e}"].into_iter().chain(unseen) {
         let story = ann().heard(registration(BOB, spelling, "bob@example.com"));
         rejected(&story, "user_name_taken", "user_name");
         assert_eq!(story.state().names.get("email:bob@example.com"), None);
     }
-    for spelling in ["Ann@Example.com", "ann@example.com ", "ANN@EXAMPLE.COM"] {
+    for spelling in ["Ann@Example.com", "ann@example.com ", "ANN@EXAMPLE.COM", "ann\u{200b}@exam\u{ad}ple.com"] {
         rejected(&ann().heard(registration(BOB, "bob", spelling)), "email_taken", "personal.email");
     }
     let composed = given::<Users>().heard(registration(ANN, "Ren\u{e9}", "r@example.com"));
     rejected(&composed.heard(registration(BOB, "rene\u{301}", "b@example.com")), "user_name_taken", "user_name");
+}
+
+#[test]
+fn a_name_that_nobody_sees_or_that_breaks_a_line_is_rejected() {
+    for name in ["\u{200b}\u{2060}", "\u{3164}", "\u{301}", "\u{2800}", "a\u{2028}b", "a\u{2029}b", "ann\u{378}"] {
+        rejected(&given::<Users>().heard(registration(ANN, name, "ann@example.com")), "bounds", "user_name");
+        refused(&ann().heard(renamed(ANN, name)), "UserProfileUpdateRequested", "bounds", "user_name");
+    }
+    let mut asked = registration(ANN, "ann", "ann@example.com");
+    asked.personal.address = Some("1 Harbour Street\u{2028}Bcc: bob@example.com".into());
+    rejected(&given::<Users>().heard(asked), "bounds", "personal.address");
+}
+
+#[test]
+fn a_profile_is_refused_with_what_is_wrong() {
+    for (profile, what) in [
+        ("{\"a\": 1e400}", "number out of range"),
+        ("{\"a\": 1, \"a\": 2}", "a key comes twice"),
+        ("[]", "JSON object"),
+    ] {
+        let asked =
+            UserRegistrationRequested { profile: profile.into(), ..registration(ANN, "ann", "ann@example.com") };
+        let story = given::<Users>().heard(asked);
+        rejected(&story, "bounds", "profile");
+        let [Stated::UserRegistrationRejected(rejected)] = &story.stated()[..] else { panic!("one answer") };
+        assert!(rejected.detail.contains(what), "{}", rejected.detail);
+    }
+}
+
+/// Who was registered before a bound was drawn closer changes the rest all the same.
+#[test]
+fn an_update_is_held_to_what_it_asks_for_only() {
+    let mut state = ann().state().clone();
+    let Some(Status::Active(account)) = state.users.get_mut(&ANN.to_string()).map(|user| &mut user.status) else {
+        panic!("ann is active");
+    };
+    account.user_name = "\u{2800}".into();
+    account.profile = "{\"a\": 1, \"a\": 2}".into();
+    let input = Envelope {
+        id: ORDER,
+        cause: ORDER,
+        key: ANN.to_string(),
+        version: 0,
+        trace: Trace::default(),
+        input: Input::Record(moved(ANN, "new@example.com").into()),
+    };
+    let moment = Moment { now: start(), claims: Claims::default() };
+    let facts = Users::react(&state, &moment, &input).facts;
+    assert!(matches!(facts[..], [Stated::UserProfileUpdated(_)]), "{facts:#?}");
 }
 
 #[test]

@@ -134,6 +134,9 @@ where
             Err(error) if migrations::is_missing(&error) => {}
             Err(error) => return Err(error).context("what the database was migrated with cannot be read"),
         }
+        let mut tx = pool.begin().await?;
+        self.store.prepare(&mut tx).await.map_err(anyhow::Error::from_boxed)?;
+        tx.commit().await?;
         Migrator::with_migrations(all).run(&pool).await?;
         info!(service = S::Policy::SERVICE, "The database is migrated");
         pool.close().await;

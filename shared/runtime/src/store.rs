@@ -5,6 +5,7 @@ use std::future::Future;
 use quadrille_core::{Fact, Policy};
 use sqlx::{
     FromRow, PgConnection, Postgres,
+    error::BoxDynError,
     postgres::{PgHasArrayType, PgRow},
 };
 use uuid::Uuid;
@@ -13,6 +14,12 @@ use uuid::Uuid;
 pub trait Store: Send + Sync + 'static {
     /// The policy whose state the rows are.
     type Policy: Policy;
+
+    /// Does what a migration needs and SQL cannot do. `migrate` calls it before the migrations, in a transaction of its own, each time it
+    /// is run: a new database has no tables yet, and one that is up to date needs nothing. What it refuses is told, and nothing is migrated.
+    fn prepare(&self, _tx: &mut PgConnection) -> impl Future<Output = Result<(), BoxDynError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Locks the rows `keys` of `table` in the order of their keys, makes those that are not there, and puts all into `state`.
     ///
