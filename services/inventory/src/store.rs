@@ -2,7 +2,7 @@
 
 use quadrille_core::{Fact, changed};
 use quadrille_events::Money;
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
@@ -16,6 +16,15 @@ pub struct InventoryStore;
 
 impl Store for InventoryStore {
     type Policy = Inventory;
+
+    const ENDED: Option<Ended> = Some(Ended {
+        table: RESERVATION,
+        key: "order_id",
+        settled: "stage in ('ended', 'rejected', 'released')",
+        // The goods of an order that was shipped come back if the parcel does, and nobody tells of the delivery here.
+        booked: "stage = 'committed'",
+        beside: None,
+    });
 
     async fn load(
         &self,
@@ -106,7 +115,7 @@ async fn save_reservations(tx: &mut PgConnection, rows: &[(&String, &Reservation
         "insert into reservation (order_id, version, stage, goods)
          select * from unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[])
          on conflict (order_id) do update
-         set version = excluded.version, stage = excluded.stage, goods = excluded.goods",
+         set version = excluded.version, stage = excluded.stage, goods = excluded.goods, changed_at = clock_timestamp()",
     )
     .bind(uuids(&keys)?)
     .bind(rows.iter().map(|(_, row)| row.version).collect::<Vec<_>>())

@@ -1,13 +1,13 @@
 //! The inventory's rows on the real PostgreSQL.
 
-use quadrille_core::Row;
+use quadrille_core::{Policy, Row};
 use quadrille_events::{Money, Uuid};
 use quadrille_inventory::{
-    State,
+    Inventory, State,
     policy::{Product, REPLENISHMENT, RESERVATION, Replenishment, Reservation, STOCK, Stage, Stock},
     store::InventoryStore,
 };
-use quadrille_runtime::Store;
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_testkit::Database;
 use sqlx::PgConnection;
 
@@ -190,4 +190,44 @@ where
         results.push(task.await.expect("no panic"));
     }
     results
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn reservations_go_once_nothing_is_held_and_goods_that_went_out_with_the_books()
+-> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(InventoryStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    sqlx::raw_sql(
+        "insert into reservation (order_id, stage, goods, changed_at)
+         select gen_random_uuid(), stage, '{}', clock_timestamp() - make_interval(days => days)
+         from unnest(array['new', 'ended', 'rejected', 'reserved', 'committed', 'released']) as stage, unnest(array[89, 91, 3652, 3654]) as days",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Inventory::SERVICE).retention;
+    let removed = remove_ended::<InventoryStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 10, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select stage, round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from reservation order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(
+        left,
+        [
+            ("committed", 89),
+            ("committed", 91),
+            ("committed", 3652),
+            ("ended", 89),
+            ("new", 89),
+            ("new", 91),
+            ("new", 3652),
+            ("new", 3654),
+            ("rejected", 89),
+            ("released", 89),
+            ("reserved", 89),
+            ("reserved", 91),
+            ("reserved", 3652),
+            ("reserved", 3654)
+        ]
+    );
+    Ok(())
 }

@@ -2,10 +2,10 @@
 
 use quadrille_core::{Fact, changed};
 use quadrille_events::Uuid;
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection, types::Json};
 
-use crate::policy::{ADDRESS, Address, Notice, Notification, State, Told};
+use crate::policy::{ADDRESS, Address, NOTICE, Notice, Notification, State, Told};
 
 /// The notification service's rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +30,15 @@ struct NoticeRow {
 
 impl Store for NotificationStore {
     type Policy = Notification;
+
+    const ENDED: Option<Ended> = Some(Ended {
+        table: NOTICE,
+        key: "order_id",
+        // None that waits or is being sent.
+        settled: "(select bool_and(mail ->> 'status' in ('sent', 'failed')) from jsonb_array_elements(mails) mail)",
+        booked: "false",
+        beside: None,
+    });
 
     async fn load(
         &self,

@@ -5,12 +5,13 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::*;
+use quadrille_core::Policy;
 use quadrille_notification::{
-    About, State, letters,
+    About, Notification, State, letters,
     policy::{ADDRESS, Address, NOTICE, Notice, Status, Told},
     store::NotificationStore,
 };
-use quadrille_runtime::Store;
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_testkit::Database;
 use sqlx::PgPool;
 
@@ -73,4 +74,41 @@ async fn the_tables_refuse_what_cannot_be() {
         after.notices.insert(order[0].clone(), bad);
         assert!(save(&database.pool, &before, &after).await.is_err(), "{what} was saved");
     }
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn notices_go_once_no_mail_waits_and_addresses_stay() -> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(NotificationStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    sqlx::raw_sql(
+        "insert into notice (order_id, customer_id, mails, changed_at)
+         select gen_random_uuid(), gen_random_uuid(), mails::jsonb, clock_timestamp() - make_interval(days => days)
+         from unnest(array['[]', '[{\"about\": \"confirmed\", \"status\": \"sent\"}, {\"about\": \"shipped\", \"status\": \"failed\"}]',
+             '[{\"about\": \"confirmed\", \"status\": \"sent\"}, {\"about\": \"shipped\", \"status\": \"sending\"}]',
+             '[{\"about\": \"confirmed\", \"status\": {\"waiting\": {}}}]']) as mails, unnest(array[89, 91]) as days;
+         insert into address (user_id, changed_at) values (gen_random_uuid(), clock_timestamp() - interval '91 days')",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Notification::SERVICE).retention;
+    let removed = remove_ended::<NotificationStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 1, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select coalesce(mails -> -1 ->> 'status', 'none'), round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from notice order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(
+        left,
+        [
+            ("failed", 89),
+            ("none", 89),
+            ("none", 91),
+            ("sending", 89),
+            ("sending", 91),
+            (r#"{"waiting": {}}"#, 89),
+            (r#"{"waiting": {}}"#, 91)
+        ]
+    );
+    let addresses: i64 = sqlx::query_scalar("select count(*) from address").fetch_one(&database.pool).await?;
+    assert_eq!(addresses, 1);
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quadrille_core::{Fact, Records, Timestamp, changed};
 use quadrille_event_store::{self as event_store, Append, Event, Schema};
 use quadrille_events::{Money, Writer, order::OrderDetails};
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
@@ -29,6 +29,15 @@ impl Default for OrderStore {
 
 impl Store for OrderStore {
     type Policy = Orders;
+
+    const ENDED: Option<Ended> = Some(Ended {
+        table: ORDERS,
+        key: "order_id",
+        settled: "status in ('rejected', 'delivered', 'cancelled')",
+        booked: "false",
+        // An order's events: its history is kept as long as the books.
+        beside: Some("delete from event where stream = any(array(select key::uuid from old))"),
+    });
 
     async fn load(
         &self,
@@ -159,7 +168,8 @@ async fn save_orders(tx: &mut PgConnection, orders: &[(&String, &Order)]) -> sql
          on conflict (order_id) do update
          set version = excluded.version, status = excluded.status, request_digest = excluded.request_digest,
              details = excluded.details, confirm_by = excluded.confirm_by, end_within_ms = excluded.end_within_ms,
-             end_by = excluded.end_by, recall_asked = excluded.recall_asked, recall_shipped = excluded.recall_shipped",
+             end_by = excluded.end_by, recall_asked = excluded.recall_asked, recall_shipped = excluded.recall_shipped,
+             changed_at = clock_timestamp()",
     )
     .bind(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())

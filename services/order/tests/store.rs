@@ -11,7 +11,7 @@ use quadrille_order::{
     policy::{Accepted, ORDERS, Order, PRICE, Price, Stage, Status},
     store::{OrderStore, rebuild},
 };
-use quadrille_runtime::Store;
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_testkit::{Database, start};
 use sqlx::PgConnection;
 
@@ -195,5 +195,67 @@ async fn an_older_price_never_overwrites_a_newer_one() -> sqlx::Result<()> {
         store.save(&mut connection, &State::default(), &saved, &[]).await?;
     }
     assert_eq!(load(&mut connection, PRICE, &["TEA-1", "MUG-1"]).await?, price(3, 300));
+    Ok(())
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn orders_go_and_their_streams_stay_for_the_books() -> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(OrderStore::default())
+        .migrations(&quadrille_event_store::MIGRATOR)
+        .migrations(&sqlx::migrate!())
+        .migrate(&database.url())
+        .await?;
+    sqlx::raw_sql(
+        "insert into orders (order_id, status, request_digest, details, confirm_by, changed_at)
+         select gen_random_uuid(), status, case when status <> 'unknown' then 'abc' end,
+             case when status not in ('unknown', 'rejected') then '{}'::jsonb end,
+             case when status not in ('unknown', 'rejected') then now() end, clock_timestamp() - make_interval(days => days)
+         from unnest(array['unknown', 'rejected', 'pending', 'confirmed', 'shipped', 'recalling', 'delivered', 'cancelled']) as status, unnest(array[89, 91, 3652, 3654]) as days;
+         insert into event (stream, version, event_id, record, schema, payload, causation_id, time)
+         select order_id, number, gen_random_uuid(), 'r', 1, '', order_id, now() from orders, generate_series(1, 2) number",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Orders::SERVICE).retention;
+    let removed = remove_ended::<OrderStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 9, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select status, round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from orders order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(
+        left,
+        [
+            ("cancelled", 89),
+            ("confirmed", 89),
+            ("confirmed", 91),
+            ("confirmed", 3652),
+            ("confirmed", 3654),
+            ("delivered", 89),
+            ("pending", 89),
+            ("pending", 91),
+            ("pending", 3652),
+            ("pending", 3654),
+            ("recalling", 89),
+            ("recalling", 91),
+            ("recalling", 3652),
+            ("recalling", 3654),
+            ("rejected", 89),
+            ("shipped", 89),
+            ("shipped", 91),
+            ("shipped", 3652),
+            ("shipped", 3654),
+            ("unknown", 89),
+            ("unknown", 91),
+            ("unknown", 3652),
+            ("unknown", 3654)
+        ]
+    );
+    // Those that ended longer ago than books are kept have lost their events too; of the others all are there.
+    let events = "select count(*), count(distinct stream) from event";
+    let events: (i64, i64) = sqlx::query_as(events).fetch_one(&database.pool).await?;
+    assert_eq!(events, (58, 29));
+    let without = "select count(*) from gone where not beside and ended_at < clock_timestamp() - interval '3653 days'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(without).fetch_one(&database.pool).await?, 3);
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use quadrille_core::{Fact, changed};
 use quadrille_events::{Money, Uuid};
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection};
 
-use crate::policy::{Account, Bill, Payment, State, Status};
+use crate::policy::{Account, Bill, PAYMENT, Payment, State, Status};
 
 /// The payment service's rows.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,15 @@ struct Row {
 
 impl Store for PaymentStore {
     type Policy = Payment;
+
+    const ENDED: Option<Ended> = Some(Ended {
+        table: PAYMENT,
+        key: "order_id",
+        // All that is known of money is kept for the books. A refund that failed is a person's business still.
+        settled: "false",
+        booked: "status in ('ended', 'captured', 'declined', 'refunded')",
+        beside: None,
+    });
 
     async fn load(
         &self,

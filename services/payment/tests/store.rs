@@ -10,7 +10,7 @@ use quadrille_payment::{
     policy::{Account, Bill, PAYMENT, Status},
     store::PaymentStore,
 };
-use quadrille_runtime::Store;
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_testkit::Database;
 use sqlx::PgPool;
 
@@ -115,4 +115,61 @@ async fn two_that_touch_a_new_order_at_once_take_turns() {
     first.commit().await.expect("a commit");
     assert_eq!(second.await.expect("the second one"), after);
     assert_eq!(Payment::TABLES, [PAYMENT]);
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn payments_go_with_the_books_and_none_that_is_open() -> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(PaymentStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    sqlx::raw_sql(
+        "insert into payment (order_id, status, customer_id, amount_cents, charge_id, refunds, changed_at)
+         select gen_random_uuid(), status, gen_random_uuid(), 1, 'c', 1, clock_timestamp() - make_interval(days => days)
+         from unnest(array['captured', 'charging', 'charging_cancelled', 'declined', 'ended', 'new', 'refund_failed', 'refunded', 'refunding']) as status, unnest(array[89, 91, 3652, 3654]) as days",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Payment::SERVICE).retention;
+    let removed = remove_ended::<PaymentStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 4, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select status, round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from payment order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(
+        left,
+        [
+            ("captured", 89),
+            ("captured", 91),
+            ("captured", 3652),
+            ("charging", 89),
+            ("charging", 91),
+            ("charging", 3652),
+            ("charging", 3654),
+            ("charging_cancelled", 89),
+            ("charging_cancelled", 91),
+            ("charging_cancelled", 3652),
+            ("charging_cancelled", 3654),
+            ("declined", 89),
+            ("declined", 91),
+            ("declined", 3652),
+            ("ended", 89),
+            ("ended", 91),
+            ("ended", 3652),
+            ("new", 89),
+            ("new", 91),
+            ("new", 3652),
+            ("new", 3654),
+            ("refund_failed", 89),
+            ("refund_failed", 91),
+            ("refund_failed", 3652),
+            ("refund_failed", 3654),
+            ("refunded", 89),
+            ("refunded", 91),
+            ("refunded", 3652),
+            ("refunding", 89),
+            ("refunding", 91),
+            ("refunding", 3652),
+            ("refunding", 3654)
+        ]
+    );
+    Ok(())
 }

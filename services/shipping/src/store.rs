@@ -2,10 +2,10 @@
 
 use quadrille_core::{Fact, changed};
 use quadrille_events::Uuid;
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection};
 
-use crate::policy::{Shipment, Shipping, State, Status};
+use crate::policy::{SHIPMENT, Shipment, Shipping, State, Status};
 
 /// The shipping service's rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +22,14 @@ struct Row {
 
 impl Store for ShippingStore {
     type Policy = Shipping;
+
+    const ENDED: Option<Ended> = Some(Ended {
+        table: SHIPMENT,
+        key: "order_id",
+        settled: "status in ('aborted', 'delivered', 'recalled')",
+        booked: "false",
+        beside: None,
+    });
 
     async fn load(
         &self,

@@ -3,9 +3,10 @@
 mod common;
 
 use common::id;
-use quadrille_runtime::Store;
+use quadrille_core::Policy;
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_shipping::{
-    State,
+    Shipping, State,
     policy::{SHIPMENT, Shipment, Status},
     store::ShippingStore,
 };
@@ -62,4 +63,52 @@ async fn the_table_refuses_what_cannot_be() {
         after.shipments.insert(key[0].clone(), bad);
         assert!(save(&database.pool, &before, &after).await.is_err(), "{what} was saved");
     }
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn parcels_go_once_their_last_word_is_said() -> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(ShippingStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    sqlx::raw_sql(
+        "insert into shipment (order_id, status, tracking_id, changed_at)
+         select gen_random_uuid(), status, 't', clock_timestamp() - make_interval(days => days)
+         from unnest(array['new', 'handing', 'handing_recalled', 'dispatched', 'recalling', 'aborted', 'delivered', 'recalled']) as status, unnest(array[89, 91, 3652, 3654]) as days",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Shipping::SERVICE).retention;
+    let removed = remove_ended::<ShippingStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 9, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select status, round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from shipment order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(
+        left,
+        [
+            ("aborted", 89),
+            ("delivered", 89),
+            ("dispatched", 89),
+            ("dispatched", 91),
+            ("dispatched", 3652),
+            ("dispatched", 3654),
+            ("handing", 89),
+            ("handing", 91),
+            ("handing", 3652),
+            ("handing", 3654),
+            ("handing_recalled", 89),
+            ("handing_recalled", 91),
+            ("handing_recalled", 3652),
+            ("handing_recalled", 3654),
+            ("new", 89),
+            ("new", 91),
+            ("new", 3652),
+            ("new", 3654),
+            ("recalled", 89),
+            ("recalling", 89),
+            ("recalling", 91),
+            ("recalling", 3652),
+            ("recalling", 3654)
+        ]
+    );
+    Ok(())
 }

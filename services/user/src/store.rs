@@ -4,7 +4,7 @@ mod unique_names;
 
 use quadrille_core::{Fact, changed};
 use quadrille_events::{Bytes, Secret, common::Personal};
-use quadrille_runtime::{Store, lock, uuids};
+use quadrille_runtime::{Ended, Store, lock, uuids};
 use sqlx::{FromRow, PgConnection, error::BoxDynError};
 use uuid::Uuid;
 
@@ -16,6 +16,9 @@ pub struct UserStore;
 
 impl Store for UserStore {
     type Policy = Users;
+
+    const ENDED: Option<Ended> =
+        Some(Ended { table: VERDICT, key: "order_id", settled: "verified is not null", booked: "false", beside: None });
 
     async fn prepare(&self, tx: &mut PgConnection) -> Result<(), BoxDynError> {
         unique_names::refold(tx).await
@@ -156,7 +159,7 @@ async fn save_verdicts(tx: &mut PgConnection, verdicts: &[(&String, &Verdict)]) 
     let keys: Vec<String> = verdicts.iter().map(|(key, _)| (*key).clone()).collect();
     sqlx::query(
         "insert into verdict (order_id, version, verified) select * from unnest($1::uuid[], $2::bigint[], $3::boolean[])
-         on conflict (order_id) do update set version = excluded.version, verified = excluded.verified",
+         on conflict (order_id) do update set version = excluded.version, verified = excluded.verified, changed_at = clock_timestamp()",
     )
     .bind(uuids(&keys)?)
     .bind(verdicts.iter().map(|(_, verdict)| verdict.version).collect::<Vec<_>>())

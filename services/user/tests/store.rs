@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Row, Trace, ids, process};
 use quadrille_events::{Bytes, Secret, Uuid, common::Personal};
-use quadrille_runtime::{Service, Store};
+use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
 use quadrille_testkit::{Database, start};
 use quadrille_user::{
     Heard, State, Stated, Users,
@@ -266,4 +266,28 @@ async fn the_file_alone_does_not_lose_the_names_that_are_held() -> sqlx::Result<
     assert!(refused.to_string().contains("quadrille-user migrate"), "{refused}");
     let empty = former(&[]).await?;
     sqlx::migrate!().run(&empty.pool).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
+}
+
+/// What an instance does each hour: an order's rows go, once nothing can come of them any more.
+#[tokio::test]
+async fn verdicts_go_and_users_stay() -> Result<(), Box<dyn std::error::Error>> {
+    let database = Database::fresh([]).await;
+    Service::new(UserStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    sqlx::raw_sql(
+        "insert into verdict (order_id, verified, changed_at)
+         select gen_random_uuid(), verified, clock_timestamp() - make_interval(days => days)
+         from unnest(array[true, false, null]) as verified, unnest(array[89, 91]) as days;
+         insert into users (user_id, status, request_digest) values (gen_random_uuid(), 'rejected', 'abc')",
+    )
+    .execute(&database.pool)
+    .await?;
+    let retention = Config::<NoSettings>::of(Users::SERVICE).retention;
+    let removed = remove_ended::<UserStore>(&mut *database.pool.acquire().await?, &retention).await?;
+    assert_eq!(removed, Removed { rows: 2, is_full: false });
+    let left: Vec<(String, i32)> = sqlx::query_as("select coalesce(verified::text, 'none'), round(extract(epoch from clock_timestamp() - changed_at) / 86400)::int from verdict order by 1, 2").fetch_all(&database.pool).await?;
+    let left: Vec<(&str, i32)> = left.iter().map(|(what, days)| (what.as_str(), *days)).collect();
+    assert_eq!(left, [("false", 89), ("none", 89), ("none", 91), ("true", 89)]);
+    let users: i64 = sqlx::query_scalar("select count(*) from users").fetch_one(&database.pool).await?;
+    assert_eq!(users, 1);
+    Ok(())
 }

@@ -174,6 +174,11 @@ pub struct Retention {
     /// How long the inbox remembers inputs, and how long closed dead letters stay, in days: longer than any topic that is heard keeps
     /// records, those without end aside.
     pub inbox_days: u16,
+    /// How long an order's rows stay after their last change once they have ended, in days: no shorter than `inbox_days`.
+    pub ended_days: u16,
+    /// How long those of them stay that money or goods are accounted for by, and the events of an order, in days: no shorter than
+    /// `ended_days`. The default is ten years, what bookkeeping law asks for at the most in many countries.
+    pub books_days: u16,
 }
 
 /// `history`
@@ -209,7 +214,7 @@ impl<S: Default> Config<S> {
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
             effects: Effects { concurrency: 64, first_backoff_ms: 1_000, last_backoff_ms: 300_000, claim_ms: 20_000 },
             timers: Timers { after_return_ms: 30_000 },
-            retention: Retention { inbox_days: 35 },
+            retention: Retention { inbox_days: 35, ended_days: 90, books_days: 3_653 },
             history: History { keep: false },
             outside: S::default(),
         }
@@ -317,6 +322,13 @@ const KEYS: &[Key] = &[
         3_650,
         "an inbox that forgets at once knows nothing, and one of ten years is as good as one without end",
     ),
+    Key::number(
+        "retention.ended_days",
+        1,
+        36_500,
+        "an order is looked at for a while after its end, and not for longer than books are kept anywhere",
+    ),
+    Key::number("retention.books_days", 1, 36_500, "nobody keeps books for longer"),
     Key::flag("history.keep"),
 ];
 

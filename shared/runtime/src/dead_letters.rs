@@ -111,6 +111,16 @@ pub(crate) fn waits(envelope_id: Uuid, key: &str, record_type: &RecordType) -> R
     rejection
 }
 
+/// Why a record of a key whose rows have gone is not handled any more.
+pub(crate) fn too_old(envelope_id: Uuid, key: &str, record_type: &RecordType) -> Rejection {
+    let detail = format!(
+        "{key} ended long ago and its rows have gone: nothing comes of it any more, and what is new needs a new id"
+    );
+    let mut rejection = Rejection::new("too_old", "key", detail).of_type(record_type.name);
+    rejection.input = Some(envelope_id);
+    rejection
+}
+
 /// Those of `keys`, as topic and key, that an open dead letter holds.
 pub(crate) async fn held(tx: &mut PgConnection, keys: &[(&str, &str)]) -> sqlx::Result<BTreeSet<(String, String)>> {
     let (topics, keys): (Vec<&str>, Vec<&str>) = keys.iter().copied().unzip();
@@ -139,6 +149,22 @@ pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<B
     .fetch_all(tx)
     .await?;
     Ok(closed.into_iter().collect())
+}
+
+/// Opens a letter again that this transaction has closed: it could not be handled again either.
+pub(crate) async fn reopen(tx: &mut PgConnection, id: Uuid, why: &Rejection) -> sqlx::Result<()> {
+    sqlx::query(
+        "update dead_letter set closed_at = null, closed_how = null, closed_by = null, closed_why = null, attempts = attempts + 1,
+             next_try = null, reason = $2, field = $3, detail = $4, failed_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(why.reason)
+    .bind(&why.field)
+    .bind(&why.detail)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// A letter that could not be handled again either stays, says why, and waits for the next redrive.

@@ -14,22 +14,31 @@ pub(crate) struct Entered {
     pub now: DateTime<Utc>,
     /// Whether any key of this service waits behind a dead letter: asked on the way, as it is rarely so.
     pub holding: bool,
+    /// Those of the keys whose rows have gone, long after their end.
+    pub gone: BTreeSet<String>,
 }
 
-/// Enters `ids`: those of inputs, and those that earlier builds gave requests, each with the id that the request has now.
+/// Enters `ids`: those of inputs, and those that earlier builds gave requests, each with the id that the request has now. And looks which of
+/// `keys` have gone: their rows are made and locked before, so that a row which was removed just now is one that is seen to have gone.
 ///
 /// Another instance that has the same input in hand makes this wait for its commit or roll-back: one of the two sees the id as known.
 /// Ids go in sorted, so that two instances with the same inputs cannot wait for each other.
-pub(crate) async fn enter(tx: &mut PgConnection, ids: &BTreeMap<Uuid, Option<Uuid>>) -> sqlx::Result<Entered> {
+pub(crate) async fn enter(
+    tx: &mut PgConnection,
+    ids: &BTreeMap<Uuid, Option<Uuid>>,
+    keys: &[String],
+) -> sqlx::Result<Entered> {
     let (all, current): (Vec<Uuid>, Vec<Option<Uuid>>) = ids.iter().map(|(id, current)| (*id, *current)).unzip();
     let row = sqlx::query(
         "with entered as (
              insert into inbox (id, current_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing returning id)
          select array(select id from entered) as fresh, clock_timestamp() as now,
-             exists (select from dead_letter where closed_at is null and holds is not null) as holding",
+             exists (select from dead_letter where closed_at is null and holds is not null) as holding,
+             array(select key from gone where key = any($3)) as gone",
     )
     .bind(all)
     .bind(current)
+    .bind(keys)
     .fetch_one(&mut *tx)
     .await?;
     let fresh: Vec<Uuid> = row.try_get("fresh")?;
@@ -48,7 +57,8 @@ pub(crate) async fn enter(tx: &mut PgConnection, ids: &BTreeMap<Uuid, Option<Uui
             fresh.remove(&id);
         }
     }
-    Ok(Entered { fresh, now: row.try_get("now")?, holding: row.try_get("holding")? })
+    let gone: Vec<String> = row.try_get("gone")?;
+    Ok(Entered { fresh, now: row.try_get("now")?, holding: row.try_get("holding")?, gone: gone.into_iter().collect() })
 }
 
 /// Takes ids out again that were entered in this transaction: their inputs wait, or came too early.

@@ -179,7 +179,7 @@ impl Parts {
         let wake = Wake { ground: Arc::clone(ground), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
         others.spawn(part(wake.clone().listen(taking.clone())));
         others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
-        others.spawn(part(prune::run(ground.pool.clone(), config.retention, taking.clone())));
+        others.spawn(part(prune::run::<S>(ground.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.

@@ -52,6 +52,7 @@ mod worker;
 
 pub use config::Config;
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
+pub use prune::{Removed, remove_ended};
 pub use service::Service;
-pub use store::{Store, lock, uuids};
+pub use store::{Ended, Store, lock, uuids};
 pub use telemetry::init_logs;

@@ -10,10 +10,31 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+/// Which of a service's rows go some time after their end, and leave their key in the table `gone`: see `prune.rs`.
+///
+/// The rows are of one table, named in SQL as in [`Policy::TABLES`], keyed by the key of the records that they are about. It has a column
+/// `changed_at`, the time of the last change, best with a block range index.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// The table.
+    pub table: &'static str,
+    /// Its key's column.
+    pub key: &'static str,
+    /// Which rows have ended, as SQL: go they do `retention.ended_days` after their last change.
+    pub settled: &'static str,
+    /// Which rows have ended and are kept for the books: they go after `retention.books_days`. `false` where there are none.
+    pub booked: &'static str,
+    /// A `delete` of what else belongs to the keys in `select key from old`, and is kept for the books.
+    pub beside: Option<&'static str>,
+}
+
 /// A service's rows. Every method gets the whole batch's keys or rows: one statement each, never a statement a row.
 pub trait Store: Send + Sync + 'static {
     /// The policy whose state the rows are.
     type Policy: Policy;
+
+    /// Which rows go some time after their end; none go otherwise.
+    const ENDED: Option<Ended> = None;
 
     /// Does what a migration needs and SQL cannot do. `migrate` calls it before the migrations, in a transaction of its own, each time it
     /// is run: a new database has no tables yet, and one that is up to date needs nothing. What it refuses is told, and nothing is migrated.

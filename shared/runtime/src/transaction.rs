@@ -19,7 +19,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Content, RawRecord, Rejection},
+    arrival::{Arrival, Content, Rejection},
     database::Database,
     dead_letters, effects,
     failure::Failure,
@@ -74,6 +74,8 @@ struct Done<P: Policy> {
     settled: Settled,
     /// The events that wait behind a dead letter of their key, by input id.
     waiting: BTreeSet<Uuid>,
+    /// The records of keys whose rows have gone, by input id.
+    late: BTreeSet<Uuid>,
 }
 
 impl<S: Store> Transactions<S> {
@@ -112,7 +114,7 @@ impl<S: Store> Transactions<S> {
             committed.asking.dead_letters |= asking.dead_letters;
             actions = begun;
         }
-        let (mut settled, mut waiting) = <(Settled, BTreeSet<Uuid>)>::default();
+        let (mut settled, mut waiting, mut late) = <(Settled, BTreeSet<Uuid>, BTreeSet<Uuid>)>::default();
         if !inputs.is_empty() {
             let inputs = Inputs { all: &inputs, own, redriven: actions.keys().collect() };
             let done = self.process(&mut tx, arrivals, &inputs, &mut committed).await?;
@@ -124,23 +126,33 @@ impl<S: Store> Transactions<S> {
             timers::insert(&mut tx, &processed.timers).await?;
             committed.facts = processed.facts.len();
             committed.effects = processed.effects.len();
-            (settled, waiting) = (done.settled, done.waiting);
+            (settled, waiting, late) = (done.settled, done.waiting, done.late);
         }
         committed.asking.effects |= actions.keep(&mut tx, &settled).await?;
-        let waiting: Vec<(&RawRecord, Rejection)> = arrivals
+        let put_aside: Vec<(&Arrival<_>, Rejection)> = arrivals
             .iter()
             .filter_map(|arrival| {
-                let input = arrival.content.input().filter(|input| waiting.contains(&input.id))?;
+                let input = arrival.content.input()?;
                 let Input::Record(record) = &input.input else { return None };
-                Some((arrival.record()?, dead_letters::waits(input.id, &input.key, record.record_type())))
+                let why = match () {
+                    () if waiting.contains(&input.id) => dead_letters::waits,
+                    () if late.contains(&input.id) => dead_letters::too_old,
+                    () => return None,
+                };
+                Some((arrival, why(input.id, &input.key, record.record_type())))
             })
             .collect();
-        let waiting = waiting.iter().map(|(record, rejection)| (*record, rejection));
+        for (arrival, rejection) in &put_aside {
+            if let Some(letter) = arrival.letter().filter(|letter| closed.contains(letter)) {
+                dead_letters::reopen(&mut tx, letter, rejection).await?;
+            }
+        }
+        let put_aside = put_aside.iter().filter_map(|(arrival, rejection)| Some((arrival.record()?, rejection)));
         let rejected = arrivals.iter().filter_map(|arrival| match &arrival.content {
             Content::Rejected(rejection) => Some((arrival.record()?, rejection)),
             Content::Input(..) | Content::Asked(_) => None,
         });
-        dead_letters::insert::<S::Policy>(&mut tx, rejected.chain(waiting)).await?;
+        dead_letters::insert::<S::Policy>(&mut tx, rejected.chain(put_aside)).await?;
         tx.commit().await?;
         session.done();
         spans.into_iter().for_each(crate::telemetry::InputSpan::end);
@@ -154,12 +166,16 @@ impl<S: Store> Transactions<S> {
         inputs: &Inputs<'_, S::Policy>,
         committed: &mut Committed,
     ) -> Result<Done<S::Policy>, Failure> {
-        let mut state = self.lock(tx, inputs.all).await?;
+        let (mut state, touched) = self.lock(tx, inputs.all).await?;
         let before = state.clone();
 
         let mut ids: BTreeMap<Uuid, Option<Uuid>> = inputs.all.iter().map(|input| (input.id, None)).collect();
         ids.extend(arrivals.iter().filter_map(Arrival::former));
-        let Entered { mut fresh, now, holding } = inbox::enter(tx, &ids).await?;
+        let Entered { mut fresh, now, holding, gone } = inbox::enter(tx, &ids, &touched).await?;
+        let late = match gone.is_empty() {
+            true => BTreeSet::new(),
+            false => self.late(tx, &state, inputs.all, &gone, &mut fresh).await?,
+        };
         let waiting = if holding { wait_behind(tx, arrivals, &mut fresh).await? } else { BTreeSet::new() };
         let (claims, settled) = self.settle(tx, inputs, &mut fresh, committed).await?;
         let moment = Moment { now, claims };
@@ -184,16 +200,17 @@ impl<S: Store> Transactions<S> {
         committed.timers = processed.timers.iter().filter(|timer| timer.due <= now + timers::NET).count();
         self.store.save(tx, &before, &state, &processed.facts).await?;
         history::insert(tx, &history).await?;
-        Ok(Done { processed, settled, waiting })
+        Ok(Done { processed, settled, waiting, late })
     }
 
-    /// Makes, locks and loads the rows that the inputs touch, in order of table and key.
+    /// Makes, locks and loads the rows that the inputs touch, in order of table and key. Returns them, and the keys of those that go some
+    /// time after their end.
     async fn lock(
         &self,
         tx: &mut PgConnection,
         inputs: &[Cow<'_, Envelope<S::Policy>>],
-    ) -> Result<<S::Policy as Policy>::State, Failure> {
-        let mut state = Default::default();
+    ) -> Result<(<S::Policy as Policy>::State, Vec<String>), Failure> {
+        let (mut state, mut touched) = Default::default();
         for table in S::Policy::TABLES {
             let of_table = |row: &Row| row.table == *table;
             let rows = inputs.iter().flat_map(|input| S::Policy::rows(&state, input)).filter(of_table);
@@ -201,9 +218,38 @@ impl<S: Store> Transactions<S> {
             if !keys.is_empty() {
                 let keys: Vec<String> = keys.into_iter().collect();
                 self.store.load(tx, table, &keys, &mut state).await?;
+                if S::ENDED.is_some_and(|ended| ended.table == *table) {
+                    touched = keys;
+                }
             }
         }
-        Ok(state)
+        Ok((state, touched))
+    }
+
+    /// Finds the records of keys whose rows have gone, and takes their ids out of the inbox again. The policies take an empty row for the
+    /// beginning, so none of them is told of such a record.
+    async fn late(
+        &self,
+        tx: &mut PgConnection,
+        state: &<S::Policy as Policy>::State,
+        inputs: &[Cow<'_, Envelope<S::Policy>>],
+        gone: &BTreeSet<String>,
+        fresh: &mut BTreeSet<Uuid>,
+    ) -> Result<BTreeSet<Uuid>, Failure> {
+        let Some(ended) = S::ENDED else { return Ok(BTreeSet::new()) };
+        // Another kind of key may have the same letters: a user's id is the client's choice, and so is an order's.
+        let is_about = |input: &Envelope<S::Policy>| {
+            S::Policy::rows(state, input).iter().any(|row| row.table == ended.table && row.key == input.key)
+        };
+        let late = inputs.iter().filter(|input| {
+            matches!(input.input, Input::Record(_))
+                && gone.contains(&input.key)
+                && is_about(input)
+                && fresh.remove(&input.id)
+        });
+        let late: BTreeSet<Uuid> = late.map(|input| input.id).collect();
+        inbox::leave(tx, &late.iter().copied().collect::<Vec<_>>()).await?;
+        Ok(late)
     }
 
     /// Removes the rows of the timers and outcomes at hand, and tells which effects are claimed and which have ended.

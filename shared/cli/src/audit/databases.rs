@@ -63,6 +63,8 @@ pub struct Databases {
     pub stock: Option<BTreeMap<String, Stock>>,
     /// The order service's states by order, if they could be read.
     pub orders: Option<HashMap<String, String>>,
+    /// Those of the orders asked for whose rows have gone: the topics may keep their facts for longer.
+    pub gone: HashSet<String>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
 }
@@ -113,11 +115,11 @@ pub async fn connect(settings: &Settings, service: &str) -> sqlx::Result<PgConne
     }
 }
 
-/// Reads all databases.
-pub async fn read(settings: &Settings) -> Databases {
+/// Reads all databases. `orders` are those that the topics tell of.
+pub async fn read(settings: &Settings, orders: &[&String]) -> Databases {
     let mut databases = Databases::default();
     for service in services() {
-        if let Err(error) = read_one(settings, service, &mut databases).await {
+        if let Err(error) = read_one(settings, service, orders, &mut databases).await {
             let cause = error.to_string();
             databases.unread.push(format!("the database {} ({cause})", settings.database(service)));
         }
@@ -125,7 +127,12 @@ pub async fn read(settings: &Settings) -> Databases {
     databases
 }
 
-async fn read_one(settings: &Settings, service: &str, databases: &mut Databases) -> sqlx::Result<()> {
+async fn read_one(
+    settings: &Settings,
+    service: &str,
+    orders: &[&String],
+    databases: &mut Databases,
+) -> sqlx::Result<()> {
     let mut connection = connect(settings, service).await?;
     let mut database = Database::default();
     (database.outbox, database.oldest_ms) =
@@ -172,6 +179,11 @@ async fn read_one(settings: &Settings, service: &str, databases: &mut Databases)
                     .fetch_all(&mut connection)
                     .await?;
             databases.orders = Some(rows.into_iter().collect());
+            let gone: Vec<String> = sqlx::query_scalar("select key from gone where key = any($1)")
+                .bind(orders)
+                .fetch_all(&mut connection)
+                .await?;
+            databases.gone = gone.into_iter().collect();
         }
         _ => {}
     }

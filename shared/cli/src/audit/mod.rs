@@ -76,7 +76,7 @@ async fn once(settings: &Settings, grace: Duration) -> anyhow::Result<(Report, u
     // After the topics: what was committed meanwhile is more than they say, and young.
     let databases = match other_world(settings) {
         Some(reason) => Databases { unread: vec![reason], ..Databases::default() },
-        None => databases::read(settings).await,
+        None => databases::read(settings, &books.sagas.keys().collect::<Vec<_>>()).await,
     };
     let ledger = match provider::read(settings).await {
         Ok(ledger) => Some(ledger),

@@ -1,6 +1,6 @@
 //! Every check must be able to fail: a sound history, and each rule broken in it by one change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::json;
 
@@ -361,6 +361,12 @@ fn states_without_their_facts() {
     offends(&report, Rule::Committed, "is pending in the database and requested by its facts");
     let report = History::delivered().audit_with(&Databases { orders: Some(HashMap::new()), ..databases() }, None);
     offends(&report, Rule::Committed, "is requested in the database");
+    // Long after its end: the topic still has its facts, the database does not.
+    let gone = HashSet::from([ORDER.to_owned()]);
+    sound(&History::delivered().audit_with(&Databases { orders: Some(HashMap::new()), gone, ..databases() }, None));
+    let gone = HashSet::from([ORDER.to_owned()]);
+    let report = History::delivered().audit_with(&Databases { gone, ..of("shipped") }, None);
+    offends(&report, Rule::Committed, "is shipped in the database and delivered by its facts");
 }
 
 #[test]

@@ -57,7 +57,8 @@ impl Checks<'_> {
             let state =
                 saga.entries.iter().filter(of_order).fold(State::default(), |state, entry| state.after(entry.name));
             let row = rows.get(key).map_or("requested", String::as_str);
-            if row == state.name() || (self.books.truncated && saga.entries.is_empty()) {
+            let has_gone = !rows.contains_key(key) && self.databases.gone.contains(key);
+            if row == state.name() || has_gone || (self.books.truncated && saga.entries.is_empty()) {
                 continue;
             }
             let last = saga.entries.iter().map(|entry| entry.ms).max();

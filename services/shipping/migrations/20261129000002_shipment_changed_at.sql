@@ -1,0 +1,3 @@
+-- A row goes some time after its last change, once it has ended: see `ENDED` in src/store.rs. A block range index leaves updates within
+-- their page (HOT), and is small.
+create index shipment_changed_at on shipment using brin (changed_at);
