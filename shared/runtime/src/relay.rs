@@ -32,7 +32,7 @@ use crate::{
     ground::Ground,
     kafka,
     lease::{Lease, answered},
-    outbox::{MAX_RECORD_BYTES, carried, record_bytes},
+    outbox::carried,
     published::Topics,
 };
 
@@ -328,25 +328,15 @@ impl Sender {
 
     /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile.
     async fn send_all<'a>(&self, rows: &'a [Row], held: &mut Held, lease: &mut Lease) -> anyhow::Result<Sent<'a>> {
-        let mut too_large = None;
         // One more than is sent, so that the count cannot reach zero before all are sent.
         self.acks.open.store(1, Ordering::Release);
         for (index, row) in rows.iter().enumerate() {
             if !held.is_empty() && held.contains_key(&(row.topic.clone(), row.key.clone())) {
                 continue;
             }
-            let bytes = record_bytes(&row.key, carried(&row.traceparent, &row.tracestate), &row.payload);
-            if bytes > MAX_RECORD_BYTES {
-                // It would be refused only after later ones of its key had passed.
-                let refusal =
-                    format!("the record has {bytes} bytes; {MAX_RECORD_BYTES} can be sent, with key and headers");
-                hold(held, row, &refusal);
-                too_large = Some(format!("{}, key {}: {refusal}", row.topic, row.key));
-                continue;
-            }
             self.acks.open.fetch_add(1, Ordering::AcqRel);
             if let Err(error) = self.send(index, row, lease).await? {
-                // At once, so that nothing of its key passes it.
+                // Too large, for one. At once, so that nothing of its key passes it.
                 hold(held, row, &error.to_string());
                 self.acks.answers().failed.push((index, error));
                 self.acks.open.fetch_sub(1, Ordering::AcqRel);
@@ -355,9 +345,7 @@ impl Sender {
         if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
             lease.while_beating(self.all_answered()).await?;
         }
-        let mut sent = settle(std::mem::take(&mut *self.acks.answers()), rows, held);
-        sent.refusal = sent.refusal.or(too_large);
-        Ok(sent)
+        Ok(settle(std::mem::take(&mut *self.acks.answers()), rows, held))
     }
 
     /// Hands a row's record to the client, once it has room.
@@ -395,7 +383,7 @@ fn settle<'a>(answers: Answers, rows: &'a [Row], held: &mut Held) -> Sent<'a> {
     failed.sort_by_key(|(index, _)| *index);
     for (index, error) in &failed {
         let row = &rows[*index];
-        if refused_for_good(error) {
+        if refused_for_good(error) && !held.contains_key(&(row.topic.clone(), row.key.clone())) {
             hold(held, row, &error.to_string());
         }
         sent.refusal = Some(format!("{}, key {}: {error}", row.topic, row.key));
@@ -540,5 +528,55 @@ impl Wake {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{MAX_RECORD_BYTES, record_bytes};
+
+    fn row(id: i64, payload: usize) -> Row {
+        Row {
+            id,
+            topic: "stock.events".into(),
+            key: "K".repeat(40),
+            event_id: Uuid::max(),
+            record_type: format!("quadrille.{}", "t".repeat(90)),
+            version: i64::MAX,
+            causation_id: Uuid::max(),
+            time: DateTime::from_timestamp_micros(1_764_444_444_123_456).unwrap(),
+            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+            tracestate: "s".repeat(512),
+            payload: vec![b'x'; payload],
+            oldest_open: 7,
+        }
+    }
+
+    /// As the client counts it: with lengths of at most 5 bytes each, twice a header and three times a record, and 21 more.
+    #[test]
+    fn a_record_is_no_larger_than_it_was_said_to_be() {
+        let row = row(1, 3);
+        let headers = headers(&row, "notification");
+        let header = |index| {
+            let header = rdkafka::message::Headers::get(&headers, index);
+            header.key.len() + header.value.map_or(0, <[u8]>::len) + 10
+        };
+        let count = rdkafka::message::Headers::count(&headers);
+        assert_eq!(count, 12);
+        let bytes = (0..count).map(header).sum::<usize>() + row.key.len() + row.payload.len() + 36;
+        let said = record_bytes(&row.key, (&row.traceparent, &row.tracestate), &row.payload);
+        assert!(bytes <= said && said < MAX_RECORD_BYTES, "{bytes} {said}");
+    }
+
+    #[test]
+    fn the_floor_does_not_rise_beyond_a_round_that_was_cut() {
+        let floor = |payload| {
+            let mut floor = Floor { floor: 0, candidate: Some((100, 7)) };
+            floor.after(&[row(10, payload), row(11, 1)], 9, None);
+            floor.floor
+        };
+        assert_eq!(floor(1), 100);
+        assert_eq!(floor(ROUND_BYTES as usize), 11);
     }
 }

@@ -172,6 +172,27 @@ async fn a_trace_beyond_its_bounds_keeps_no_event_back() -> anyhow::Result<()> {
     instance.stop().await
 }
 
+/// A row of an older build that is too large holds its own key, in its order, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_too_large_holds_its_key_alone() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let insert = "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
+        select 'stock.events', key, gen_random_uuid(), 'quadrille.stock.StockReplenished', version, gen_random_uuid(),
+            clock_timestamp(), '', '', convert_to(repeat('x', size), 'UTF8')
+        from (values ('HELD', 1, 1000000), ('HELD', 2, 1), ('FREE', 1, 990000), ('FREE', 2, 1)) as fact(key, version, size)";
+    sqlx::query(insert).execute(&shop.database.pool).await?;
+    let instance = shop.start();
+    let stated = shop.stated(2).await?;
+    instance.stop().await?;
+    assert!(stated.iter().all(|record| record.key_text() == "FREE"), "{stated:?}");
+    support::assert_order(&stated);
+    let left: Vec<i64> = sqlx::query_scalar("select version from outbox where key = 'HELD' order by id")
+        .fetch_all(&shop.database.pool)
+        .await?;
+    assert_eq!(left, [1, 2]);
+    Ok(())
+}
+
 /// More than one round may hold: each takes its part, in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_rows_are_read_a_few_at_a_time() -> anyhow::Result<()> {
