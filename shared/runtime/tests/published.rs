@@ -4,7 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use quadrille_cli::kafka::Admin;
+use quadrille_cli::{
+    Settings,
+    doctor::{self, Verdict},
+    kafka::Admin,
+    settings::Overrides,
+};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::Database;
 use rdkafka::{
@@ -165,10 +170,13 @@ async fn a_topic_that_was_made_anew_is_said() -> anyhow::Result<()> {
     admin.delete(std::slice::from_ref(&topic)).await?;
     let anew = NewTopic::new(&topic, 6, TopicReplication::Fixed(1));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    // The broker removes a topic a little after it has said so.
+    // The broker does both a little after it has said so.
     while let Err(error) = admin.create(std::slice::from_ref(&anew)).await {
         anyhow::ensure!(tokio::time::Instant::now() < deadline, error);
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while !shop.world.read(TOPIC).await.is_ok_and(|records| records.is_empty()) {
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "the topic is not empty after a minute");
     }
     let instance = shop.start();
     shop.ask("TEA", 0).await?;
@@ -284,5 +292,29 @@ async fn what_an_older_build_published_is_taken_as_it_is() -> anyhow::Result<()>
         .await?;
     state(&shop, 1).await?;
     assert_eq!(noted().await?, [4, -1, -1, -1, -1, -1]);
+    Ok(())
+}
+
+/// `quadrille doctor` finds it in the service's database, whether an instance runs or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_to_do() -> anyhow::Result<()> {
+    let prefix = format!("quadrille_test_{}_", Uuid::new_v4().simple());
+    let database = Database::named(format!("{prefix}payment")).await;
+    service().migrate(&database.url()).await?;
+    sqlx::query(
+        "insert into published values ('payment.events', 2, 9, null), ('payment.events', 3, 16, 'it holds more')",
+    )
+    .execute(&database.pool)
+    .await?;
+    let mut settings = Settings::load(Overrides::default())?;
+    settings.database.prefix = prefix;
+    let looks = doctor::examine(&settings).await;
+    let found: Vec<_> = looks.iter().filter(|look| look.what == "published").collect();
+    let [look] = &found[..] else { anyhow::bail!("{looks:?}") };
+    assert_eq!(look.verdict, Verdict::Wrong);
+    assert_eq!(look.found, "payment publishes nothing (1 partitions): it holds more");
+    for mend in ["restore its newest backup", "quadrille group rewind payment", "quadrille-payment accept-topics"] {
+        assert!(look.mend.contains(mend), "{}", look.mend);
+    }
     Ok(())
 }

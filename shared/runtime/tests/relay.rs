@@ -117,7 +117,7 @@ async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyh
     assert_eq!(framed(most), rest);
 
     let stop = CancellationToken::new();
-    let service = Service::new(Versions::<Wordy>::new());
+    let service = Service::new(Versions::<Wordy>::new()).migrations(&support::tables());
     let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
     for letters in [1, most + 1, most, 2] {
         shop.ask_for("TEA", i32::try_from(letters)?, Some(0)).await?;

@@ -1,5 +1,7 @@
 //! A fresh database per test on the real PostgreSQL.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use uuid::Uuid;
 
@@ -51,16 +53,20 @@ impl Database {
         let mut server =
             PgConnection::connect(&server()).await.expect("the tests' PostgreSQL answers (make up starts it)");
         let name = format!("quadrille_test_{}", Uuid::new_v4().simple());
-        // A template has no sessions. The pool makes new ones.
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
-            .bind(&self.name)
-            .execute(&mut server)
-            .await
-            .expect("the tests' role may end its own sessions");
-        sqlx::query(AssertSqlSafe(format!("create database {name} template {}", self.name)))
-            .execute(&mut server)
-            .await
-            .expect("nobody else has sessions there");
+        // A template has no sessions: they are ended until none has come back in between.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+                .bind(&self.name)
+                .execute(&mut server)
+                .await
+                .expect("the tests' role may end its own sessions");
+            let create = format!("create database {name} template {}", self.name);
+            match sqlx::query(AssertSqlSafe(create)).execute(&mut server).await {
+                Ok(_) => break,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
         let pool =
             PgPoolOptions::new().max_connections(16).connect(&at(&name)).await.expect("the new database answers");
         Self { pool, name }
