@@ -266,7 +266,9 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("old")).await?;
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("last")).await?;
     let stop = CancellationToken::new();
-    let running = Service::new(Versions::<Two>::new()).run_until(shop.config(), stop.clone().cancelled_owned());
+    let running = Service::new(Versions::<Two>::new())
+        .migrations(&support::tables())
+        .run_until(shop.config(), stop.clone().cancelled_owned());
     let instance = tokio::spawn(running);
     let stated = shop.stated(3).await?;
     let quantities = support::quantities(&stated);
