@@ -2,8 +2,6 @@
 //!
 //! Reading itself goes on at the first record that there is (`auto.offset.reset=earliest`): never a silent jump, and never to the end.
 
-use std::time::Duration;
-
 use metrics::counter;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -12,8 +10,7 @@ use rdkafka::{
 };
 use tracing::{error, warn};
 
-/// How long the broker may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::limits;
 
 /// Compares the group's offsets of newly assigned partitions with what the broker has, on a client and a thread of its own: questions on
 /// the consumer's connection would wait behind its long polls, and polling behind them.
@@ -30,10 +27,10 @@ pub(crate) fn look(client: ClientConfig, group: &'static str, assigned: TopicPar
 
 fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionList) -> KafkaResult<()> {
     let client: BaseConsumer = client.create()?;
-    for element in client.committed_offsets(assigned, PATIENCE)?.elements() {
+    for element in client.committed_offsets(assigned, limits::BROKER)?.elements() {
         let Offset::Offset(next) = element.offset() else { continue };
         let (topic, partition) = (element.topic().to_owned(), element.partition());
-        let (low, high) = client.fetch_watermarks(&topic, partition, PATIENCE)?;
+        let (low, high) = client.fetch_watermarks(&topic, partition, limits::BROKER)?;
         if next < low {
             counter!("quadrille_records_lost_total", "topic" => topic.clone()).increment((low - next) as u64);
             error!(

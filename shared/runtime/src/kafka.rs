@@ -1,6 +1,6 @@
 //! How this platform's Kafka clients are set up, and what must be true of topics before a service starts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use quadrille_core::RecordType;
 use rdkafka::{
@@ -9,7 +9,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use crate::config;
+use crate::{config, limits};
 
 /// A consumer's settings. Queues are bounded, so that memory is; `fetch.queue.backoff.ms` keeps a full queue from making the fetcher
 /// sleep for its default of a second.
@@ -103,7 +103,7 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
             continue;
         }
         let topic = format!("{}{}", kafka.topic_prefix, record_type.topic);
-        let count = match client.fetch_metadata(Some(&topic), Duration::from_secs(5)) {
+        let count = match client.fetch_metadata(Some(&topic), limits::BROKER) {
             Ok(metadata) => match metadata.topics().first() {
                 Some(found) if found.error().is_none() => found.partitions().len(),
                 Some(found) if found.error() != Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {

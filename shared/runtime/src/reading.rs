@@ -17,10 +17,8 @@ use rdkafka::{
 };
 use tracing::warn;
 
-use crate::{ground::Ground, kafka};
+use crate::{ground::Ground, kafka, limits};
 
-/// How long the broker may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Offsets are committed each second; they are looked at again after this time.
 const LOOK: Duration = Duration::from_millis(250);
 /// What is not read within this time is said, and looked at anew.
@@ -143,9 +141,9 @@ fn ends(client: &BaseConsumer, topics: &BTreeSet<&'static str>, prefix: &str) ->
     let mut ends = Ends::new();
     for topic in topics {
         let topic = format!("{prefix}{topic}");
-        let metadata = client.fetch_metadata(Some(&topic), PATIENCE)?;
+        let metadata = client.fetch_metadata(Some(&topic), limits::BROKER)?;
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let watermarks = client.fetch_watermarks(&topic, partition.id(), PATIENCE)?;
+            let watermarks = client.fetch_watermarks(&topic, partition.id(), limits::BROKER)?;
             ends.insert((topic.clone(), partition.id()), watermarks);
         }
     }
@@ -162,7 +160,7 @@ fn read_to(client: &BaseConsumer, ends: &Ends) -> KafkaResult<Option<String>> {
         for (topic, partition) in open.keys() {
             list.add_partition(topic, *partition);
         }
-        for element in client.committed_offsets(list, PATIENCE)?.elements() {
+        for element in client.committed_offsets(list, limits::BROKER)?.elements() {
             let key = (element.topic().to_owned(), element.partition());
             let Some((low, end)) = open.get(&key).copied() else { continue };
             let next = match element.offset() {
@@ -198,7 +196,7 @@ fn has_record(client: &BaseConsumer, topic: &str, partition: i32, next: i64, end
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(next))?;
     client.assign(&list)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + limits::BROKER;
     let found = loop {
         match client.poll(LOOK) {
             Some(Ok(record)) => break record.offset() < end,
