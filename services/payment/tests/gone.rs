@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use quadrille_core::Record as _;
-use quadrille_events::{Uuid, payment::PaymentCaptured, reservation::StockReserved};
+use quadrille_events::{payment::PaymentCaptured, reservation::StockReserved};
 use quadrille_payment::{
     outside::{Provider, ProviderSettings},
     store::PaymentStore,
@@ -35,21 +35,21 @@ async fn goods_of_an_order_that_has_gone_are_not_charged_again() -> Result<(), B
     let running = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
     let late = reserved();
     let new = StockReserved { order_id: id(7), ..reserved() };
-    for record in [&late, &new] {
+    for (record, event) in [(&late, id(21)), (&new, id(22))] {
         let value = world.framed(record).await?;
-        let headers = [("ce_id", Uuid::new_v4().to_string())];
+        let headers = [("ce_id", event.to_string())];
         world.send_raw(StockReserved::TYPE.topic, Some(record.key().as_bytes()), &value, &headers).await?;
     }
 
     let captured = world.read_until(PaymentCaptured::TYPE.topic, |records| !records.is_empty()).await?;
     assert_eq!(decoded::<PaymentCaptured>(&captured[0])?.order_id, id(7), "others are charged as ever");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let letter: (String, String) = loop {
         let letter = "select reason, record_type from dead_letter";
         if let Some(letter) = sqlx::query_as(letter).fetch_optional(&database.pool).await? {
             break letter;
         }
-        assert!(Instant::now() < deadline, "no dead letter within a minute");
+        assert!(tokio::time::Instant::now() < deadline, "no dead letter within a minute");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(letter, ("too_old".to_owned(), StockReserved::TYPE.name.to_owned()));
