@@ -240,6 +240,9 @@ def in_environments(figures):
     for command in BY_HAND:
         plain = run(ROOT, command, set_up)
         for name, settings in odd.items():
+            # What is started by hand is told its world by the shell: one that is set up for another tells of that one.
+            if name == "another world":
+                continue
             said = run(ROOT, command, settings | set_up)
             figures.must(said == plain and plain[0] == 0, f"{' '.join(command)} by hand under {name}: status {said[0]}", said[1])
     figures.must(not (OWN / "elsewhere").exists(), "cargo builds into CARGO_TARGET_DIR")
