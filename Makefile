@@ -70,14 +70,14 @@ test: up ## Every test, on the real servers, with topics and databases of their 
 choreography: build ## The choreography before it runs: sound, drawn, told to AsyncAPI; broken ones refused
 	@infra/choreography/run
 
-prove: prerequisites ## Explore every state of small worlds, with the policies that ship: the contract's claims hold in each
-	@cargo run -q -p quadrille-model -- prove
+prove: build ## Explore every state of small worlds, with the policies that ship: the contract's claims hold in each
+	@target/debug/quadrille-model prove
 
-prove-mutations: prerequisites ## Alter one thing at a time: each is caught, with a shortest counterexample
-	@cargo run -q -p quadrille-model -- mutations
+prove-mutations: build ## Alter one thing at a time: each is caught, with a shortest counterexample
+	@target/debug/quadrille-model mutations
 
-prove-deep: prerequisites ## Larger worlds, an hour and 12 GiB; not for CI
-	@cargo run -q -p quadrille-model -- prove --deep
+prove-deep: build ## Larger worlds, an hour and 12 GiB; not for CI
+	@target/debug/quadrille-model prove --deep
 
 mutants: prerequisites ## Alter policies and core line by line, and have their own tests say so; half an hour and more, not for CI. BASE=rev: changed lines only
 	@BASE="$(BASE)" $(local)/mutants

@@ -24,8 +24,8 @@ LONG_PATIENCE = 900
 
 # Nobody listens there.
 NOWHERE = "127.0.0.1:9"
-# Of this process's own environment: where tools and programs are on this machine.
-HEARD = ("HOME", "PATH", "JAVA_HOME", "QUADRILLE_CACHE", "XDG_CACHE_HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN")
+# Of this process's own environment: where tools and programs are on this machine, and what this checkout was built with, or it were built anew.
+HEARD = ("HOME", "PATH", "JAVA_HOME", "QUADRILLE_CACHE", "XDG_CACHE_HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_INCREMENTAL", "RUSTFLAGS")
 PORTS = ("KAFKA", "KAFKA_CONTROLLER", "REGISTRY", "POSTGRES", "PAYMENT", "CARRIER", "SMTP", "MAIL", "SERVICES")
 
 # Each is a folder's name for a checkout.

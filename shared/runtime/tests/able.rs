@@ -1,13 +1,11 @@
 //! Ready means able to work: whatever a database does, the service goes on by itself, and says so meanwhile.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Instance, Shop, assert_order};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Direction, Proxy};
 use sqlx::{Connection, Executor, PgConnection};
-use support::{Instance, Shop, assert_order};
 
 /// How long a standstill may last that a fault of the database leaves behind: a bound of the runtime, with as much again for a slow machine.
 const AGAIN: Duration = Duration::from_secs(90);

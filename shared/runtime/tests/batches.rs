@@ -1,15 +1,13 @@
 //! What inputs of one batch owe one another.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{Shop, Versions, VersionsBySku};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenishmentRequested};
 use quadrille_runtime::{Config, Service, config::NoSettings};
 use serde::{Deserialize, Serialize};
-use support::{Shop, Versions, VersionsBySku};
 use tokio_util::sync::CancellationToken;
 
 records! { pub enum Heard { StockReplenishmentRequested } }
@@ -79,8 +77,9 @@ async fn a_timer_that_its_batch_has_cleared_does_not_fire() -> anyhow::Result<()
     let config: Config<NoSettings> = shop.config();
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    let instance =
-        tokio::spawn(Service::new(Versions::<Duel>::new()).migrations(&support::tables()).run_until(config, stopped));
+    let instance = tokio::spawn(
+        Service::new(Versions::<Duel>::new()).migrations(&crate::support::tables()).run_until(config, stopped),
+    );
     for n in 0..SKUS {
         shop.ask_for(&format!("SKU-{n}"), 1, None).await?;
     }

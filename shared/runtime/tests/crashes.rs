@@ -1,14 +1,12 @@
 //! Where a process may die: after each, what is found is what a crash at that point leaves behind.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Shop, assert_order, distinct};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Shop, assert_order, distinct};
 use tokio::process::Child;
 
 fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {

@@ -1,13 +1,11 @@
 //! What cannot be handled stops only itself.
 
-mod support;
-
+use crate::support::{Shop, assert_order, distinct, quantities};
 use quadrille_cli::{kafka::Admin, registry::Registry};
 use quadrille_core::Record as _;
 use quadrille_events::{StockReplenishmentRequested, platform::DeadLetter};
 use quadrille_testkit::decoded;
 use rdkafka::admin::{NewTopic, TopicReplication};
-use support::{Shop, assert_order, distinct, quantities};
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
 #[tokio::test(flavor = "multi_thread")]

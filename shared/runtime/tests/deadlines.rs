@@ -1,10 +1,9 @@
 //! Business deadlines: what is on the topics counts before they do. The order service's own policy and tables would do; here a smaller
 //! one, so that each case is a few records.
 
-mod support;
-
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::{Shop, Versions, VersionsBySku};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenished, StockReplenishmentRequested};
@@ -12,7 +11,6 @@ use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::decoded;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::{Deserialize, Serialize};
-use support::{Shop, Versions, VersionsBySku};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -85,7 +83,9 @@ fn start(shop: &Shop, after_return_ms: u64) -> Instance {
     let stopped = stop.clone().cancelled_owned();
     Instance(
         stop,
-        tokio::spawn(Service::new(Versions::<Waiter>::new()).migrations(&support::tables()).run_until(config, stopped)),
+        tokio::spawn(
+            Service::new(Versions::<Waiter>::new()).migrations(&crate::support::tables()).run_until(config, stopped),
+        ),
     )
 }
 

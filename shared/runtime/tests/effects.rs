@@ -1,7 +1,5 @@
 //! Effects and timers: workers over tables, several instances, an outside that may answer or not.
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -11,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Shop, assert_order, distinct};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
 use quadrille_events::{
@@ -22,7 +21,6 @@ use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use sqlx::types::Json;
-use support::{Shop, assert_order, distinct};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -226,7 +224,8 @@ fn start(shop: &Shop, ledger: &Arc<Ledger>) -> (CancellationToken, tokio::task::
     let mut config: Config<NoSettings> = shop.config();
     config.effects.first_backoff_ms = 50;
     let ledger = Arc::clone(ledger);
-    let service = Service::new(Table).migrations(&support::tables()).outside(move |_: NoSettings| Ok(Gate(ledger)));
+    let service =
+        Service::new(Table).migrations(&crate::support::tables()).outside(move |_: NoSettings| Ok(Gate(ledger)));
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     (stop, tokio::spawn(service.run_until(config, stopped)))

@@ -1,14 +1,12 @@
 //! The history has each decision that was committed, and nothing else.
 
-mod support;
-
 use std::process::Stdio;
 
+use crate::support::{Shop, distinct, tally::Tally};
 use quadrille_cli::replay;
 use quadrille_core::{Policy, Record as _, ids};
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_history::{Decided, Header, Taken};
-use support::{Shop, distinct, tally::Tally};
 use uuid::Uuid;
 
 /// Cases: what was seen before, what cannot be handled and what the database refuses leave nothing in it; all else is there once.

@@ -1,9 +1,8 @@
 //! Small inputs that must not stop a service: what a record's headers, its batch, its schema's id and its own id may do.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Shop, Versions, VersionsBySku, distinct};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, ids, records};
 use quadrille_events::{
     Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested, platform::OffsetSkipRequested,
@@ -15,7 +14,6 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::json;
-use support::{Shop, Versions, VersionsBySku, distinct};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -267,11 +265,11 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("last")).await?;
     let stop = CancellationToken::new();
     let running = Service::new(Versions::<Two>::new())
-        .migrations(&support::tables())
+        .migrations(&crate::support::tables())
         .run_until(shop.config(), stop.clone().cancelled_owned());
     let instance = tokio::spawn(running);
     let stated = shop.stated(3).await?;
-    let quantities = support::quantities(&stated);
+    let quantities = crate::support::quantities(&stated);
     assert_eq!(quantities, [5, 1_000, 5], "each kind once, the redelivery over the upgrade not again, and the last");
 
     // An instance of an earlier build that meets them again finds the ids that it computes.

@@ -1,8 +1,6 @@
 //! Several instances of a service on the real broker and database.
 
-mod support;
-
-use support::{Shop, assert_order, distinct};
+use crate::support::{Shop, assert_order, distinct};
 
 /// Cases: both first inputs of one aggregate in two instances at once. There is no row to lock yet; none may be lost or doubled.
 #[tokio::test(flavor = "multi_thread")]

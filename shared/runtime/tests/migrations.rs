@@ -1,10 +1,8 @@
 //! A database that is older or newer than the build that starts.
 
-mod support;
-
+use crate::support::{Logged, Shop, service};
 use quadrille_testkit::Database;
 use sqlx::migrate::Migrator;
-use support::{Logged, Shop, service};
 
 /// Ends the start of a service with its refusal.
 async fn refused(shop: &Shop) -> String {

@@ -1,10 +1,8 @@
 //! A service as a program: what it takes from its environment, and what becomes of its output.
 
-mod support;
-
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Stdio};
 
-use support::{Shop, example};
+use crate::support::{Shop, example};
 use tokio::process::Command;
 
 fn tally(argument: &str) -> Command {

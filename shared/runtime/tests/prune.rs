@@ -1,15 +1,13 @@
 //! What is old enough is forgotten, and no sooner than a topic may bring it back; what comes of a key whose rows have gone is too old.
 
-mod support;
-
+use crate::support::{
+    Shop,
+    tally::{State, Table, Tally},
+};
 use quadrille_core::Fact;
 use quadrille_events::platform::RedriveRequested;
 use quadrille_runtime::{Ended, Service, Store, remove_ended};
 use sqlx::PgConnection;
-use support::{
-    Shop,
-    tally::{State, Table, Tally},
-};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -110,7 +108,7 @@ async fn a_retention_that_a_topic_outlives_is_refused_at_the_start() -> anyhow::
     let shop = Shop::open().await?;
     let mut config = shop.config();
     config.retention.inbox_days = 7;
-    let refused = support::service().run_until(config, std::future::pending()).await;
+    let refused = crate::support::service().run_until(config, std::future::pending()).await;
     let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("retention.inbox_days is 7") && refused.contains("stock.requests"), "{refused}");
     Ok(())
@@ -125,7 +123,7 @@ async fn retentions_of_one_another_are_checked_at_the_start() -> anyhow::Result<
     ] {
         let mut config = shop.config();
         (config.retention.inbox_days, config.retention.ended_days, config.retention.books_days) = (inbox, ended, books);
-        let refused = support::service().run_until(config, std::future::pending()).await;
+        let refused = crate::support::service().run_until(config, std::future::pending()).await;
         let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refused.contains(what), "{refused}");
     }

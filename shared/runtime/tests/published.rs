@@ -1,9 +1,8 @@
 //! A database that knows less than its topic, and the other ways in which the two can part.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Shop, assert_order, distinct, service};
 use quadrille_cli::{
     Settings,
     doctor::{self, Verdict},
@@ -19,7 +18,6 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord, Producer as _},
 };
 use sqlx::PgPool;
-use support::{Shop, assert_order, distinct, service};
 use uuid::Uuid;
 
 const TOPIC: &str = "stock.events";

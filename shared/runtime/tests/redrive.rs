@@ -1,12 +1,11 @@
 //! A failed event holds its key; a redrive or a discard lets it go, in order, in the service that failed alone.
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use crate::support::{Shop, Versions, VersionsBySku, assert_order};
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
 };
@@ -16,7 +15,6 @@ use quadrille_events::{
 };
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
-use support::{Shop, Versions, VersionsBySku, assert_order};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -70,7 +68,9 @@ fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Res
     (
         stop,
         tokio::spawn(
-            Service::new(Versions::<Lister>::new()).migrations(&support::tables()).run_until(shop.config(), stopped),
+            Service::new(Versions::<Lister>::new())
+                .migrations(&crate::support::tables())
+                .run_until(shop.config(), stopped),
         ),
     )
 }

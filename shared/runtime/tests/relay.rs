@@ -1,15 +1,13 @@
 //! The relay against transactions that commit in another order than that of their numbers, and against what no broker takes.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Shop, Versions, VersionsBySku};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{StockReplenishmentRequested, StockRequestRefused};
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
 use sqlx::{Connection, PgConnection};
-use support::{Shop, Versions, VersionsBySku};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -117,7 +115,7 @@ async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyh
     assert_eq!(framed(most), rest);
 
     let stop = CancellationToken::new();
-    let service = Service::new(Versions::<Wordy>::new()).migrations(&support::tables());
+    let service = Service::new(Versions::<Wordy>::new()).migrations(&crate::support::tables());
     let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
     for letters in [1, most + 1, most, 2] {
         shop.ask_for("TEA", i32::try_from(letters)?, Some(0)).await?;
@@ -185,7 +183,7 @@ async fn a_row_that_is_too_large_holds_its_key_alone() -> anyhow::Result<()> {
     let stated = shop.stated(2).await?;
     instance.stop().await?;
     assert!(stated.iter().all(|record| record.key_text() == "FREE"), "{stated:?}");
-    support::assert_order(&stated);
+    crate::support::assert_order(&stated);
     let left: Vec<i64> = sqlx::query_scalar("select version from outbox where key = 'HELD' order by id")
         .fetch_all(&shop.database.pool)
         .await?;
@@ -203,7 +201,7 @@ async fn large_rows_are_read_a_few_at_a_time() -> anyhow::Result<()> {
     sqlx::query(insert).execute(&shop.database.pool).await?;
     let instance = shop.start();
     let stated = shop.stated(60).await?;
-    support::assert_order(&stated);
+    crate::support::assert_order(&stated);
     assert_eq!(stated.len(), 60);
     instance.stop().await
 }

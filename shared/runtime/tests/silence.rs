@@ -1,12 +1,10 @@
 //! Connections to the database on which nobody answers and which nobody ends: the relay's, and the one on which instances wake each other.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Shop, assert_order};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Direction, Proxy};
-use support::{Shop, assert_order};
 
 /// The service with its database behind the proxy.
 fn behind(proxy: &Proxy, shop: &Shop) -> Config<NoSettings> {

@@ -1,7 +1,6 @@
 //! Topics that change under a running service, or while it is away.
 
-mod support;
-
+use crate::support::{Logged, Shop, distinct};
 use quadrille_cli::kafka::Admin;
 use quadrille_core::Record as _;
 use quadrille_events::platform::InstanceHeartbeat;
@@ -12,7 +11,6 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
-use support::{Logged, Shop, distinct};
 
 const TOPIC: &str = "stock.requests";
 
