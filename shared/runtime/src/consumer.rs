@@ -15,6 +15,8 @@ use std::{
 
 use metrics::{counter, gauge};
 use quadrille_core::{Policy, RecordType, Records};
+use quadrille_events::records_named;
+use quadrille_kafka::{Unreadable, unreadable};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
@@ -36,7 +38,6 @@ use crate::{
     progress::Progress,
     reading::Contact,
     skips::Skips,
-    unreadable::{self, Unreadable},
 };
 
 /// So much of a partition is held while a schema is asked for; beyond it the partition is paused.
@@ -317,7 +318,9 @@ impl<P: Policy> Poller<'_, P> {
             Decoded::Asked(asked) => Content::Asked(asked),
             Decoded::Rejected(rejection) => Content::Rejected(rejection),
             Decoded::Skipped(name) => {
-                counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => name).increment(1);
+                // A stranger's type has any name: as a label it would be a series of its own for good.
+                let known = records_named(&name).next().map_or("other", |known| known.record.name);
+                counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => known).increment(1);
                 self.skipped.insert((record.topic, record.partition), (record.generation, record.offset + 1));
                 return Passed::On;
             }
@@ -470,7 +473,7 @@ impl<P: Policy> Poller<'_, P> {
             if let Some((partition, generation, from)) = group.standing_still(&self.skips) {
                 let (client, topic) =
                     (group.onlooker.clone(), group.physical(partition.0).unwrap_or(partition.0).to_owned());
-                let find = move || unreadable::find(&client, &topic, partition.1, from);
+                let find = move || unreadable(&client, &topic, partition.1, from, limits::BROKER);
                 match std::thread::Builder::new().name(format!("{}-unreadable", group.service)).spawn(find) {
                     Ok(found) => self.searching = Some(Search { partition, generation, found }),
                     Err(error) => warn!(%error, "Why a partition stands still could not be looked at"),

@@ -216,8 +216,11 @@ impl Decoder {
         };
         if let Ok(mut known) = self.known.write() {
             if known.len() >= MOST_KNOWN {
-                // Strangers' ids: whichever come again are asked for again.
+                // Strangers' ids: whichever come again are asked for again. They may have our types' names, too.
                 known.retain(|_, writer| matches!(**writer, Writer::Heard(..)));
+                if known.len() >= MOST_KNOWN {
+                    known.clear();
+                }
             }
             known.insert((topic, id), Arc::new(writer));
         }

@@ -47,7 +47,6 @@ mod store;
 mod telemetry;
 mod timers;
 mod transaction;
-mod unreadable;
 mod worker;
 
 pub use config::Config;

@@ -18,8 +18,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, Records, bounds};
+use quadrille_kafka::{Unreadable, is_unreadable, unreadable};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Headers},
@@ -48,6 +49,7 @@ type Place = (String, i32);
 #[derive(Clone)]
 pub(crate) struct Topics {
     client: Arc<BaseConsumer>,
+    config: ClientConfig,
     prefix: String,
     /// `ce_source` of what the service itself has written.
     source: String,
@@ -96,7 +98,7 @@ impl Topics {
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("queued.max.messages.kbytes", "8192").set("fetch.message.max.bytes", "524288");
         let client = Arc::new(config.create()?);
-        Ok(Self { client, prefix: kafka.topic_prefix.clone(), source: format!("/quadrille/{service}"), topics })
+        Ok(Self { client, config, prefix: kafka.topic_prefix.clone(), source: format!("/quadrille/{service}"), topics })
     }
 
     /// Compares the notes with the topics. Returns why they disagree, if they do; an error means that it could not be seen.
@@ -239,11 +241,10 @@ impl Topics {
     fn read(&self, place: &Place, from: i64, end: i64) -> KafkaResult<Piece> {
         let mut piece = Piece { next: from, since_ms: i64::MAX, ..Piece::default() };
         self.assign(place, from)?;
-        let (mut records, mut step, mut heard) = (0, 0, Instant::now());
+        let (mut records, mut heard) = (0, Instant::now());
         while piece.next < end && records < PIECE {
             match self.client.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) if message.offset() < end => {
-                    self.passed_over(place, piece.next, std::mem::take(&mut step));
                     piece.next = message.offset() + 1;
                     records += 1;
                     heard = Instant::now();
@@ -255,15 +256,12 @@ impl Topics {
                         piece.own.push(own);
                     }
                 }
-                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => {
-                    self.passed_over(place, piece.next, step);
-                    piece.next = end;
-                }
-                // No record of ours: we write none that cannot be read. A step within its batch leads to the same batch, so they grow.
-                Some(Err(KafkaError::MessageConsumption(code))) if is_unreadable(code) => {
-                    step = (2 * step).max(1);
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => piece.next = end,
+                // No record of ours: we write none that cannot be read.
+                Some(Err(error)) if is_unreadable(&error) => {
+                    piece.next = self.behind(place, piece.next)?.min(end);
+                    self.assign(place, piece.next)?;
                     heard = Instant::now();
-                    self.assign(place, (piece.next + step).min(end))?;
                 }
                 _ if heard.elapsed() > BROKER => {
                     self.client.unassign()?;
@@ -282,13 +280,18 @@ impl Topics {
         self.client.assign(&list)
     }
 
-    fn passed_over(&self, (topic, partition): &Place, offset: i64, step: i64) {
-        if step > 0 {
-            error!(
-                topic,
-                partition, offset, "Records from this offset on cannot be read; {step} offsets were passed over"
-            );
-        }
+    /// The first offset behind the batch at `from`, which cannot be read.
+    fn behind(&self, (topic, partition): &Place, from: i64) -> KafkaResult<i64> {
+        let Some(Unreadable { to, cause, .. }) =
+            unreadable(&self.config, &self.physical(topic), *partition, from, BROKER)?
+        else {
+            return Ok(from);
+        };
+        error!(
+            topic,
+            partition, from, to, "Records cannot be read and are passed over; reading goes on at {to}: {cause}"
+        );
+        Ok(to)
     }
 
     /// The record, if it is the service's own.
@@ -313,11 +316,6 @@ impl Topics {
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
         Some(Own { id: id?.parse().ok()?, key, version: version?.parse().ok()? })
     }
-}
-
-fn is_unreadable(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{BadCompression, BadMessage, InvalidMessage, InvalidRecord, NotImplemented};
-    matches!(code, BadCompression | BadMessage | InvalidMessage | InvalidRecord | NotImplemented)
 }
 
 /// How far a partition is known.

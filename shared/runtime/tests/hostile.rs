@@ -151,23 +151,30 @@ async fn a_record_that_unpacks_to_more_than_a_record_may_have_is_refused_by_the_
 async fn a_batch_that_cannot_be_unpacked_is_told_and_passed_over() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     shop.ask("TEA", 0).await?;
+    // Two, with a sound record between them, which whoever looks in steps may step over.
+    send_a_batch_that_cannot_be_unpacked(&shop).await?;
+    shop.ask("TEA", 0).await?;
     send_a_batch_that_cannot_be_unpacked(&shop).await?;
     shop.ask("TEA", 0).await?;
     let instance = shop.start();
     shop.world.read_until("stock.events", |records| distinct(records) == 1).await?;
-    // Passed over after half a minute, and the record behind it is handled.
-    let letters = letters(&shop, 1).await?;
-    assert_eq!(letters, [("unreadable".to_owned(), "value".to_owned(), 1)]);
-    let detail: String = sqlx::query_scalar("select detail from dead_letter").fetch_one(&shop.database.pool).await?;
-    assert!(detail.starts_with("the offsets 1 to 120 cannot be read: "), "{detail}");
-    shop.stated(2).await?;
+    // Each is passed over after half a minute, and the record behind it is handled.
+    letters(&shop, 1).await?;
+    let told = letters(&shop, 2).await?;
+    assert_eq!(told, [1, 122].map(|offset| ("unreadable".to_owned(), "value".to_owned(), offset)));
+    let details: Vec<String> =
+        sqlx::query_scalar("select detail from dead_letter order by \"offset\"").fetch_all(&shop.database.pool).await?;
+    for (detail, offsets) in details.iter().zip(["1 to 120", "122 to 241"]) {
+        assert!(detail.starts_with(&format!("the offsets {offsets} cannot be read: ")), "{detail}");
+    }
+    shop.stated(3).await?;
     instance.stop().await?;
 
-    // It is not met again.
+    // They are not met again.
     shop.ask("TEA", 0).await?;
     let instance = shop.start();
-    shop.stated(3).await?;
-    assert_eq!(self::letters(&shop, 1).await?.len(), 1);
+    shop.stated(4).await?;
+    assert_eq!(letters(&shop, 2).await?.len(), 2);
     instance.stop().await
 }
 

@@ -13,6 +13,7 @@ use quadrille_show::{binaries::find, shop::SERVICES};
 /// What needs no server, and prints: a program with its arguments.
 fn that_print() -> Vec<(String, Vec<&'static str>)> {
     let mut all: Vec<_> = SERVICES.map(|service| (format!("quadrille-{service}"), vec!["config"])).into();
+    all.push(("quadrille".into(), vec!["completions", "bash"]));
     all.push(("quadrille-model".into(), vec!["prove", "--world", "none"]));
     all.push(("quadrille-model".into(), vec!["mutations", "--table"]));
     all.push(("quadrille-replay".into(), vec!["/nowhere"]));

@@ -6,8 +6,9 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
 use anyhow::{Context, bail};
+use quadrille_kafka::{is_unreadable, unreadable};
 use rdkafka::{
-    Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
@@ -90,8 +91,9 @@ pub struct Reader {
     unreadable: RefCell<Vec<Unreadable>>,
 }
 
-fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
-    client(settings)
+fn config(settings: &Settings) -> ClientConfig {
+    let mut config = client(settings);
+    config
         // Required by the client, never joined.
         .set("group.id", "quadrille-cli")
         .set("enable.auto.commit", "false")
@@ -102,9 +104,12 @@ fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.queue.backoff.ms", "5")
-        .set("queued.max.messages.kbytes", "32768")
-        .create()
-        .context("The Kafka client cannot be made")
+        .set("queued.max.messages.kbytes", "32768");
+    config
+}
+
+fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
+    config(settings).create().context("The Kafka client cannot be made")
 }
 
 impl Reader {
@@ -191,7 +196,7 @@ impl Reader {
                     open.remove(&number);
                 }
                 Some(Err(error)) if is_passing(&error) && heard.elapsed() < PATIENCE => {}
-                Some(Err(error)) if is_of_an_offset(&error) && tries < TRIES => {
+                Some(Err(error)) if is_unreadable(&error) && tries < TRIES => {
                     let ends = |(_, number): &(Arc<str>, i32)| open.get(number).copied();
                     let is_past = self.pass_over(&mut positions, ends)?;
                     (heard, tries) = (Instant::now(), if is_past { 0 } else { tries + 1 });
@@ -221,10 +226,9 @@ impl Reader {
         end: impl Fn(&(Arc<str>, i32)) -> Option<i64>,
     ) -> anyhow::Result<bool> {
         let before = self.unreadable.borrow().len();
-        let probe = Probe { consumer: consumer(&self.settings)?, settings: &self.settings };
         for (place, position) in positions {
             let Some(end) = end(place).filter(|end| *position < *end) else { continue };
-            let to = probe.behind(place, *position, end)?;
+            let to = self.behind(place, *position)?.min(end);
             if to > *position {
                 let unreadable = Unreadable { topic: place.0.clone(), partition: place.1, from: *position, to };
                 self.unreadable.borrow_mut().push(unreadable);
@@ -248,16 +252,33 @@ impl Reader {
             bail!("{topic}/{number} holds the offsets {low} to {}, so there is no {offset}", high - 1);
         }
         let place = (topic.clone(), number);
-        let probe = Probe { consumer: consumer(&self.settings)?, settings: &self.settings };
-        Ok(match probe.at(&place, offset)? {
-            Read::Record(record) if record.offset == offset => At::Record(record),
-            Read::Record(record) => At::Nothing(Some(record.offset)),
-            Read::End => At::Nothing(None),
-            Read::Fails => {
-                let to = probe.behind(&place, offset, *high)?;
-                At::Unreadable(Unreadable { topic: place.0, partition: number, from: offset, to })
+        // Of this partition alone: only so an error tells of which it is.
+        let consumer = consumer(&self.settings)?;
+        assign(&consumer, &self.settings, [(&place, &offset)].into_iter())?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
+                Some(Ok(message)) => {
+                    let record = Record::of(place.0, &message);
+                    let is_there = record.offset == offset;
+                    return Ok(if is_there { At::Record(record) } else { At::Nothing(Some(record.offset)) });
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(At::Nothing(None)),
+                Some(Err(error)) if is_unreadable(&error) => {
+                    let to = self.behind(&place, offset)?;
+                    return Ok(At::Unreadable(Unreadable { topic: place.0, partition: number, from: offset, to }));
+                }
+                Some(Err(error)) if is_passing(&error) && Instant::now() < deadline => {}
+                Some(Err(error)) => return Err(explained(&self.settings, error)),
+                None => bail!("{}/{number}@{offset}: the broker says nothing", place.0),
             }
-        })
+        }
+    }
+
+    /// The first offset from `from` on that does not lie in a batch which cannot be read.
+    fn behind(&self, place: &(Arc<str>, i32), from: i64) -> anyhow::Result<i64> {
+        let found = unreadable(&config(&self.settings), &self.settings.topic(&place.0), place.1, from, PATIENCE);
+        Ok(found.map_err(|error| explained(&self.settings, error))?.map_or(from, |found| found.to))
     }
 
     /// Where each partition's reading begins for a `start`.
@@ -311,68 +332,6 @@ fn assign<'a>(
     consumer.assign(&list).map_err(|error| explained(settings, error))
 }
 
-/// A consumer of one partition at a time: only so an error tells of which.
-struct Probe<'a> {
-    consumer: BaseConsumer,
-    settings: &'a Settings,
-}
-
-/// What comes when reading begins at an offset.
-enum Read {
-    Record(Record),
-    End,
-    /// An error that comes again as often as it is tried.
-    Fails,
-}
-
-impl Probe<'_> {
-    fn at(&self, place: &(Arc<str>, i32), offset: i64) -> anyhow::Result<Read> {
-        assign(&self.consumer, self.settings, [(place, &offset)].into_iter())?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
-                Some(Ok(message)) => return Ok(Read::Record(Record::of(place.0.clone(), &message))),
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Read::End),
-                Some(Err(error)) if is_of_an_offset(&error) => return Ok(Read::Fails),
-                Some(Err(error)) if is_passing(&error) && Instant::now() < deadline => {}
-                Some(Err(error)) => return Err(explained(self.settings, error)),
-                None => bail!("{}/{}@{offset}: the broker says nothing", place.0, place.1),
-            }
-        }
-    }
-
-    fn fails(&self, place: &(Arc<str>, i32), offset: i64, end: i64) -> anyhow::Result<bool> {
-        Ok(offset < end && matches!(self.at(place, offset)?, Read::Fails))
-    }
-
-    /// The first offset from `from` on at which something can be read, or `end`.
-    ///
-    /// Every offset within a batch that cannot be unpacked fails, and the client does not tell how many those are: the way grows twofold
-    /// until something can be read, and then the first such offset is found by halving. (What can be read between two such batches may
-    /// be passed over with them: it lies within what is told.)
-    fn behind(&self, place: &(Arc<str>, i32), from: i64, end: i64) -> anyhow::Result<i64> {
-        if !self.fails(place, from, end)? {
-            return Ok(from);
-        }
-        let (mut failed, mut step) = (from, 1);
-        let mut sound = loop {
-            let next = from.saturating_add(step).min(end);
-            if !self.fails(place, next, end)? {
-                break next;
-            }
-            (failed, step) = (next, step * 2);
-        };
-        while sound - failed > 1 {
-            let middle = failed + (sound - failed) / 2;
-            match self.fails(place, middle, end)? {
-                true => failed = middle,
-                false => sound = middle,
-            }
-        }
-        Ok(sound)
-    }
-}
-
 /// A reader that has gone live.
 pub struct Follow<'a> {
     reader: &'a Reader,
@@ -398,7 +357,7 @@ impl Follow<'_> {
                 // A broker that is away comes back: whoever watches waits for it.
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if is_passing(&error) => {}
-                Some(Err(error)) if is_of_an_offset(&error) => self.pass_over()?,
+                Some(Err(error)) if is_unreadable(&error) => self.pass_over()?,
                 Some(Err(error)) => return Err(explained(&self.reader.settings, error)),
             }
             if Instant::now() >= deadline {
@@ -421,15 +380,4 @@ impl Follow<'_> {
 fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
-}
-
-/// Whether an error is about what lies at one offset: it comes again whenever that is read.
-fn is_of_an_offset(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode::{
-        BadCompression, BadMessage, InvalidMessage, MessageSizeTooLarge, NotImplemented,
-    };
-    matches!(
-        error.rdkafka_error_code(),
-        Some(BadCompression | BadMessage | InvalidMessage | MessageSizeTooLarge | NotImplemented)
-    )
 }
