@@ -14,7 +14,7 @@ use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
 use quadrille_runtime::{
     Answer, Limit, Outside, Then,
-    config::{Key, Settings, TIMEOUT_MS, address},
+    config::{Key, Settings, TIMEOUT_MS},
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,10 +47,10 @@ impl Settings for MailSettings {
         Key::address(
             "outside.url",
             "smtp://host:port, smtp://user:password@host:port?tls=required or smtps://user:password@host",
-            address::smtp,
+            is_server,
             "mails go there",
         ),
-        Key::text("outside.from", "Name <address>", from, "it stands above every mail"),
+        Key::text("outside.from", "Name <address>", is_sender, "it stands above every mail"),
         TIMEOUT_MS,
         Key::number(
             "outside.give_up_after_ms",
@@ -65,8 +65,22 @@ impl Settings for MailSettings {
     }
 }
 
-fn from(value: &str) -> Result<(), String> {
-    value.parse::<Mailbox>().map(drop).map_err(|error| error.to_string())
+fn is_server(value: &str) -> Result<(), String> {
+    Server::new(value, Duration::ZERO).map(drop)
+}
+
+fn is_sender(value: &str) -> Result<(), String> {
+    sender(value).map(drop)
+}
+
+/// Who mails come from.
+fn sender(value: &str) -> Result<Mailbox, String> {
+    let Mailbox { name, email } = value.parse().map_err(|_| "it cannot be read")?;
+    let email = address(email.as_ref())?;
+    match email.user().is_ascii() {
+        true => Ok(Mailbox::new(name, email)),
+        false => Err("what stands before its @ is not ASCII, and not every server takes more".into()),
+    }
 }
 
 impl Default for MailSettings {
@@ -88,28 +102,20 @@ pub struct Mailer {
     give_up_after: Duration,
 }
 
-/// Why the settings are none.
+/// The settings are none: a key of them, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The server's address.
-    #[error("url: {0}")]
-    Url(String),
-    /// The sender.
-    #[error("from: {0}")]
-    From(String),
-}
+#[error("{0}: {1}")]
+pub struct Error(&'static str, String);
 
 impl Mailer {
-    /// A mail server; nothing is sent yet.
+    /// A mail server; nothing is sent yet. Settings that were loaded are taken.
     pub fn new(settings: &MailSettings) -> Result<Self, Error> {
-        let from: Mailbox = settings.from.parse().map_err(|_| Error::From("`Name <address>` is needed".into()))?;
-        let email = address(from.email.as_ref()).map_err(|problem| Error::From(problem.to_owned()))?;
-        if !email.user().is_ascii() {
-            return Err(Error::From("what stands before the @ has to be ASCII: not every server takes more".into()));
-        }
-        let server = Server::new(&settings.url, Duration::from_millis(settings.timeout_ms)).map_err(Error::Url)?;
-        let from = Mailbox::new(from.name, email);
-        Ok(Self { server, from, give_up_after: Duration::from_millis(settings.give_up_after_ms) })
+        let timeout = Duration::from_millis(settings.timeout_ms);
+        Ok(Self {
+            server: Server::new(&settings.url, timeout).map_err(|problem| Error("outside.url", problem))?,
+            from: sender(&settings.from).map_err(|problem| Error("outside.from", problem))?,
+            give_up_after: Duration::from_millis(settings.give_up_after_ms),
+        })
     }
 
     /// The mail as it goes over the wire. Names and addresses are values here: they cannot end a header or begin another.

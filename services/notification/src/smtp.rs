@@ -75,44 +75,48 @@ pub(crate) enum Talk {
 }
 
 impl Server {
-    /// The server at `smtp://`, with `?tls=opportunistic` or `required`, or `smtps://`.
+    /// The server at `smtp://`, with `?tls=opportunistic` or `required`, or `smtps://`. What is wrong is said without a word of the
+    /// address: any part of it may be a password that was written at the wrong place.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| error.to_string())?;
+        let url = Url::parse(url).map_err(|error| format!("it cannot be read: {error}"))?;
         // An IPv6 address stands in brackets, which are no part of it.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
-            return Err("it names no host".to_owned());
+            return Err("it has no host".into());
         }
-        let asked = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value.into_owned());
+        if url.port() == Some(0) {
+            return Err("its port is 0, at which nobody listens".into());
+        }
+        if !url.path().trim_matches('/').is_empty() || url.fragment().is_some() {
+            return Err("it has a path or something behind #, and a mail server has neither".into());
+        }
+        if url.username().is_empty() != url.password().is_none() {
+            return Err("of user and password it has one only".into());
+        }
         let parameters = || TlsParameters::new(host.clone()).map_err(|error| error.to_string());
-        let (tls, port) = match (url.scheme(), asked.as_deref()) {
+        let (tls, port) = match (url.scheme(), url.query()) {
             ("smtp", None) => (Tls::No, 25),
-            ("smtp", Some("opportunistic")) => (Tls::Offered(parameters()?), 587),
-            ("smtp", Some("required")) => (Tls::Required(parameters()?), 587),
+            ("smtp", Some("tls=opportunistic")) => (Tls::Offered(parameters()?), 587),
+            ("smtp", Some("tls=required")) => (Tls::Required(parameters()?), 587),
             ("smtps", None) => {
                 let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
                 (Tls::FromTheStart(connector()?, name), 465)
             }
-            _ => {
-                return Err("smtp://, smtp://..?tls=opportunistic, smtp://..?tls=required or smtps:// is needed".into());
-            }
+            ("smtp", _) => return Err("behind ? it has something else than tls=required or tls=opportunistic".into()),
+            ("smtps", _) => return Err("it has something behind ?, and is encrypted from the start".into()),
+            _ => return Err("its scheme is another one".into()),
         };
         let text = |encoded: &str| {
             let decoded = percent_decode_str(encoded).decode_utf8().map(|text| text.into_owned());
-            decoded.map_err(|error| error.to_string())
+            decoded.map_err(|_| "user or password are no text once their percent signs are read".to_owned())
         };
         let credentials = match url.password() {
             Some(password) => Some(Credentials::new(text(url.username())?, text(password)?)),
             None => None,
         };
-        let seats = Semaphore::new(CONNECTIONS);
         let port = url.port().unwrap_or(port);
-        // A client without a name of its own gives the one that is the path, as lettre's addresses have it.
-        let hello = match url.path().trim_matches('/') {
-            "" => ClientId::default(),
-            name => ClientId::Domain(name.to_owned()),
-        };
-        Ok(Self { host, port, tls, hello, credentials, timeout, seats })
+        let seats = Semaphore::new(CONNECTIONS);
+        Ok(Self { host, port, tls, hello: ClientId::default(), credentials, timeout, seats })
     }
 
     /// Sends one mail to one recipient.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::*;
 use quadrille_core::bounds::fitted;
@@ -10,7 +10,7 @@ use quadrille_notification::{
     About, Mail, Outcome, message_id,
     outside::{MailSettings, Mailer},
 };
-use quadrille_runtime::{Answer, Outside, Then};
+use quadrille_runtime::{Answer, Config, Outside, Then, config};
 use quadrille_stand_ins::{
     Running,
     mail::{self as catcher, Fault, Faults, Misanswer, Phase},
@@ -465,17 +465,70 @@ async fn a_mail_is_given_up_after_a_day_and_that_is_its_end() {
     assert_eq!((about, reason.as_str()), (About::OrderConfirmed, "undelivered"));
 }
 
-#[tokio::test]
-async fn settings_that_are_none_are_refused_by_name() {
-    for (settings, field) in [
-        (MailSettings { url: "nowhere".into(), ..MailSettings::default() }, "url"),
-        (MailSettings { url: "http://127.0.0.1".into(), ..MailSettings::default() }, "url"),
-        (MailSettings { url: "smtp://127.0.0.1?tls=maybe".into(), ..MailSettings::default() }, "url"),
-        (MailSettings { url: "smtp:///x".into(), ..MailSettings::default() }, "url"),
-        (MailSettings { from: "nobody".into(), ..MailSettings::default() }, "from"),
-        (MailSettings { from: "Shöp <shöp@example.com>".into(), ..MailSettings::default() }, "from"),
+/// The rule of the key and the mailer are one: what `config` shows as in force is what `run` sends with.
+#[test]
+fn settings_that_are_none_are_refused_by_key_and_source_and_all_others_are_taken() {
+    let load = |key: &str, value: &str| {
+        let variable = format!("QUADRILLE__OUTSIDE__{}", key.to_ascii_uppercase());
+        let environment = BTreeMap::from([(variable, value.to_owned())]);
+        config::load::<MailSettings>(&Config::of("notification"), &environment)
+    };
+    let sound = [
+        ("url", "smtp://h"),
+        ("url", "SMTP://h:2525/"),
+        ("url", "smtp://[::1]:25"),
+        ("url", "smtps://me:s3cret@h"),
+        ("url", "smtp://me:s3cret%40x@h:587?tls=required"),
+        ("url", "smtp://h?tls=opportunistic"),
+        ("from", "shop@example.com"),
+        ("from", "Shöp <shop@exämple.example>"),
+    ];
+    for (key, value) in sound {
+        let loaded = load(key, value).expect(value);
+        Mailer::new(&loaded.settings.outside).expect(value);
+    }
+    for (key, value) in [
+        ("url", ""),
+        ("url", "s3cret"),
+        ("url", "h:25"),
+        ("url", "http://me:s3cret@h"),
+        ("url", "smtp://"),
+        ("url", "smtp:s3cret"),
+        ("url", "smtp:///s3cret"),
+        ("url", "smtp://me:s3cret@"),
+        ("url", "smtp://me:s3cret@h:0"),
+        ("url", "smtp://me:s3cret@h:99999"),
+        ("url", "smtp://me:s3cret"),
+        ("url", "smtp://s3cret@h"),
+        ("url", "smtp://:s3cret@h"),
+        ("url", "smtp://me:s3cret%ff@h"),
+        ("url", "smtp://me%ff:s3cret@h"),
+        ("url", "smtp://me:s3cret@h/s3cret"),
+        ("url", "smtp://me:a/s3cret@h"),
+        ("url", "smtp://me:s3cret@h#s3cret"),
+        ("url", "smtp://me:s3cret@h?tls=s3cret"),
+        ("url", "smtp://me:s3cret@h?s3cret=required"),
+        ("url", "smtp://h?tls=required&tls=required"),
+        ("url", "smtp://h?"),
+        ("url", "smtps://me:s3cret@h?tls=required"),
+        ("url", "smtps://me:s3cret@h-"),
+        ("from", ""),
+        ("from", "nobody"),
+        ("from", "Shop <shop@example.com"),
+        ("from", "Shop <shop@exam_ple.com>"),
+        ("from", "Jörg <jörg@example.com>"),
     ] {
-        let problem = Mailer::new(&settings).map(|_| ()).map_err(|problem| problem.to_string());
-        assert!(problem.as_ref().is_err_and(|problem| problem.starts_with(field)), "{problem:?}");
+        let refused = load(key, value).map(drop).expect_err(value).to_string();
+        let begins = [format!("outside.{key}, from QUADRILLE__"), format!("outside.{key} is '")];
+        assert!(begins.iter().any(|begin| refused.starts_with(begin)), "{value}: {refused}");
+        assert!(
+            refused.contains("from QUADRILLE__OUTSIDE__") && refused.contains("it has to be"),
+            "{value}: {refused}"
+        );
+        let mut settings = MailSettings::default();
+        *if key == "url" { &mut settings.url } else { &mut settings.from } = value.to_owned();
+        let problem = Mailer::new(&settings).map(drop).expect_err(value).to_string();
+        assert!(problem.starts_with(&format!("outside.{key}: ")), "{value}: {problem}");
+        assert!(!(refused + &problem).contains("s3cret"), "{value}: {problem}");
     }
 }

@@ -69,23 +69,6 @@ pub fn plain_http(value: &str) -> Result<(), String> {
     nothing_behind_its_path(&url)
 }
 
-/// A mail server.
-pub fn smtp(value: &str) -> Result<(), String> {
-    let url = parse(value, &["smtp", "smtps"])?;
-    if !url.path().trim_matches('/').is_empty() {
-        return Err("it has a path, and a mail server has none".into());
-    }
-    if url.username().is_empty() != url.password().is_none() {
-        return Err("of user and password it has one only".into());
-    }
-    let tls: Vec<_> = url.query_pairs().collect();
-    let known = |(name, value): &(_, _)| name == "tls" && (value == "required" || value == "opportunistic");
-    match tls.iter().all(known) && tls.len() <= 1 && url.fragment().is_none() {
-        true => Ok(()),
-        false => Err("behind ? it has something else than tls=required or tls=opportunistic".into()),
-    }
-}
-
 /// A database: role, host and name are there, so that nothing is taken from elsewhere.
 pub fn database(value: &str) -> Result<(), String> {
     let url = parse(value, &["postgres", "postgresql"])?;
@@ -223,15 +206,6 @@ mod tests {
             assert!(http(none).is_err(), "{none}");
         }
         assert!(plain_http("https://h:4317").is_err());
-
-        for sound in ["smtp://h", "smtps://me:word@h", "smtp://me:word@h:587?tls=required"] {
-            assert_eq!(smtp(sound), Ok(()), "{sound}");
-        }
-        for none in
-            ["h:25", "http://h", "smtp://me@h", "smtp://:word@h", "smtp://h/x", "smtp://h?tls=maybe", "smtp://h?a=b"]
-        {
-            assert!(smtp(none).is_err(), "{none}");
-        }
 
         for sound in ["postgres://r:p@h:1/db", "postgresql://r@h/db?sslmode=require", "Postgres://r:p%40@h/d%20b"] {
             assert_eq!(database(sound), Ok(()), "{sound}");
