@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, io::BufRead, io::BufReader, time::Duration};
+use std::{ffi::OsStr, fs, io::BufRead, io::BufReader, os::unix::ffi::OsStrExt, time::Duration};
 
 use common::{World, field, finish, order, spawn};
 use quadrille_cli::kcat;
@@ -180,4 +180,22 @@ async fn watch_shows_what_comes_decoded_filtered_and_without_secrets() {
     let began = std::time::Instant::now();
     assert_eq!(world.ok(&["watch", "--for", "1s"]), "");
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// A header's name may be any bytes, of which the Kafka client makes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_whose_name_is_no_text_keeps_no_tool_from_its_record() {
+    let world = World::new();
+    let json = order(&world, &[]);
+    let id = field(&json, "/order_id");
+    let framed = world.bytes(&["encode", "OrderRequested"], json.as_bytes());
+    let mut kcat = world.kcat("order.requests", &["-P", "-k", &id, "-D", kcat::DELIMITER, "-H"]);
+    kcat.arg(OsStr::from_bytes(b"\xff\xfe=1"));
+    assert!(finish(kcat, &framed).status.success());
+    for arguments in [&["orders"][..], &["saga", &id], &["watch", "order.requests", "--to-end", "--until", "1"]] {
+        let output = world.run(arguments, b"");
+        let (out, told) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success() && out.contains(&id), "{arguments:?}: {out}{told}");
+        assert!(!told.contains("panicked"), "{arguments:?}: {told}");
+    }
 }

@@ -1,5 +1,7 @@
 //! What services and tools do with Kafka alike, beyond what its client offers.
 
+mod headers;
 mod unreadable;
 
+pub use headers::headers;
 pub use unreadable::{Unreadable, is_unreadable, unreadable};

@@ -26,9 +26,9 @@ impl<P: Policy> Arrival<P> {
     }
 
     /// The id that earlier builds gave a request that names itself, with the one that it has now.
-    pub fn former(&self) -> Option<(Uuid, Option<Uuid>)> {
+    pub fn former(&self) -> Option<(Uuid, Uuid)> {
         match &self.content {
-            Content::Input(envelope, former) => former.map(|former| (former, Some(envelope.id))),
+            Content::Input(envelope, former) => former.map(|former| (former, envelope.id)),
             Content::Rejected(_) | Content::Asked(_) => None,
         }
     }

@@ -379,7 +379,7 @@ pub fn load<S: Settings>(
 ) -> Result<Loaded<Config<S>>, Error> {
     let keys = KEYS.iter().chain(S::KEYS);
     let loaded: Loaded<Config<S>> = quadrille_program::load(defaults, keys, of_tools, environment, [])?;
-    let Config { instance, http, batch, effects, outside, .. } = &loaded.settings;
+    let Config { instance, http, batch, effects, retention, outside, .. } = &loaded.settings;
     loaded.require(
         listens_at(&http.bind, *instance).is_some(),
         ["instance", "http.bind"],
@@ -404,6 +404,16 @@ pub fn load<S: Settings>(
         outside.timeout_ms().is_none_or(|timeout_ms| timeout_ms <= effects.within_ms()),
         ["outside.timeout_ms", "effects.claim_ms"],
         "a try ends within nine tenths of its claim, so the time-out has to be at most as long",
+    )?;
+    loaded.require(
+        retention.inbox_days <= retention.ended_days,
+        ["retention.inbox_days", "retention.ended_days"],
+        "what has ended is known for as long as its inputs are, or longer",
+    )?;
+    loaded.require(
+        retention.ended_days <= retention.books_days,
+        ["retention.ended_days", "retention.books_days"],
+        "the books are kept for as long as anything else, or longer",
     )?;
     Ok(loaded)
 }
@@ -459,7 +469,7 @@ mod tests {
     #[test]
     fn the_defaults_are_sound_and_every_key_has_a_rule() {
         let loaded = load_with::<&str>(&[]).expect("the defaults are sound");
-        assert_eq!(loaded.keys().count(), KEYS.len() + Asked::KEYS.len(), "no rule is without a key");
+        assert_eq!(loaded.describe().lines().count(), KEYS.len() + Asked::KEYS.len(), "no rule is without a key");
         load(&Config::<NoSettings>::of("user"), &BTreeMap::new()).expect("and those of a service without an outside");
     }
 
@@ -527,6 +537,8 @@ mod tests {
             [("batch.max_bytes", "1048577"), ("batch.waiting_bytes", "1048576")],
             [("effects.first_backoff_ms", "1001"), ("effects.last_backoff_ms", "1000")],
             [("outside.timeout_ms", "1801"), ("effects.claim_ms", "2000")],
+            [("retention.inbox_days", "35"), ("retention.ended_days", "34")],
+            [("retention.ended_days", "90"), ("retention.books_days", "89")],
         ] {
             let refused = load_with(&[(one, this), (other, that)]).map(drop).expect_err(one).to_string();
             for part in [format!("{one} is {this} (from QUADRILLE__"), format!("{other} is {that} (from QUADRILLE__")] {

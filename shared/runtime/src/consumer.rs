@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,12 +15,12 @@ use std::{
 use metrics::{counter, gauge};
 use quadrille_core::{Policy, RecordType, Records};
 use quadrille_events::records_named;
-use quadrille_kafka::{Unreadable, unreadable};
+use quadrille_kafka::{Unreadable, headers, unreadable};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers},
+    message::BorrowedMessage,
     statistics::Broker,
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -397,6 +396,12 @@ impl<P: Policy> Poller<'_, P> {
 
     /// Whether the partition can go on.
     fn unstall(&mut self, partition: Partition, stalled: &mut Stalled) -> bool {
+        // What a person has passed over needs no schema.
+        let is_skipped =
+            |record: &RawRecord| self.skips.rejection(record.topic, record.partition, record.offset).is_some();
+        if stalled.records.front().is_some_and(is_skipped) {
+            stalled.fetch = None;
+        }
         if let Some(fetch) = &mut stalled.fetch {
             if !fetch.is_finished() || Instant::now() < stalled.retry_at {
                 return false;
@@ -635,11 +640,7 @@ impl Group {
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
         let topic = *self.topics.get(message.topic())?;
         let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
-        // The client panics at a header name that is not UTF-8.
-        let headers = catch_unwind(AssertUnwindSafe(|| {
-            let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-            RawHeaders::admit(headers.map(|header| (header.key, header.value)))
-        }));
+        let headers = headers(message, |headers| RawHeaders::admit(headers));
         let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
         let (value, cut) = message.payload().map(admit_value).unzip();
         Some(RawRecord {

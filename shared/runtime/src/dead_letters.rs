@@ -308,10 +308,7 @@ impl Lane {
                     self.ground.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
         }
     }
 

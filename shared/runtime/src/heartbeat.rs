@@ -51,10 +51,7 @@ impl Heartbeat {
                     debug!(%error, "A heartbeat was not heard");
                 }
             }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(EVERY) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         }
         let gone = FutureRecord::<str, [u8]>::to(&topic).key(&self.ground.instance);
         if let Err((error, _)) = producer.send(gone, Duration::ZERO).await {

@@ -25,10 +25,13 @@ pub(crate) struct Entered {
 /// Ids go in sorted, so that two instances with the same inputs cannot wait for each other.
 pub(crate) async fn enter(
     tx: &mut PgConnection,
-    ids: &BTreeMap<Uuid, Option<Uuid>>,
+    ids: &BTreeSet<Uuid>,
+    former: &[(Uuid, Uuid)],
     keys: &[String],
 ) -> sqlx::Result<Entered> {
-    let (all, current): (Vec<Uuid>, Vec<Option<Uuid>>) = ids.iter().map(|(id, current)| (*id, *current)).unzip();
+    let mut entries: BTreeMap<Uuid, Option<Uuid>> = ids.iter().map(|id| (*id, None)).collect();
+    entries.extend(former.iter().map(|(former, now)| (*former, Some(*now))));
+    let (all, current): (Vec<Uuid>, Vec<Option<Uuid>>) = entries.into_iter().unzip();
     let row = sqlx::query(
         "with entered as (
              insert into inbox (id, current_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing returning id)
@@ -43,18 +46,17 @@ pub(crate) async fn enter(
     .await?;
     let fresh: Vec<Uuid> = row.try_get("fresh")?;
     let mut fresh: BTreeSet<Uuid> = fresh.into_iter().collect();
-    let former: Vec<Uuid> =
-        ids.iter().filter(|(id, now)| now.is_some() && !fresh.contains(id)).map(|(id, _)| *id).collect();
-    if !former.is_empty() {
+    let known: Vec<Uuid> = former.iter().map(|(former, _)| *former).filter(|former| !fresh.contains(former)).collect();
+    if !known.is_empty() {
         // Looked up by itself: what another instance has just committed shows only to a new statement. A row without the id of now was
         // entered by an earlier build, which could not tell two kinds of request apart.
         let earlier: Vec<Uuid> = sqlx::query_scalar("select id from inbox where id = any($1) and current_id is null")
-            .bind(former)
+            .bind(known)
             .fetch_all(tx)
             .await?;
-        let seen = earlier.iter().filter_map(|former| ids.get(former).copied().flatten());
-        for id in seen {
-            fresh.remove(&id);
+        // Two kinds of request may have one former id: whichever it was, both are taken for seen, as the earlier build took them.
+        for (_, id) in former.iter().filter(|(former, _)| earlier.contains(former)) {
+            fresh.remove(id);
         }
     }
     let gone: Vec<String> = row.try_get("gone")?;

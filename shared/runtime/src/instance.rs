@@ -17,7 +17,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use crate::{
     config::{self, Config, Settings},
@@ -29,7 +28,6 @@ use crate::{
     health,
     heartbeat::Heartbeat,
     operators,
-    outbox::SchemaIds,
     outside::Outside,
     progress::{self, Progress},
     prune, published,
@@ -37,8 +35,7 @@ use crate::{
     redrive::Redriver,
     relay::{Relay, Wake},
     service::Service,
-    skips::Skips,
-    startup,
+    startup::{self, Found},
     store::Store,
     telemetry::Spans,
     timers,
@@ -79,14 +76,8 @@ where
     let types = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).chain(operators::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.all_migrations();
-    let schema_ids = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        ids = startup::ready::<S::Policy>(&ground, &types, &migrations) => ids?,
-    };
-    let history = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        header = startup::history::<S::Policy>(&ground, config.history.keep) => header,
-    };
+    let ready = startup::ready::<S::Policy>(&ground, &types, &migrations, config.history.keep);
+    let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
     let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
@@ -94,11 +85,6 @@ where
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let skips = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        skips = startup::skips(&ground) => skips,
-    };
-    let found = Found { schema_ids, history, skips };
     let mut parts = Parts::start(service, config, &ground, found, heartbeat, others)?;
     ground.health.started();
     info!(service = ground.service, "Ready");
@@ -119,13 +105,6 @@ where
             bail!(what)
         }
     }
-}
-
-/// What was waited for at the start.
-struct Found {
-    schema_ids: SchemaIds,
-    history: Option<Uuid>,
-    skips: Arc<Skips>,
 }
 
 /// The running parts.

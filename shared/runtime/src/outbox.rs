@@ -9,7 +9,10 @@ use quadrille_core::{Fact, Policy, RecordType, Records};
 use quadrille_schemas::wire;
 use sqlx::PgConnection;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    telemetry::{TRACE_PARENT, TRACE_STATE},
+};
 
 /// The ids under which the schemas of what a service states are registered, by their own type: no fact gets another's.
 pub(crate) struct SchemaIds(HashMap<RecordType, u32>);
@@ -40,9 +43,6 @@ impl SchemaIds {
 pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;
 /// What a record takes beside its key, its trace and its value at most: the names of its headers and the other ones' values, and its frame.
 const OVERHEAD_BYTES: usize = 1_024;
-/// W3C's bounds on what it says of a trace.
-const MAX_TRACEPARENT_BYTES: usize = 55;
-const MAX_TRACESTATE_BYTES: usize = 512;
 
 /// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.
 pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8]) -> usize {
@@ -52,7 +52,7 @@ pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8
 /// A trace as it is carried on. It is bounded where it is read; but a row of an older build may have it as it came, and what is longer than W3C
 /// allows goes nowhere any more.
 pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str) {
-    match (parent.len() <= MAX_TRACEPARENT_BYTES, state.len() <= MAX_TRACESTATE_BYTES) {
+    match (parent.len() <= TRACE_PARENT, state.len() <= TRACE_STATE) {
         (true, true) => (parent, state),
         (true, false) => (parent, ""),
         (false, _) => ("", ""),

@@ -94,10 +94,7 @@ pub(crate) async fn watch(
                 said = None;
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
     }
 }
 
@@ -114,9 +111,6 @@ pub(crate) async fn try_database(ground: Arc<Ground>, stop: CancellationToken) {
                 ground.health.error("database", &error.to_string());
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(TRY) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(TRY)).await;
     }
 }

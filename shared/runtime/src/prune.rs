@@ -43,16 +43,6 @@ pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<
             kept.as_secs().div_ceil(DAY.as_secs()),
         );
     }
-    let days = [
-        ("inbox_days", retention.inbox_days),
-        ("ended_days", retention.ended_days),
-        ("books_days", retention.books_days),
-    ];
-    for [(shorter, least), (name, days)] in [[days[0], days[1]], [days[1], days[2]]] {
-        if days < least {
-            bail!("retention.{name} is {days}, and retention.{shorter} is {least}: it must be {least} or more");
-        }
-    }
     Ok(())
 }
 
@@ -76,10 +66,7 @@ pub(crate) async fn run<S: Store>(pool: Database, retention: config::Retention, 
             }
             Err(error) => warn!(%error, "What is old enough to be forgotten stays for now"),
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(EVERY) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
     }
 }
 

@@ -11,19 +11,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, Records, bounds};
-use quadrille_kafka::{Unreadable, is_unreadable, unreadable};
+use quadrille_kafka::{Unreadable, headers, is_unreadable, unreadable};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
-    message::{BorrowedMessage, Headers},
+    message::BorrowedMessage,
     types::RDKafkaErrorCode,
 };
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
@@ -259,9 +258,11 @@ impl Topics {
                 Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => piece.next = end,
                 // No record of ours: we write none that cannot be read.
                 Some(Err(error)) if is_unreadable(&error) => {
-                    piece.next = self.behind(place, piece.next)?.min(end);
+                    let next = self.behind(place, piece.next)?.min(end);
+                    if next > piece.next {
+                        (piece.next, heard) = (next, Instant::now());
+                    }
                     self.assign(place, piece.next)?;
-                    heard = Instant::now();
                 }
                 _ if heard.elapsed() > BROKER => {
                     self.client.unassign()?;
@@ -297,19 +298,17 @@ impl Topics {
     /// The record, if it is the service's own.
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<Own> {
         const NAMES: [&str; 3] = ["ce_source", "ce_id", "ce_aggregateversion"];
-        let read = || {
+        // A name that is not UTF-8 is none of ours.
+        let [source, id, version] = headers(message, |headers| {
             let mut texts = [None; NAMES.len()];
-            for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-                let text =
-                    header.value.and_then(|value| std::str::from_utf8(value).ok()).filter(|text| !text.is_empty());
-                if let Some(index) = NAMES.iter().position(|name| *name == header.key) {
+            for (name, value) in headers {
+                let text = value.and_then(|value| std::str::from_utf8(value).ok()).filter(|text| !text.is_empty());
+                if let Some(index) = NAMES.iter().position(|known| *known == name) {
                     texts[index] = texts[index].or(text);
                 }
             }
             texts
-        };
-        // The client panics at a header name that is not UTF-8. None of ours is.
-        let [source, id, version] = catch_unwind(AssertUnwindSafe(read)).ok()?;
+        })?;
         if source != Some(&self.source) {
             return None;
         }

@@ -135,13 +135,8 @@ impl Relay {
             }
             self.ground.health.error("relay", &why);
             said = why;
-            let again = async {
-                tokio::select! {
-                    () = stop.cancelled() => true,
-                    () = tokio::time::sleep(COMPARE_AGAIN) => false,
-                }
-            };
-            if lease.while_beating(again).await? {
+            let again = stop.run_until_cancelled(tokio::time::sleep(COMPARE_AGAIN));
+            if lease.while_beating(again).await?.is_none() {
                 return Ok(false);
             }
         }

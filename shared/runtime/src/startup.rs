@@ -18,120 +18,111 @@ use crate::{
     migrations::{self, is_missing},
     operators,
     outbox::SchemaIds,
-    registry::Registry,
+    registry::{Away, Registry},
     skips::Skips,
 };
 
 /// The sleep between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits for topics, tables and schemas; returns the schema ids of what is stated.
+/// What was waited for.
+pub(crate) struct Found {
+    /// The schema ids of what the service states.
+    pub schema_ids: SchemaIds,
+    /// The header of this build's history, if one is kept.
+    pub history: Option<Uuid>,
+    /// The offsets that are to be passed over: known before the first is read.
+    pub skips: Arc<Skips>,
+}
+
+/// Waits for topics, tables and schemas, and for what is in the tables.
 pub(crate) async fn ready<P: Policy>(
     ground: &Ground,
     types: &[RecordType],
     migrations: &[Migration],
-) -> anyhow::Result<SchemaIds> {
-    topics(&ground.kafka, types, &ground.health).await?;
-    tables(&ground.pool, migrations, &ground.health).await?;
-    Ok(schemas::<P>(&ground.registry, &ground.health).await)
+    keep_history: bool,
+) -> anyhow::Result<Found> {
+    let health = &ground.health;
+    wait_for(health, "kafka", || topics(&ground.kafka, types)).await?;
+    wait_for(health, "database", || tables(&ground.pool, migrations)).await?;
+    let schema_ids = wait_for(health, "registry", || schemas::<P>(&ground.registry)).await?;
+    let history = wait_for(health, "database", || history::<P>(&ground.pool, keep_history)).await?;
+    let skips = wait_for(health, "database", || skips(&ground.pool)).await?;
+    Ok(Found { schema_ids, history, skips })
 }
 
-/// Enters the header of this build's history and returns its id; where none is kept, ends the one that there may be.
-pub(crate) async fn history<P: Policy>(ground: &Ground, keep: bool) -> Option<Uuid> {
-    let begin_or_end = async || match keep {
-        true => history::begin::<P>(&ground.pool).await.map(Some),
-        false => history::end(&ground.pool).await.map(|()| None),
-    };
+/// Looks again and again until what a start needs is there. What is missing is a sentence; an error ends the start.
+async fn wait_for<T, F>(health: &Health, part: &'static str, look: impl Fn() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<Result<T, String>>>,
+{
     loop {
-        let error = match begin_or_end().await {
-            Ok(header) => {
-                ground.health.ok("database");
-                return header;
+        match look().await? {
+            Ok(found) => {
+                health.ok(part);
+                return Ok(found);
             }
-            Err(error) => error,
-        };
-        let cause = match (is_missing(&error), keep) {
-            // No table, no history.
-            (true, false) => return None,
-            (true, true) => "history.keep is set, and its tables are missing: run this service's `migrate`".to_owned(),
-            (false, _) => format!("the database (database.url) does not take the history: {error}"),
-        };
-        warn!("Waiting: {cause}");
-        ground.health.error("database", &cause);
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// The offsets that are to be passed over: known before the first is read.
-pub(crate) async fn skips(ground: &Ground) -> Arc<Skips> {
-    let skips = Arc::<Skips>::default();
-    while let Err(error) = skips.load(&ground.pool).await {
-        let cause = format!("the database (database.url) does not tell which offsets to pass over: {error}");
-        warn!("Waiting: {cause}");
-        ground.health.error("database", &cause);
-        tokio::time::sleep(LOOK).await;
-    }
-    skips
-}
-
-async fn topics(kafka: &config::Kafka, types: &[RecordType], health: &Health) -> anyhow::Result<()> {
-    loop {
-        let (kafka, types) = (kafka.clone(), types.to_vec());
-        match tokio::task::spawn_blocking(move || kafka::check_topics(&kafka, &types)).await? {
-            Topics::Ready => {
-                health.ok("kafka");
-                return Ok(());
-            }
-            Topics::Refused(cause) => bail!(cause),
-            Topics::Waiting(cause) => {
-                warn!("Waiting: {cause}");
-                health.error("kafka", &cause);
+            Err(missing) => {
+                warn!("Waiting: {missing}");
+                health.error(part, &missing);
             }
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn tables(pool: &Database, migrations: &[Migration], health: &Health) -> anyhow::Result<()> {
-    loop {
-        let cause = match migrations::applied(pool).await {
-            Ok(applied) => match migrations::compare(migrations, &applied)? {
-                None => break,
-                Some(missing) => missing,
-            },
-            Err(error) if is_missing(&error) => {
-                "the database has no tables yet: run this service's `migrate`".to_owned()
-            }
-            Err(error) => format!("the database (database.url) does not answer: {error}"),
-        };
-        warn!("Waiting: {cause}");
-        health.error("database", &cause);
-        tokio::time::sleep(LOOK).await;
+async fn topics(kafka: &config::Kafka, types: &[RecordType]) -> anyhow::Result<Result<(), String>> {
+    let (kafka, types) = (kafka.clone(), types.to_vec());
+    match tokio::task::spawn_blocking(move || kafka::check_topics(&kafka, &types)).await? {
+        Topics::Ready => Ok(Ok(())),
+        Topics::Refused(cause) => bail!(cause),
+        Topics::Waiting(cause) => Ok(Err(cause)),
     }
-    health.ok("database");
-    Ok(())
+}
+
+async fn tables(pool: &Database, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
+    Ok(match migrations::applied(pool).await {
+        Ok(applied) => migrations::compare(migrations, &applied)?.map_or(Ok(()), Err),
+        Err(error) if is_missing(&error) => {
+            Err("the database has no tables yet: run this service's `migrate`".to_owned())
+        }
+        Err(error) => Err(format!("the database (database.url) does not answer: {error}")),
+    })
 }
 
 /// The schema ids of what the service states. What it hears must be registered too: else the registry has lost its data.
-async fn schemas<P: Policy>(registry: &Registry, health: &Health) -> SchemaIds {
-    loop {
-        let found = async {
-            let types: Vec<RecordType> = P::Heard::TYPES.iter().chain(operators::TYPES).copied().collect();
-            let heard = registry.ids_of(&types).await?;
-            heard.map_err(|subject| registry.lost(&subject))?;
-            let stated = registry.ids_of(P::Stated::TYPES).await?;
-            stated.map_err(|subject| registry.lost(&subject))
-        };
-        match found.await {
-            Ok(ids) => {
-                health.ok("registry");
-                return SchemaIds::new(P::Stated::TYPES, ids);
-            }
-            Err(error) => {
-                warn!("Waiting: {error}");
-                health.error("registry", &error.to_string());
-                tokio::time::sleep(LOOK).await;
-            }
+async fn schemas<P: Policy>(registry: &Registry) -> anyhow::Result<Result<SchemaIds, String>> {
+    let found = async {
+        let types: Vec<RecordType> = P::Heard::TYPES.iter().chain(operators::TYPES).copied().collect();
+        let heard = registry.ids_of(&types).await?;
+        heard.map_err(|subject| registry.lost(&subject))?;
+        let stated = registry.ids_of(P::Stated::TYPES).await?;
+        stated.map_err(|subject| registry.lost(&subject))
+    };
+    Ok(found.await.map(|ids| SchemaIds::new(P::Stated::TYPES, ids)).map_err(|error: Away| error.to_string()))
+}
+
+/// Enters the header of this build's history and returns its id; where none is kept, ends the one that there may be.
+async fn history<P: Policy>(pool: &Database, keep: bool) -> anyhow::Result<Result<Option<Uuid>, String>> {
+    let found = match keep {
+        true => history::begin::<P>(pool).await.map(Some),
+        false => history::end(pool).await.map(|()| None),
+    };
+    Ok(match found {
+        Ok(header) => Ok(header),
+        // No table, no history.
+        Err(error) if is_missing(&error) && !keep => Ok(None),
+        Err(error) if is_missing(&error) => {
+            Err("history.keep is set, and its tables are missing: run this service's `migrate`".to_owned())
         }
-    }
+        Err(error) => Err(format!("the database (database.url) does not take the history: {error}")),
+    })
+}
+
+async fn skips(pool: &Database) -> anyhow::Result<Result<Arc<Skips>, String>> {
+    let skips = Arc::<Skips>::default();
+    let loaded = skips.load(pool).await;
+    Ok(loaded
+        .map(|()| skips)
+        .map_err(|error| format!("the database (database.url) does not tell which offsets to pass over: {error}")))
 }

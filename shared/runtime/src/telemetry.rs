@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// The length of a `traceparent` of version 00.
-const TRACE_PARENT: usize = 55;
+pub(crate) const TRACE_PARENT: usize = 55;
 /// So many characters of a `tracestate` every hop should carry on; more may be dropped.
-const TRACE_STATE: usize = 512;
+pub(crate) const TRACE_STATE: usize = 512;
 
 /// Starts logging, once a process.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {

@@ -161,10 +161,7 @@ pub(crate) async fn run_deadlines<P: Policy>(
             warn!(%error, "Due deadlines could not be read");
             NET
         });
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
 }
 

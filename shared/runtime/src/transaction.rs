@@ -169,9 +169,9 @@ impl<S: Store> Transactions<S> {
         let (mut state, touched) = self.lock(tx, inputs.all).await?;
         let before = state.clone();
 
-        let mut ids: BTreeMap<Uuid, Option<Uuid>> = inputs.all.iter().map(|input| (input.id, None)).collect();
-        ids.extend(arrivals.iter().filter_map(Arrival::former));
-        let Entered { mut fresh, now, holding, gone } = inbox::enter(tx, &ids, &touched).await?;
+        let ids: BTreeSet<Uuid> = inputs.all.iter().map(|input| input.id).collect();
+        let former: Vec<(Uuid, Uuid)> = arrivals.iter().filter_map(Arrival::former).collect();
+        let Entered { mut fresh, now, holding, gone } = inbox::enter(tx, &ids, &former, &touched).await?;
         let late = match gone.is_empty() {
             true => BTreeSet::new(),
             false => self.late(tx, &state, inputs.all, &gone, &mut fresh).await?,

@@ -155,10 +155,7 @@ impl<S: Store> Worker<S> {
             let wait = backoff.wait();
             warn!("A batch of {} is tried again in {wait:?}: {cause}", arrivals.len());
             self.progress.failed(&cause);
-            tokio::select! {
-                () = stop.cancelled() => return Err(Stopped),
-                () = tokio::time::sleep(wait) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(Stopped)?;
         }
     }
 
@@ -233,10 +230,7 @@ impl<S: Store> Worker<S> {
         while let Err(failure) = self.commit(&alone, stop).await? {
             error!("A dead letter cannot be written and is tried again: {failure}");
             self.health.error("dead_letters", &failure);
-            tokio::select! {
-                () = stop.cancelled() => return Err(Stopped),
-                () = tokio::time::sleep(LAST_BACKOFF) => {}
-            }
+            stop.run_until_cancelled(tokio::time::sleep(LAST_BACKOFF)).await.ok_or(Stopped)?;
         }
         Ok(())
     }

@@ -91,14 +91,16 @@ async fn connections_whose_statements_are_lost_are_given_up() -> anyhow::Result<
 /// In each phase of a transaction: whether its commit arrived or not, each input takes effect once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_cut_off_in_any_phase_takes_effect_once() -> anyhow::Result<()> {
-    for (text, direction) in [
+    // At the same time: each waits half a minute for its session to be given up.
+    let phases = [
         ("BEGIN", Direction::ToServer),
         ("insert into tally", Direction::ToClient),
         ("insert into inbox", Direction::ToClient),
         ("insert into outbox", Direction::ToServer),
         ("COMMIT", Direction::ToServer),
         ("COMMIT", Direction::ToClient),
-    ] {
+    ];
+    let cut_off = phases.map(async |(text, direction)| {
         let shop = Shop::open().await?;
         let proxy = Proxy::before(&shop.database.url()).await?;
         proxy.silence_at(text, direction);
@@ -106,9 +108,9 @@ async fn a_transaction_cut_off_in_any_phase_takes_effect_once() -> anyhow::Resul
         ask(&shop, 10).await?;
         proxy.sprung().await;
         all_stated(&shop, 10).await.map_err(|error| error.context(format!("{text} {direction:?}")))?;
-        watched.instance.stop().await?;
-    }
-    Ok(())
+        watched.instance.stop().await
+    });
+    futures::future::try_join_all(cut_off).await.map(drop)
 }
 
 /// What a failover does to those who reach the demoted server for a moment: the setting passes, the sessions that have it stay.

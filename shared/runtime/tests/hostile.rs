@@ -7,7 +7,8 @@ use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, id
 use quadrille_events::{
     Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested, platform::OffsetSkipRequested,
 };
-use quadrille_runtime::Service;
+use quadrille_runtime::{Config, Service, config::NoSettings};
+use quadrille_testkit::Proxy;
 use rdkafka::{
     ClientConfig,
     error::RDKafkaErrorCode,
@@ -178,18 +179,21 @@ async fn a_batch_that_cannot_be_unpacked_is_told_and_passed_over() -> anyhow::Re
     instance.stop().await
 }
 
-/// Without waiting for half a minute, and whatever stands in the way.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let skip = |topic: &str, partition, offset| OffsetSkipRequested {
+fn skip(topic: &str, partition: i32, offset: i64) -> OffsetSkipRequested {
+    OffsetSkipRequested {
         topic: topic.to_owned(),
         partition,
         offset,
         who: "ann".to_owned(),
         why: "its client has sent it again".to_owned(),
         ..OffsetSkipRequested::new("tally".to_owned())
-    };
+    }
+}
+
+/// Without waiting for half a minute, and whatever stands in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
     let instance = shop.start();
     for (refused, field) in [
         (skip("order.requests", 0, 0), "topic: tally hears no"),
@@ -215,6 +219,30 @@ async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
         sqlx::query_scalar("select value from dead_letter").fetch_one(&shop.database.pool).await?;
     assert!(kept.is_some_and(|value| !value.is_empty()), "it can be redriven");
     assert_eq!(shop.pieces().await?, 2);
+    instance.stop().await
+}
+
+/// A partition that waits for a schema which the registry does not tell is what a person would pass over, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_waits_for_the_registry_is_passed_over_when_a_person_says_so() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let mut config: Config<NoSettings> = shop.config();
+    let registry = Proxy::before(&config.registry.url).await?;
+    config.registry.url = registry.url().to_owned();
+    let instance = shop.start_with(config);
+    // It has the schemas of what is asked of it.
+    shop.ask("TEA", 0).await?;
+    shop.stated(1).await?;
+    shop.operate(&skip("nothing", 0, 0)).await?;
+    registry.refuse();
+    registry.cut();
+    let unknown = quadrille_events::frame(700_000_000, b"xx");
+    let placed = shop.world.send_raw(TOPIC, Some(b"TEA"), &unknown, &[]).await?;
+    shop.ask("TEA", placed.partition).await?;
+    let (result, detail) = shop.operate(&skip(TOPIC, placed.partition, placed.offset)).await?;
+    assert_eq!(result, "done", "{detail}");
+    shop.stated(2).await?;
+    assert_eq!(letters(&shop, 1).await?, [("skipped".to_owned(), "offset".to_owned(), placed.offset)]);
     instance.stop().await
 }
 
@@ -262,13 +290,19 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
     let price = Money::try_cents(100).expect("a price");
     let listed = shop.world.framed(&ProductListingRequested::new("TEA".into(), price)).await?;
 
-    // "old": an instance of an earlier build has handled the one that it was first sent, and knows the id without its type.
-    let old = ids::former_request(TOPIC, "TEA", "/shop", "old");
-    sqlx::query("insert into inbox (id) values ($1)").bind(old).execute(&shop.database.pool).await?;
+    // "old", "both": an instance of an earlier build has handled the one that it was first sent, and knows the id without its type.
+    for id in ["old", "both"] {
+        let old = ids::former_request(TOPIC, "TEA", "/shop", id);
+        sqlx::query("insert into inbox (id) values ($1)").bind(old).execute(&shop.database.pool).await?;
+    }
     for value in [&replenished, &replenished, &listed, &listed] {
         shop.world.send_raw(TOPIC, Some(b"TEA"), value, &headers("new")).await?;
     }
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("old")).await?;
+    // In one batch: which of the two it was that the earlier build handled cannot be told any more.
+    for value in [&replenished, &listed] {
+        shop.world.send_raw(TOPIC, Some(b"TEA"), value, &headers("both")).await?;
+    }
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("last")).await?;
     let stop = CancellationToken::new();
     let running = Service::new(Versions::<Two>::new())
@@ -280,7 +314,7 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
     assert_eq!(quantities, [5, 1_000, 5], "each kind once, the redelivery over the upgrade not again, and the last");
 
     // An instance of an earlier build that meets them again finds the ids that it computes.
-    for id in ["new", "old", "last"] {
+    for id in ["new", "old", "both", "last"] {
         let former = ids::former_request(TOPIC, "TEA", "/shop", id);
         let known: i64 = sqlx::query_scalar("select count(*) from inbox where id = $1")
             .bind(former)

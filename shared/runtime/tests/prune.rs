@@ -115,22 +115,6 @@ async fn a_retention_that_a_topic_outlives_is_refused_at_the_start() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retentions_of_one_another_are_checked_at_the_start() -> anyhow::Result<()> {
-    let shop = Shop::open().await?;
-    for (inbox, ended, books, what) in [
-        (35, 34, 3_653, "retention.ended_days is 34, and retention.inbox_days is 35"),
-        (35, 90, 89, "retention.books_days is 89, and retention.ended_days is 90"),
-    ] {
-        let mut config = shop.config();
-        (config.retention.inbox_days, config.retention.ended_days, config.retention.books_days) = (inbox, ended, books);
-        let refused = crate::support::service().run_until(config, std::future::pending()).await;
-        let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(refused.contains(what), "{refused}");
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn rows_go_once_they_have_ended_and_nothing_of_their_key_is_open() -> anyhow::Result<()> {
     let shop = going().await?;
     sqlx::raw_sql(

@@ -95,6 +95,7 @@ async fn a_database_that_refuses_for_a_while() -> anyhow::Result<()> {
     shop.stated(13).await?;
     proxy.silence_new(Direction::ToClient);
     proxy.cut();
+    proxy.silent().await;
     shop.ask("TEA", 1).await?;
     proxy.heal();
     let stated = shop.stated(14).await?;

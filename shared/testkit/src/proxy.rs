@@ -81,9 +81,10 @@ impl Proxy {
         &self.url
     }
 
-    /// How many connections are open, silent ones among them.
-    pub fn connections(&self) -> usize {
-        self.state.borrow().open.len()
+    /// Waits until somebody has a connection that is silent.
+    pub async fn silent(&self) {
+        // An error would mean that the sender is gone, which this value holds.
+        let _ = self.state.subscribe().wait_for(|state| state.open.values().any(Option::is_some)).await;
     }
 
     /// The connections that there are go silent; new ones are served.

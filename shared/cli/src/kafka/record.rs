@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use quadrille_kafka::headers;
+use rdkafka::message::{BorrowedMessage, Message};
 use uuid::Uuid;
 
 /// A Kafka record, whole.
@@ -20,16 +21,14 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// The value as it came.
     pub value: Option<Vec<u8>>,
-    /// The headers as they came.
+    /// The headers as they came; none where a name is not UTF-8.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Record {
     pub(super) fn of(topic: Arc<str>, message: &BorrowedMessage) -> Self {
-        let headers = message.headers().map(|headers| {
-            let header =
-                |header: rdkafka::message::Header<&[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-            headers.iter().map(header).collect()
+        let headers = headers(message, |headers| {
+            headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect()
         });
         Self {
             topic,
