@@ -322,7 +322,7 @@ enum GroupCommand {
         service: String,
         /// The offset
         #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = group::place)]
-        place: group::Place,
+        place: audit::Place,
         #[command(flatten)]
         person: Person,
         /// Do it
@@ -518,7 +518,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(done(blocking(|| group::rewind(&settings, &service, &options))?));
         }
         Command::Group(GroupCommand::Skip { service, place, person, yes, form }) => {
-            return Ok(done(group::skip(&settings, &service, &place, &person, yes, form.json).await?));
+            return Ok(done(group::skip(&settings, &service, place, &person, yes, form.json).await?));
         }
         Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
         Command::Effects(EffectsCommand::List { service, parked, form }) => {

@@ -1,6 +1,6 @@
 //! `quadrille dead-letters`: what services could not handle, and what waits behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{bail, ensure};
 use chrono::{DateTime, Utc};
@@ -132,36 +132,44 @@ impl Fate {
     }
 }
 
-/// The dead letters that a service made of the records at these places.
-pub async fn at(
-    settings: &Settings,
-    service: &'static str,
-    places: &[Place],
-) -> sqlx::Result<Vec<(String, i32, i64, Fate)>> {
+/// What became of the records at these places that services made dead letters. A database that cannot be read adds nothing.
+pub async fn fates(settings: &Settings, places: HashSet<Place>) -> HashMap<Place, Vec<Fate>> {
+    let mut fates: HashMap<Place, Vec<Fate>> = HashMap::new();
     if places.is_empty() {
-        return Ok(vec![]);
+        return fates;
     }
+    let places = Vec::from_iter(places);
+    let found = databases::each(settings, None, async |settings, service| at(settings, service, &places).await).await;
+    for (place, fate) in found.map(|(found, _unread)| found).unwrap_or_default() {
+        fates.entry(place).or_default().push(fate);
+    }
+    fates
+}
+
+async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sqlx::Result<Vec<(Place, Fate)>> {
     let mut connection = databases::connect(settings, service).await?;
-    /// Topic, partition and offset; id, reason, whether it is open, and how it was closed.
-    type Row = (String, i32, i64, Uuid, String, bool, Option<String>);
+    /// Which of the places, from 1; id, reason, whether it is open, and how it was closed.
+    type Row = (i64, Uuid, String, bool, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select topic, partition, \"offset\", id, reason, closed_at is null, closed_how from dead_letter
-         where (topic, partition, \"offset\") in (select * from unnest($1::text[], $2::int[], $3::bigint[]))",
+        "select number, id, reason, closed_at is null, closed_how
+         from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality as place (topic, partition, \"offset\", number)
+         join dead_letter using (topic, partition, \"offset\")",
     )
     .bind(places.iter().map(|place| place.topic).collect::<Vec<_>>())
     .bind(places.iter().map(|place| place.partition).collect::<Vec<_>>())
     .bind(places.iter().map(|place| place.offset).collect::<Vec<_>>())
     .fetch_all(&mut connection)
     .await?;
-    let fate = |(topic, partition, offset, id, reason, open, how): Row| {
+    let fate = |(number, id, reason, open, how): Row| {
         let state = match how.as_deref() {
             _ if open => "open",
             Some("discarded") => "discarded",
             _ => "closed",
         };
-        (topic, partition, offset, Fate { service, id, reason, state })
+        let place = places.get(usize::try_from(number - 1).ok()?)?;
+        Some((*place, Fate { service, id, reason, state }))
     };
-    Ok(rows.into_iter().map(fate).collect())
+    Ok(rows.into_iter().filter_map(fate).collect())
 }
 
 async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<DeadLetter>> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     Settings,
-    audit::databases,
+    audit::{Place, databases},
     codec::{Decoded, Decoder},
     kafka::{self, At, PATIENCE, Partition, Reader, Start},
     operate::{self, Person},
@@ -74,17 +74,6 @@ fn known(service: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One offset of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The topic, without prefix.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The offset.
-    pub offset: i64,
-}
-
 /// Reads `topic/partition@offset`.
 pub fn place(text: &str) -> anyhow::Result<Place> {
     let parts = || {
@@ -97,10 +86,10 @@ pub fn place(text: &str) -> anyhow::Result<Place> {
     let Some((topic, partition, offset)) = parts() else {
         bail!("'{text}' is no place: use TOPIC/PARTITION@OFFSET, such as order.requests/3@42");
     };
-    if !quadrille_events::TOPICS.iter().any(|declared| declared.name == topic) {
+    let Some(declared) = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic) else {
         bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
-    }
-    Ok(Place { topic: topic.to_owned(), partition, offset })
+    };
+    Ok(Place { topic: &declared.name, partition, offset })
 }
 
 /// Shows what lies at an offset, and with `yes` has the running `service` pass over it. Returns whether it was done.
@@ -111,7 +100,7 @@ pub fn place(text: &str) -> anyhow::Result<Place> {
 pub async fn skip(
     settings: &Settings,
     service: &str,
-    place: &Place,
+    place: Place,
     person: &Person,
     yes: bool,
     json: bool,
@@ -129,9 +118,9 @@ pub async fn skip(
 }
 
 /// What lies at an offset, as people read it.
-fn lies_at(settings: &Settings, place: &Place) -> anyhow::Result<String> {
+fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
     let Place { topic, partition, offset } = place;
-    Ok(match Reader::connect(settings)?.at(topic, *partition, *offset)? {
+    Ok(match Reader::connect(settings)?.at(topic, partition, offset)? {
         At::Record(record) => {
             let decoded = Decoder::connect(settings)?.decode(Some(topic), record.value.as_deref());
             // A registry that is away may be what the service stands still for.
@@ -140,11 +129,9 @@ fn lies_at(settings: &Settings, place: &Place) -> anyhow::Result<String> {
         }
         At::Unreadable(unreadable) => unreadable.to_string(),
         At::Nothing(Some(next)) => {
-            format!("{topic}/{partition}@{offset} holds no record that a consumer gets: the next one lies at {next}")
+            format!("{place} holds no record that a consumer gets: the next one lies at {next}")
         }
-        At::Nothing(None) => {
-            format!("{topic}/{partition}@{offset} holds no record that a consumer gets, and none follows")
-        }
+        At::Nothing(None) => format!("{place} holds no record that a consumer gets, and none follows"),
     })
 }
 
@@ -230,7 +217,7 @@ mod tests {
     #[test]
     fn a_place_is_read_or_refused_with_its_form() {
         let read = place("order.requests/3@42").unwrap();
-        assert_eq!((read.topic.as_str(), read.partition, read.offset), ("order.requests", 3, 42));
+        assert_eq!((read.topic, read.partition, read.offset), ("order.requests", 3, 42));
         for text in [
             "",
             "order.requests",

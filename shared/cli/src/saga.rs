@@ -1,6 +1,6 @@
 //! `quadrille saga`: one order's history in causal order, with the time between the steps, and what it waits for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use anyhow::bail;
 use quadrille_core::KeyKind;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Settings,
-    audit::{Place, databases},
+    audit::Place,
     codec::Decoded,
     dead_letters::{self, Fate},
     history::{self, Fact},
@@ -97,17 +97,9 @@ async fn look_up_letters(settings: &Settings, steps: &mut [Step]) {
         let topic = TOPICS.iter().find(|topic| *topic.name == *record.topic)?;
         Some(Place { topic: &topic.name, partition: record.partition, offset: record.offset })
     };
-    let places: Vec<Place> = steps.iter().filter_map(place).collect();
-    let mut fates: BTreeMap<(String, i32, i64), Vec<Fate>> = BTreeMap::new();
-    for service in databases::services() {
-        for (topic, partition, offset, fate) in dead_letters::at(settings, service, &places).await.unwrap_or_default() {
-            fates.entry((topic, partition, offset)).or_default().push(fate);
-        }
-    }
+    let mut fates = dead_letters::fates(settings, steps.iter().filter_map(place).collect()).await;
     for step in steps {
-        let record = &step.fact.record;
-        step.dead_letters =
-            fates.remove(&(record.topic.to_string(), record.partition, record.offset)).unwrap_or_default();
+        step.dead_letters = place(step).and_then(|place| fates.remove(&place)).unwrap_or_default();
     }
 }
 

@@ -162,18 +162,12 @@ pub fn open(said: impl Fn(&str) -> Option<Said>, later: impl Fn(&str) -> bool, n
 /// Adds to open questions the dead letters that services made of what was asked. A database that cannot be read adds nothing, and
 /// [`look_up`] says so.
 pub async fn look_up_letters(settings: &Settings, waits: &mut [&mut Wait]) {
-    for service in databases::services() {
-        let asked = |wait: &&mut Wait| Some(wait.heard.filter(|_| wait.from == service)?.1);
-        let places: Vec<Place> = waits.iter().filter_map(asked).collect();
-        let letters = dead_letters::at(settings, service, &places).await.unwrap_or_default();
-        let letters: HashMap<_, _> =
-            letters.into_iter().map(|(topic, partition, offset, fate)| ((topic, partition, offset), fate)).collect();
-        for wait in waits.iter_mut().filter(|wait| wait.from == service) {
-            let Some((record, Place { topic, partition, offset })) = wait.heard else { continue };
-            if let Some(letter) = letters.get(&(topic.to_owned(), partition, offset)) {
-                wait.rows.push(Row::DeadLetter { record, letter: letter.clone() });
-            }
-        }
+    let asked = waits.iter().filter_map(|wait| Some(wait.heard?.1)).collect();
+    let fates = dead_letters::fates(settings, asked).await;
+    for wait in waits {
+        let Some((record, place)) = wait.heard else { continue };
+        let its = fates.get(&place).into_iter().flatten().filter(|fate| fate.service == wait.from);
+        wait.rows.extend(its.map(|fate| Row::DeadLetter { record, letter: fate.clone() }));
     }
 }
 
