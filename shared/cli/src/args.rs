@@ -6,9 +6,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValu
 use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, check, config, dead_letters, decode, doctor, effects, encode, example,
-    group, kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides,
-    status, stream, topics, watch,
+    Settings, audit, catalogue::Catalogue, check, dead_letters, decode, doctor, effects, encode, example, group,
+    kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status,
+    stream, topics, watch,
 };
 
 /// Quadrille: event-choreographed services on Kafka.
@@ -112,7 +112,8 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
-    /// Show what is in force of brokers, registry, databases and prefixes, passwords hidden; of one key the value alone.
+    /// Show what is in force of brokers, registry, databases and prefixes, where each value comes from and what else it may be, passwords
+    /// hidden; of one key the value alone.
     Config {
         /// The key, e.g. kafka.brokers
         key: Option<String>,
@@ -462,21 +463,22 @@ pub async fn run() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let World { brokers, registry, topic_prefix } = cli.world;
-    let settings = Settings::load(Overrides { brokers, registry, topic_prefix })?;
+    let loaded = Settings::loaded(Overrides { brokers, registry, topic_prefix })?;
+    let settings = &loaded.settings;
     match cli.command {
         Command::Topics(TopicsCommand::Apply { replication_factor, from }) => {
-            topics::apply(&settings, &from.catalogue()?.topics, replication_factor).await?;
+            topics::apply(settings, &from.catalogue()?.topics, replication_factor).await?;
         }
         Command::Topics(TopicsCommand::List { from, form }) => {
-            topics::list(&settings, &from.catalogue()?.topics, form.json).await?;
+            topics::list(settings, &from.catalogue()?.topics, form.json).await?;
         }
-        Command::Schemas(SchemasCommand::Apply { from }) => schemas::apply(&settings, &from.catalogue()?).await?,
+        Command::Schemas(SchemasCommand::Apply { from }) => schemas::apply(settings, &from.catalogue()?).await?,
         Command::Schemas(SchemasCommand::Check { from, offline }) => {
-            schemas::check(&settings, from.schemas.as_deref(), offline).await?;
+            schemas::check(settings, from.schemas.as_deref(), offline).await?;
         }
         Command::Schemas(SchemasCommand::Freeze { from }) => schemas::freeze(from.schemas.as_deref())?,
         Command::Schemas(SchemasCommand::List { from, form }) => {
-            schemas::list(&settings, &from.catalogue()?, form.json).await?;
+            schemas::list(settings, &from.catalogue()?, form.json).await?;
         }
         Command::Check(options) => return Ok(done(check::run(&options)?)),
         Command::Example(ExampleArgs { r#type, docs, fresh, set }) => {
@@ -484,15 +486,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Encode(EncodeArgs { r#type, file, delimiter, keys, schema_id }) => {
             let options = encode::Options { delimiter, keys, schema_id };
-            encode::run(&settings, &r#type, file.as_deref(), &options).await?;
+            encode::run(settings, &r#type, file.as_deref(), &options).await?;
         }
         Command::Decode(DecodeArgs { kcat_format: true, .. }) => output::line(kcat::FORMAT)?,
         Command::Decode(DecodeArgs { file, form, .. }) => {
-            blocking(|| decode::run(&settings, file.as_deref(), form.json))?;
+            blocking(|| decode::run(settings, file.as_deref(), form.json))?;
         }
         Command::Produce(ProduceArgs { r#type, file, key, id, source, no_headers, anyway, form }) => {
             let options = produce::Options { key, id, source, no_headers, anyway, json: form.json };
-            produce::run(&settings, &r#type, file.as_deref(), &options).await?;
+            produce::run(settings, &r#type, file.as_deref(), &options).await?;
         }
         Command::Watch(WatchArgs { topics, key, r#type, correlation, from, until, time, to_end, form }) => {
             let options = watch::Options {
@@ -507,56 +509,57 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 json: form.json,
             };
             let show = if options.json { output::json_text } else { output::line };
-            if !blocking(|| watch::run(&settings, &options, show))? {
+            if !blocking(|| watch::run(settings, &options, show))? {
                 return Ok(ExitCode::from(FEWER));
             }
         }
-        Command::Saga { order, form } => blocking(|| saga::run(&settings, &order, form.json))?,
-        Command::Stream { order, form } => stream::run(&settings, &order, form.json).await?,
+        Command::Saga { order, form } => blocking(|| saga::run(settings, &order, form.json))?,
+        Command::Stream { order, form } => stream::run(settings, &order, form.json).await?,
         Command::Group(GroupCommand::Rewind { service, to, topic, yes, form }) => {
             let options = group::Options { to, only: topic, yes, json: form.json };
-            return Ok(done(blocking(|| group::rewind(&settings, &service, &options))?));
+            return Ok(done(blocking(|| group::rewind(settings, &service, &options))?));
         }
         Command::Group(GroupCommand::Skip { service, place, person, yes, form }) => {
-            return Ok(done(group::skip(&settings, &service, place, &person, yes, form.json).await?));
+            return Ok(done(group::skip(settings, &service, place, &person, yes, form.json).await?));
         }
-        Command::Orders { open, limit, form } => blocking(|| orders::run(&settings, open, limit, form.json))?,
+        Command::Orders { open, limit, form } => blocking(|| orders::run(settings, open, limit, form.json))?,
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
-            effects::list(&settings, service.as_deref(), parked, form.json).await?;
+            effects::list(settings, service.as_deref(), parked, form.json).await?;
         }
-        Command::Effects(EffectsCommand::Show { id, form }) => effects::show(&settings, id, form.json).await?,
+        Command::Effects(EffectsCommand::Show { id, form }) => effects::show(settings, id, form.json).await?,
         Command::Effects(EffectsCommand::Redrive { id, person, form }) => {
-            return Ok(done(effects::redrive(&settings, id, &person, form.json).await?));
+            return Ok(done(effects::redrive(settings, id, &person, form.json).await?));
         }
         Command::Effects(EffectsCommand::Answer { id, outcome, person, form }) => {
-            return Ok(done(effects::answer(&settings, id, &outcome, &person, form.json).await?));
+            return Ok(done(effects::answer(settings, id, &outcome, &person, form.json).await?));
         }
         Command::DeadLetters(DeadLettersCommand::List { service, form }) => {
-            dead_letters::list(&settings, service.as_deref(), form.json).await?;
+            dead_letters::list(settings, service.as_deref(), form.json).await?;
         }
         Command::DeadLetters(DeadLettersCommand::Show { id, form }) => {
-            dead_letters::show(&settings, id, form.json).await?;
+            dead_letters::show(settings, id, form.json).await?;
         }
         Command::DeadLetters(DeadLettersCommand::Redrive { which, person, form }) => {
-            return Ok(done(dead_letters::redrive(&settings, &which, &person, form.json).await?));
+            return Ok(done(dead_letters::redrive(settings, &which, &person, form.json).await?));
         }
         Command::DeadLetters(DeadLettersCommand::Discard { which, person, form }) => {
-            return Ok(done(dead_letters::discard(&settings, &which, &person, form.json).await?));
+            return Ok(done(dead_letters::discard(settings, &which, &person, form.json).await?));
         }
         Command::Audit { settle, grace, form } => {
-            if !audit::run(&settings, audit::Options { settle, grace }, form.json).await? {
+            if !audit::run(settings, audit::Options { settle, grace }, form.json).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Status { form } => status::run(&settings, form.json).await?,
+        Command::Status { form } => status::run(settings, form.json).await?,
         Command::Doctor { form } => {
-            if !doctor::run(&settings, form.json).await? {
+            if !doctor::run(settings, form.json).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Config { key } => config::show(&settings, key.as_deref())?,
+        Command::Config { key: None } => output::line(loaded.describe().trim_end())?,
+        Command::Config { key: Some(key) } => output::line(&loaded.value(&key)?)?,
         Command::History(HistoryCommand::Export { out, service }) => {
-            let decisions = replay::export(&settings, &out, service.as_deref()).await?;
+            let decisions = replay::export(settings, &out, service.as_deref()).await?;
             output::line(&format!("{decisions} decisions in {}", out.display()))?;
         }
         Command::Replay { files } => return Ok(done(replay::run(&files)?)),

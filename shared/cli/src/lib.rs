@@ -21,7 +21,6 @@ pub mod audit;
 pub mod catalogue;
 pub mod check;
 pub mod codec;
-mod config;
 pub mod dead_letters;
 pub mod decode;
 pub mod doctor;

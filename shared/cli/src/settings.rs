@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use quadrille_program::{Key, address, environment, hide_secrets, key};
+use quadrille_program::{Key, Loaded, address, environment, key};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
@@ -117,37 +117,26 @@ fn of_services(name: &str) -> bool {
 impl Settings {
     /// Defaults, then the file that `QUADRILLE_CONFIG` names, then the environment, then the options.
     pub fn load(overrides: Overrides) -> anyhow::Result<Self> {
+        Ok(Self::loaded(overrides)?.settings)
+    }
+
+    /// The same with the source of each value.
+    pub fn loaded(overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
         Self::from_environment(&environment()?, overrides)
     }
 
-    fn from_environment(variables: &BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Self> {
+    fn from_environment(variables: &BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
         let options = [
             (&key::BROKERS, "--brokers", overrides.brokers),
             (&key::TOPIC_PREFIX, "--topic-prefix", overrides.topic_prefix),
             (&key::REGISTRY_URL, "--registry", overrides.registry),
         ];
         let options = options.into_iter().filter_map(|(key, option, text)| Some((key, option, text?)));
-        let mut settings = quadrille_program::load(&Self::default(), &KEYS, of_services, variables, options)?.settings;
-        for url in [&mut settings.registry.url, &mut settings.provider.url] {
+        let mut loaded = quadrille_program::load(&Self::default(), &KEYS, of_services, variables, options)?;
+        for url in [&mut loaded.settings.registry.url, &mut loaded.settings.provider.url] {
             url.truncate(url.trim_end_matches('/').len());
         }
-        Ok(settings)
-    }
-
-    /// What is in force, by key; passwords hidden.
-    pub fn in_force(&self) -> [(&'static str, String); 7] {
-        let Self { kafka, registry, database, provider } = self;
-        let values = [
-            &kafka.brokers,
-            &kafka.topic_prefix,
-            &kafka.group_prefix,
-            &registry.url,
-            &database.base_url,
-            &database.prefix,
-            &provider.url,
-        ];
-        let mut values = values.into_iter();
-        KEYS.map(|key| (key.name, values.next().map(|value| hide_secrets(value)).unwrap_or_default()))
+        Ok(loaded)
     }
 
     /// A topic's physical name.
@@ -180,7 +169,7 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Settings> {
+    fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Loaded<Settings>> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         Settings::from_environment(&variables.iter().map(owned).collect(), overrides)
     }
@@ -195,7 +184,7 @@ mod tests {
             ("QUADRILLE_KAFKA_PORT", "1"),
         ];
         let overrides = Overrides { brokers: Some("two:2".into()), ..Overrides::default() };
-        let settings = load(&variables, overrides).expect("sound settings");
+        let settings = load(&variables, overrides).expect("sound settings").settings;
         assert_eq!(settings.kafka.brokers, "two:2");
         assert_eq!(settings.topic("order.events"), "t1.order.events");
         assert_eq!(settings.logical("t1.order.events"), Some("order.events"));
@@ -231,10 +220,11 @@ mod tests {
             ("QUADRILLE__DATABASE__BASE_URL", "postgres://me:s3cret@h:5433"),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", "t1."),
         ];
-        let in_force = load(&variables, Overrides::default()).expect("sound settings").in_force();
-        assert!(!format!("{in_force:?}").contains("s3cret"), "{in_force:?}");
-        assert_eq!(in_force[1], ("kafka.topic_prefix", "t1.".to_owned()));
-        assert_eq!(in_force[5], ("database.prefix", "quadrille_".to_owned()));
+        let loaded = load(&variables, Overrides::default()).expect("sound settings");
+        assert!(!loaded.describe().contains("s3cret"), "{}", loaded.describe());
+        assert_eq!(loaded.value("registry.url").as_deref(), Ok("http://***@h:1"));
+        assert_eq!(loaded.value("kafka.topic_prefix").as_deref(), Ok("t1."));
+        assert_eq!(loaded.value("database.prefix").as_deref(), Ok("quadrille_"));
     }
 
     #[test]

@@ -205,7 +205,8 @@ fn a_closed_pipe_ends_every_command_quietly() {
 fn what_is_in_force_is_shown_without_passwords_and_one_key_alone_for_others_options() {
     let output = quadrille(&["config"]).output().unwrap();
     let text = said(&output);
-    assert!(text.contains("kafka.brokers = 127.0.0.1:1\n") && text.contains("postgres://me:***@127.0.0.1:1"), "{text}");
+    let brokers = "kafka.brokers = 127.0.0.1:1  # from QUADRILLE__KAFKA__BROKERS; host:port, several with commas\n";
+    assert!(text.contains(brokers) && text.contains("postgres://me:***@127.0.0.1:1"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
     let output = quadrille(&["config", "kafka.brokers"]).output().unwrap();
     assert_eq!(said(&output), "127.0.0.1:1\n");

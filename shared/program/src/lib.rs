@@ -11,4 +11,4 @@ pub use address::hide_secrets;
 pub use environment::{Unreadable, environment};
 pub use key::Key;
 pub use output::{complain, quietly, tell};
-pub use settings::{Error, Loaded, Source, load};
+pub use settings::{Error, Loaded, load};

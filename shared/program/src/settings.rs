@@ -14,8 +14,8 @@ use crate::{Key, hide_secrets};
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+#[derive(Clone, Debug)]
+enum Source {
     /// The code.
     Default,
     /// The file of `QUADRILLE_CONFIG`.
@@ -133,9 +133,10 @@ impl<T> Loaded<T> {
         Err(Error(format!("{one}, {other}: {rule}")))
     }
 
-    /// The keys that there are, with what each may be.
-    pub fn keys(&self) -> impl Iterator<Item = &'static Key> + '_ {
-        self.values.values().map(|set| set.key)
+    /// The value of one key that is in force; secrets hidden.
+    pub fn value(&self, name: &str) -> Result<String, Error> {
+        let found = self.values.get(name).map(|set| hide_secrets(&set.text));
+        found.ok_or_else(|| Error(format!("there is no key '{name}': use one of {}", near(name, self.values.keys()))))
     }
 }
 
@@ -166,11 +167,15 @@ fn read(path: &str) -> Result<Value, Error> {
 }
 
 fn unknown<'a>(name: &str, source: &Source, known: impl Iterator<Item = &'a &'static str>) -> String {
+    format!("there is no key '{name}' ({}): remove it, or use one of {}", source.describe(), near(name, known))
+}
+
+/// The keys of the same section; of an unknown one all.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a &'static str>) -> String {
     let section = name.split('.').next().unwrap_or_default();
     let all: Vec<&str> = known.copied().collect();
     let near: Vec<&str> = all.iter().filter(|known| known.split('.').next() == Some(section)).copied().collect();
-    let choices = if near.is_empty() { all } else { near }.join(", ");
-    format!("there is no key '{name}' ({}): remove it, or use one of {choices}", source.describe())
+    if near.is_empty() { all } else { near }.join(", ")
 }
 
 fn flatten(prefix: &str, value: &Value, each: &mut dyn FnMut(String, String)) {
@@ -259,6 +264,9 @@ mod tests {
             assert!(told.contains("kafka.brokers = e:1  # from QUADRILLE__KAFKA__BROKERS; host:port,"), "{told}");
             assert!(told.contains(&format!("kafka.topic_prefix = f.  # from {path}; ")), "{told}");
             assert!(told.contains("registry.tries = 3  # default; 1 to 9\n"), "{told}");
+            assert_eq!(loaded.value("kafka.topic_prefix").as_deref(), Ok("f."));
+            let refused = loaded.value("kafka.broker").expect_err("no key").to_string();
+            assert_eq!(refused, "there is no key 'kafka.broker': use one of kafka.brokers, kafka.topic_prefix");
         });
     }
 
