@@ -49,12 +49,6 @@ enum StandIn {
         #[arg(long, env = "QUADRILLE_MAIL_KEEP", default_value_t = mail::KEEP)]
         #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
         keep: usize,
-        /// Offers no SMTPUTF8: addresses beyond ASCII are refused.
-        #[arg(long)]
-        without_smtputf8: bool,
-        /// What it answers to everybody in one phase of the talk: `rcpt=550 Not here`, `end=silence`.
-        #[arg(long, value_name = "PHASE=ANSWER")]
-        fault: Option<mail::Fault>,
         #[command(flatten)]
         memory: Memory,
     },
@@ -88,9 +82,8 @@ async fn run() -> io::Result<()> {
         StandIn::Carrier { bind, delivers_after_ms, memory } => {
             carrier::start(bind, memory.state.as_deref(), delivers_after_ms).await?
         }
-        StandIn::Mail { bind, smtp_bind, keep, without_smtputf8, fault, memory } => {
-            let faults = mail::Faults { without_smtputf8, fault };
-            mail::start_with(bind, smtp_bind, memory.state.as_deref(), keep, faults).await?
+        StandIn::Mail { bind, smtp_bind, keep, memory } => {
+            mail::start(bind, smtp_bind, memory.state.as_deref(), keep).await?
         }
     };
     match running.smtp {

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{ANYWHERE, Asker, scratch};
-use quadrille_stand_ins::{Running, mail};
+use quadrille_stand_ins::{
+    Running,
+    mail::{self, Fault, Misanswer, Phase},
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -189,19 +192,21 @@ async fn whatever_comes_in_it_goes_on() {
 /// What it is told to answer wrongly it does, and nothing else; the mail of a wrong answer to its end is kept.
 #[tokio::test]
 async fn a_fault_is_one_phases_alone() {
-    for (fault, codes) in [
-        ("mail=550 no", vec![550, 250, 354, 250]),
-        ("rcpt=451 later", vec![250, 451]),
-        ("data=354 go on, please", vec![250, 250, 354, 250]),
-        ("end=554 no", vec![250, 250, 354, 554]),
-        ("end=cut", vec![250, 250, 354, 0]),
+    let line = |text: &str| Misanswer::Line(text.to_owned());
+    for (phase, answer, codes) in [
+        (Phase::Mail, line("550 no"), vec![550, 250, 354, 250]),
+        (Phase::Rcpt, line("451 later"), vec![250, 451]),
+        (Phase::Data, line("354 go on, please"), vec![250, 250, 354, 250]),
+        (Phase::End, line("554 no"), vec![250, 250, 354, 554]),
+        (Phase::End, Misanswer::Cut, vec![250, 250, 354, 0]),
     ] {
-        let faults = mail::Faults { fault: Some(fault.parse().expect("a fault")), ..mail::Faults::default() };
+        let fault = Fault { phase, answer };
+        let faults = mail::Faults { fault: Some(fault.clone()), ..mail::Faults::default() };
         let running = mail::start_with(ANYWHERE, ANYWHERE, None, 100, faults).await.expect("a mail catcher");
         let mut client = Client::greet(&running).await;
-        assert_eq!(client.mail("ann@x", &text("m@x")).await, codes, "{fault}");
+        assert_eq!(client.mail("ann@x", &text("m@x")).await, codes, "{fault:?}");
         let kept = Asker::new(running.url()).get("/api/mails").await.1["received"].clone();
-        assert_eq!(kept, json!(i32::from(codes.len() == 4)), "{fault}");
+        assert_eq!(kept, json!(i32::from(codes.len() == 4)), "{fault:?}");
     }
 }
 

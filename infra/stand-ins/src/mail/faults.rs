@@ -1,6 +1,6 @@
-//! What the mail server does wrong to everybody, whoever the mail is for: `PHASE=ANSWER`, as in `rcpt=550 5.1.1 Not here`.
+//! What the mail server does wrong to everybody, whoever the mail is for: for tests, which have it do so.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 /// How the server misbehaves. By default not at all: then recipients' addresses decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,46 +78,5 @@ impl Phase {
     pub(super) fn of(verb: &str) -> Option<Self> {
         let name = if verb.eq_ignore_ascii_case("HELO") { "ehlo" } else { verb };
         Self::ALL.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, phase)| phase)
-    }
-}
-
-impl FromStr for Fault {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = || Phase::ALL.map(|(name, _)| name).join(", ");
-        let (phase, answer) = text.split_once('=').ok_or_else(|| {
-            format!(
-                "PHASE=ANSWER is needed: {}; then a line, endless-line, endless-lines, silence, cut or drip",
-                names()
-            )
-        })?;
-        let known = Phase::ALL.into_iter().find(|(name, _)| *name == phase);
-        let (_, phase) = known.ok_or_else(|| format!("'{phase}' is no phase: {}", names()))?;
-        let answer = match answer {
-            "endless-line" => Misanswer::EndlessLine,
-            "endless-lines" => Misanswer::EndlessLines,
-            "silence" => Misanswer::Silence,
-            "cut" => Misanswer::Cut,
-            "drip" => Misanswer::Drip,
-            line => Misanswer::Line(line.to_owned()),
-        };
-        Ok(Self { phase, answer })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_is_a_phase_and_an_answer() {
-        let fault = |phase, answer| Ok(Fault { phase, answer });
-        assert_eq!("rcpt=550 No = no".parse(), fault(Phase::Rcpt, Misanswer::Line("550 No = no".into())));
-        assert_eq!("end=silence".parse(), fault(Phase::End, Misanswer::Silence));
-        for (text, why) in [("rcpt", "PHASE=ANSWER is needed"), ("bye=cut", "'bye' is no phase: greeting, ehlo")] {
-            let refused = text.parse::<Fault>();
-            assert!(refused.as_ref().is_err_and(|said| said.starts_with(why)), "{text}: {refused:?}");
-        }
     }
 }
