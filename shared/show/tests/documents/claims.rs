@@ -63,6 +63,16 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[test]
+fn every_heading_stands_behind_a_blank_line() {
+    for document in documents() {
+        let prose = document.prose();
+        let crowded =
+            prose.lines().zip(prose.lines().skip(1)).find(|(above, line)| line.starts_with('#') && !above.is_empty());
+        assert_eq!(crowded, None, "{}", document.name);
+    }
+}
+
+#[test]
 fn every_function_that_a_document_names_exists() {
     let mut count = 0;
     for document in documents() {
