@@ -9,7 +9,7 @@ use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
 use quadrille_runtime::{
     Answer, Limit, Outside, Then,
-    config::{Key, Settings, TIMEOUT_MS, address},
+    config::{Key, PARK_AFTER_MS, Settings, TIMEOUT_MS, address},
     http::{self, Said},
 };
 use reqwest::Client;
@@ -39,12 +39,7 @@ impl Settings for ProviderSettings {
             "charges and refunds are asked for below it",
         ),
         TIMEOUT_MS,
-        Key::number(
-            "outside.park_after_ms",
-            1_000,
-            2_592_000_000,
-            "within a second nobody can have answered, and after a month no provider remembers a key",
-        ),
+        PARK_AFTER_MS,
     ];
 
     fn timeout_ms(&self) -> Option<u64> {
@@ -80,8 +75,7 @@ struct Verdict {
 
 impl Provider {
     /// A provider; nothing is sent yet.
-    pub fn new(settings: &ProviderSettings) -> Result<Self, http::Error> {
-        http::address(&settings.url)?;
+    pub fn new(settings: &ProviderSettings) -> reqwest::Result<Self> {
         Ok(Self {
             client: http::client(Duration::from_millis(settings.timeout_ms))?,
             url: settings.url.trim_end_matches('/').to_owned(),

@@ -128,12 +128,3 @@ fn an_effect_that_nobody_answers_is_parked_before_the_provider_forgets_its_key()
         serde_json::from_value(serde_json::json!(charge("tok_unknown"))).expect("what was stored is read");
     assert_eq!(effect, charge("tok_unknown"));
 }
-
-#[test]
-fn an_address_that_is_none_is_refused_at_the_start() {
-    for url in ["", "nowhere", "127.0.0.1:8071", "ftp://127.0.0.1", "http://"] {
-        let settings = ProviderSettings { url: url.into(), ..ProviderSettings::default() };
-        let problem = Provider::new(&settings).map(|_| ()).map_err(|problem| problem.to_string());
-        assert!(problem.as_ref().is_err_and(|problem| problem.starts_with("outside.url")), "{url}: {problem:?}");
-    }
-}

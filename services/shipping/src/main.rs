@@ -12,6 +12,6 @@ fn main() -> ExitCode {
     Service::new(ShippingStore)
         .migrations(&sqlx::migrate!())
         .http("127.0.0.1:9105")
-        .outside(|settings: CarrierSettings| Ok(Carrier::new(&settings)?))
+        .outside(|settings: CarrierSettings| Carrier::new(&settings))
         .main()
 }

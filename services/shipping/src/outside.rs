@@ -9,7 +9,7 @@ use quadrille_core::bounds::fitted;
 use quadrille_events::Uuid;
 use quadrille_runtime::{
     Answer, Limit, Outside, Then,
-    config::{Key, Settings, TIMEOUT_MS, address},
+    config::{Key, PARK_AFTER_MS, Settings, TIMEOUT_MS, address},
     http::{self, Said},
 };
 use reqwest::{Client, Url};
@@ -43,12 +43,7 @@ impl Settings for CarrierSettings {
             "parcels are handed over below it",
         ),
         TIMEOUT_MS,
-        Key::number(
-            "outside.park_after_ms",
-            1_000,
-            2_592_000_000,
-            "within a second nobody can have answered, and after a month no carrier remembers a key",
-        ),
+        PARK_AFTER_MS,
         Key::number(
             "outside.under_way_days",
             1,
@@ -95,11 +90,13 @@ struct Verdict {
 
 impl Carrier {
     /// A carrier; nothing is sent yet.
-    pub fn new(settings: &CarrierSettings) -> Result<Self, http::Error> {
-        let client = http::client(Duration::from_millis(settings.timeout_ms))?;
-        let url = http::address(&settings.url)?;
-        let park_after = Duration::from_millis(settings.park_after_ms);
-        Ok(Self { client, url, park_after, under_way_days: settings.under_way_days })
+    pub fn new(settings: &CarrierSettings) -> anyhow::Result<Self> {
+        Ok(Self {
+            client: http::client(Duration::from_millis(settings.timeout_ms))?,
+            url: Url::parse(&settings.url)?,
+            park_after: Duration::from_millis(settings.park_after_ms),
+            under_way_days: settings.under_way_days,
+        })
     }
 
     /// The address below the carrier's own; what is named in it is a stranger's text and cannot lead elsewhere.

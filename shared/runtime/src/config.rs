@@ -246,6 +246,14 @@ pub const TIMEOUT_MS: Key = Key::number(
     "a sound answer takes longer than nothing, and a slot that waits for minutes performs nothing else",
 );
 
+/// How long an effect may be without an answer, of an outside that remembers keys, before it waits for a person.
+pub const PARK_AFTER_MS: Key = Key::number(
+    "outside.park_after_ms",
+    1_000,
+    2_592_000_000,
+    "within a second nobody can have answered, and after a month nobody remembers a key",
+);
+
 /// All keys but those of an outside.
 const KEYS: &[Key] = &[
     Key::number("instance", 1, 655, "instance n listens 100 x (n - 1) ports above http.bind, and ports end at 65535"),

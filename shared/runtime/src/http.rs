@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 
 use crate::Answer;
@@ -14,28 +14,8 @@ const BODY_BYTES: usize = 64 * 1024;
 ///
 /// It is asked at its own address: a proxy of the environment would be a stranger between us, and a redirect would take what was wanted
 /// to where nobody wanted it, a POST even as a GET.
-pub fn client(timeout: Duration) -> Result<Client, Error> {
-    Ok(Client::builder().timeout(timeout).no_proxy().redirect(redirect::Policy::none()).build()?)
-}
-
-/// Why an outside cannot be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Its address is none.
-    #[error("outside.url: http://host:port or https://host is needed: {0}")]
-    Address(String),
-    /// There is no client.
-    #[error("there is no HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
-/// The address of an outside, from the configuration.
-pub fn address(text: &str) -> Result<Url, Error> {
-    let url = Url::parse(text).map_err(|error| Error::Address(error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(Error::Address(format!("'{other}' is neither"))),
-    }
+pub fn client(timeout: Duration) -> reqwest::Result<Client> {
+    Client::builder().timeout(timeout).no_proxy().redirect(redirect::Policy::none()).build()
 }
 
 /// What the outside says of a key.
