@@ -154,6 +154,17 @@ fn address(given: &str) -> Result<Address, &'static str> {
     }
 }
 
+/// What a server says, without the address in whatever case it repeats it.
+fn without(said: &str, address: &str) -> String {
+    let (mut rest, mut unnamed) = (said, String::new());
+    while let Some(at) = rest.to_ascii_lowercase().find(&address.to_ascii_lowercase()) {
+        unnamed.push_str(&rest[..at]);
+        unnamed.push_str("the recipient");
+        rest = &rest[at + address.len()..];
+    }
+    unnamed + rest
+}
+
 fn failed(mail: &Mail, reason: &str, detail: &str) -> Outcome {
     Outcome::Failed { about: mail.about, reason: reason.to_owned(), detail: fitted(detail) }
 }
@@ -171,7 +182,7 @@ impl Outside for Mailer {
             Err(error) => return Answer::Unknown(format!("the mail cannot be written: {error}")),
         };
         // A server repeats whom it refuses: that is nobody's business but the customer's.
-        let unnamed = |why: String| why.replace(AsRef::<str>::as_ref(&to), "the recipient");
+        let unnamed = |why: String| without(&why, to.as_ref());
         match self.server.send(&self.from.email, &to, &message.formatted()).await {
             Talk::Taken => Answer::Known(Outcome::Sent { about: mail.about }),
             Talk::Refused(why) => Answer::Known(failed(mail, "refused", &unnamed(why))),

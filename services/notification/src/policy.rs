@@ -1,6 +1,9 @@
 //! What notification decides: the contract's reaction table, row by row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row};
@@ -253,7 +256,7 @@ fn customer(input: &Envelope<Notification>) -> Option<String> {
 /// The orders that an input touches: its own, or all that wait for the address that it brings.
 fn orders(state: &State, input: &Envelope<Notification>) -> BTreeSet<String> {
     match user(input) {
-        Some(_) => state.address(&input.key).waiting,
+        Some(_) => state.address(&input.key).waiting.clone(),
         None => BTreeSet::from([input.key.clone()]),
     }
 }
@@ -264,8 +267,9 @@ fn id(key: &str) -> Uuid {
 }
 
 impl State {
-    fn address(&self, customer: &str) -> Address {
-        self.addresses.get(customer).cloned().unwrap_or_default()
+    fn address(&self, customer: &str) -> &Address {
+        static NONE: LazyLock<Address> = LazyLock::new(Address::default);
+        self.addresses.get(customer).unwrap_or(&NONE)
     }
 
     fn customer(&self, order: &str) -> Uuid {

@@ -139,7 +139,8 @@ impl Server {
             Err(_elapsed) => return Talk::Unknown("no answer in time".to_owned()),
         };
         if let Some(mut connection) = open {
-            let _ = timeout(GOODBYE, connection.quit()).await;
+            // Beside the try, which has its answer: a server need not say good-bye.
+            tokio::spawn(async move { timeout(GOODBYE, connection.quit()).await });
         }
         said
     }

@@ -47,7 +47,7 @@ impl Fact {
             (true, Some(id), Decoded::Record { info, .. }) => {
                 let source = record.header("ce_source").unwrap_or_default();
                 let former = ids::former_request(&record.topic, &key, source, id);
-                (Some(ids::request(&record.topic, &key, info.record.name, source, id)), Some(former))
+                (Some(ids::request(&record.topic, &key, info.record.name, source, id)), former)
             }
             // Its type is part of its id, and is not known.
             (true, Some(_), _) => (None, None),

@@ -112,6 +112,8 @@ pub(crate) struct Cut {
 
 /// No record may have more: what a broker takes by default, and more than any that we state.
 pub(crate) const MOST_VALUE_BYTES: usize = 1024 * 1024;
+/// A dead letter keeps so many characters of its record type's name.
+const MOST_NAME: usize = 256;
 /// A dead letter keeps so much of a value.
 pub(crate) const MOST_KEPT_BYTES: usize = 512 * 1024;
 
@@ -162,7 +164,7 @@ pub(crate) struct RawHeaders {
 }
 
 /// The headers that the contract knows.
-const KNOWN: [&str; 12] = [
+pub(crate) const KNOWN: [&str; 12] = [
     "ce_specversion",
     "ce_id",
     "ce_source",
@@ -276,8 +278,9 @@ impl Rejection {
         }
     }
 
+    /// The name may be a stranger's: so much of it is kept.
     pub fn of_type(mut self, record_type: &str) -> Self {
-        self.record_type = record_type.to_owned();
+        self.record_type = record_type.chars().take(MOST_NAME).collect();
         self
     }
 }

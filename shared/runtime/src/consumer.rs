@@ -73,6 +73,8 @@ struct Assignment {
     stalled: bool,
     /// Where reading goes on although there is more to read, and since when it has not moved.
     unread: Option<(i64, Instant)>,
+    /// Where a transaction begins that is open still, and since when.
+    open: Option<(i64, Instant)>,
 }
 
 #[derive(Default)]
@@ -478,7 +480,7 @@ impl<P: Policy> Poller<'_, P> {
             if let Some((partition, generation, from)) = group.standing_still(&self.skips) {
                 let (client, topic) =
                     (group.onlooker.clone(), group.physical(partition.0).unwrap_or(partition.0).to_owned());
-                let find = move || unreadable(&client, &topic, partition.1, from, limits::BROKER);
+                let find = move || unreadable_in_a_row(&client, &topic, partition.1, from);
                 match std::thread::Builder::new().name(format!("{}-unreadable", group.service)).spawn(find) {
                     Ok(found) => self.searching = Some(Search { partition, generation, found }),
                     Err(error) => warn!(%error, "Why a partition stands still could not be looked at"),
@@ -622,6 +624,25 @@ impl Group {
         };
     }
 
+    /// What cannot be read since a producer has left a transaction open, where that is so for long: nothing else tells of it.
+    fn hidden(&self, partition: Partition, stats: &rdkafka::statistics::Partition) -> Option<String> {
+        let mut assigned = self.assigned();
+        let assignment = assigned.current.get_mut(&partition)?;
+        let stable = stats.ls_offset;
+        assignment.open = match assignment.open {
+            _ if stable < 0 || stable >= stats.hi_offset => None,
+            Some((offset, since)) if offset == stable => Some((offset, since)),
+            _ => Some((stable, Instant::now())),
+        };
+        let (offset, since) = assignment.open?;
+        (since.elapsed() >= limits::UNREADABLE).then(|| {
+            format!(
+                "{}/{}@{offset} and what lies behind it cannot be read: a producer has left a transaction open",
+                partition.0, partition.1
+            )
+        })
+    }
+
     fn owns(&self, partition: Partition) -> bool {
         self.assigned().current.contains_key(&partition)
     }
@@ -688,7 +709,7 @@ impl ClientContext for Group {
             let mut assigned = self.assigned();
             assigned.joining = if is_in { None } else { Some(assigned.joining.unwrap_or_else(Instant::now)) };
         }
-        let mut changed = None;
+        let (mut changed, mut hidden) = (None, None);
         for (topic, stats) in statistics.topics {
             let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
             changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
@@ -697,11 +718,16 @@ impl ClientContext for Group {
                     continue;
                 };
                 self.note_unread((*topic, partition), &stats);
+                hidden = hidden.or(self.hidden((*topic, partition), &stats));
                 if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
                     gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
                         .set(stats.consumer_lag as f64);
                 }
             }
+        }
+        match hidden {
+            None => self.health.ok("transactions"),
+            Some(hidden) => self.health.warn("transactions", &hidden),
         }
         match changed {
             None => self.health.ok("partitions"),
@@ -744,7 +770,7 @@ impl ConsumerContext for Group {
             assigned.generations += 1;
             let generation = assigned.generations;
             let assignment = |partition: &Partition| {
-                (*partition, Assignment { generation, in_hand: 0, stalled: false, unread: None })
+                (*partition, Assignment { generation, in_hand: 0, stalled: false, unread: None, open: None })
             };
             assigned.current.extend(new.iter().map(assignment));
             drop(assigned);
@@ -758,4 +784,23 @@ impl ConsumerContext for Group {
             }
         }
     }
+}
+
+/// What cannot be read from `from` on: one batch, and those that follow it without anything sound between them, as far as they are found
+/// in the time that the first had.
+fn unreadable_in_a_row(
+    client: &ClientConfig,
+    topic: &str,
+    partition: i32,
+    from: i64,
+) -> KafkaResult<Option<Unreadable>> {
+    let began = Instant::now();
+    let mut found = unreadable(client, topic, partition, from, limits::BROKER)?;
+    while let Some(first) = &mut found
+        && began.elapsed() < limits::UNREADABLE
+        && let Ok(Some(next)) = unreadable(client, topic, partition, first.to, limits::BROKER)
+    {
+        first.to = next.to;
+    }
+    Ok(found)
 }

@@ -16,7 +16,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{MOST_KEPT_BYTES, RawHeaders, RawRecord, Rejection, digest},
+    arrival::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, Rejection, digest},
     database::Database,
     ground::Ground,
     kafka,
@@ -151,17 +151,19 @@ pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<B
     Ok(closed.into_iter().collect())
 }
 
-/// Opens a letter again that this transaction has closed: it could not be handled again either.
+/// Opens a letter again that this transaction has closed: it could not be handled again either. One that was only put behind another, which
+/// may be itself under a second copy of its record, is tried again at once; the redriver hands it on when nothing is before it any more.
 pub(crate) async fn reopen(tx: &mut PgConnection, id: Uuid, why: &Rejection) -> sqlx::Result<()> {
     sqlx::query(
         "update dead_letter set closed_at = null, closed_how = null, closed_by = null, closed_why = null, attempts = attempts + 1,
-             next_try = null, reason = $2, field = $3, detail = $4, failed_at = clock_timestamp()
+             next_try = case when $5 then clock_timestamp() end, reason = $2, field = $3, detail = $4, failed_at = clock_timestamp()
          where id = $1",
     )
     .bind(id)
     .bind(why.reason)
     .bind(&why.field)
     .bind(&why.detail)
+    .bind(why.reason == WAITS)
     .execute(tx)
     .await?;
     Ok(())
@@ -197,7 +199,7 @@ pub(crate) struct Due {
 }
 
 /// Claims letters that are due for `CLAIM`, of a held key only the first that is open.
-pub(crate) async fn claim(pool: &Database) -> sqlx::Result<Vec<Due>> {
+pub(crate) async fn claim(pool: &Database, most: usize) -> sqlx::Result<Vec<Due>> {
     const CLAIM: &str = "30 seconds";
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update dead_letter set next_try = clock_timestamp() + interval '{CLAIM}'
@@ -205,9 +207,10 @@ pub(crate) async fn claim(pool: &Database) -> sqlx::Result<Vec<Due>> {
              select id from dead_letter letter where closed_at is null and next_try <= now() and (holds is null or not exists (
                  select from dead_letter first where first.closed_at is null and first.topic = letter.topic
                      and first.holds = letter.holds and first.\"offset\" < letter.\"offset\"))
-             order by next_try limit 100 for update skip locked))
+             order by next_try limit $1 for update skip locked))
          returning id, topic, partition, \"offset\", record_time, key, value, value_size, headers"
     )))
+    .bind(most as i64)
     .fetch_all(pool)
     .await
 }
@@ -382,6 +385,8 @@ impl Row {
                 .headers
                 .0
                 .into_iter()
+                // What strangers put into a header of their own is as secret as the value.
+                .filter(|header| !self.withheld || KNOWN.contains(&header.name.as_str()))
                 .map(|h| RecordHeader { name: h.name, value: h.value.map(Bytes) })
                 .collect(),
             attempts: self.attempts,

@@ -175,7 +175,7 @@ impl Decoder {
 
         let source = raw.header("ce_source").unwrap_or_default();
         let former = raw.header("ce_id").filter(|_| is_request);
-        let former = former.map(|ce_id| ids::former_request(raw.topic, &key, source, ce_id));
+        let former = former.and_then(|ce_id| ids::former_request(raw.topic, &key, source, ce_id));
         let id = match (is_request, raw.header("ce_id")) {
             (true, Some(ce_id)) => ids::request(raw.topic, &key, name, source, ce_id),
             (true, None) => ids::anonymous_request(raw.topic, raw.partition, raw.offset, raw.timestamp_ms),

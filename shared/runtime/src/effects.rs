@@ -19,6 +19,7 @@ use sqlx::{PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -181,6 +182,8 @@ impl<O: Outside> Performer<O> {
         while !stop.is_cancelled() {
             under_way.retain(|_, trying| !trying.is_finished());
             let free = slots.available_permits();
+            // A claim runs from here at the latest, however late the database's answer comes.
+            let asked = Instant::now();
             let wait = match this.claim(free).await {
                 Ok(claimed) => {
                     let again = claimed.len() == free && free > 0;
@@ -190,7 +193,7 @@ impl<O: Outside> Performer<O> {
                         };
                         let (id, this, slots) = (effect.id, Arc::clone(&this), Arc::clone(&slots));
                         let trying = tokio::spawn(async move {
-                            this.try_once(effect).await;
+                            this.try_once(effect, asked).await;
                             // While all slots were taken, others that are due may have been left.
                             let full = slots.available_permits() == 0;
                             drop(slot);
@@ -264,7 +267,7 @@ impl<O: Outside> Performer<O> {
             .map_or(NET, |(due, now)| (due - now).to_std().unwrap_or_default().clamp(Duration::from_millis(20), NET)))
     }
 
-    async fn try_once(&self, claimed: Claimed) {
+    async fn try_once(&self, claimed: Claimed, asked: Instant) {
         let effect: Effect<O> = match serde_json::from_value(claimed.effect.clone()) {
             Ok(effect) => effect,
             // While a newer build is rolled out, it can read what this one cannot.
@@ -277,8 +280,11 @@ impl<O: Outside> Performer<O> {
             }
         };
         let within = Duration::from_millis(self.config.within_ms());
+        if asked.elapsed() >= within {
+            return warn!(effect.id = %claimed.id, "Its claim came too late to be used; it runs out");
+        }
         let answer = AssertUnwindSafe(self.answer(&claimed, &effect)).catch_unwind();
-        let answer = match tokio::time::timeout(within, answer).await {
+        let answer = match tokio::time::timeout_at(asked + within, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_panic)) => Answer::Unknown("the outside's answer made its reader panic: see the log".to_owned()),
             Err(_elapsed) => Answer::Unknown(format!("no answer within {within:?}")),

@@ -99,7 +99,8 @@ async fn try_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
     answered(sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(connection)).await
 }
 
-/// An owner whose connection fell silent before it wrote its first beat is known by its last statement.
+/// An owner whose connection fell silent before it wrote its first beat is known by its last statement. One whose statement is at work lives,
+/// however long that takes: only one that waits for its client may have none any more.
 async fn end_silent_owner(connection: &mut PgConnection) -> sqlx::Result<()> {
     // Ended in the select list: conditions are evaluated in any order, and a living owner must not be ended.
     let end = sqlx::query_scalar(
@@ -108,7 +109,8 @@ async fn end_silent_owner(connection: &mut PgConnection) -> sqlx::Result<()> {
              left join lease on lease.name = 'relay' and lease.pid = held.pid
          where held.locktype = 'advisory' and held.granted and held.objid::bigint = $2
              and held.database = (select oid from pg_database where datname = current_database())
-             and greatest(lease.beat, activity.state_change) < clock_timestamp() - interval '1 millisecond' * $1",
+             and greatest(lease.beat, activity.state_change) < clock_timestamp() - interval '1 millisecond' * $1
+             and (activity.state <> 'active' or activity.wait_event_type = 'Client')",
     )
     .bind(TTL.as_millis() as i64)
     .bind(LOCK);

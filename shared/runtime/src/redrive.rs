@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
 use quadrille_core::Policy;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -21,6 +21,9 @@ use crate::{
 /// The longest sleep between two looks: the net under lost wake-ups and other instances' letters.
 const NET: Duration = Duration::from_secs(2);
 
+/// So many letters wait for the worker at most: each may have half a mebibyte.
+const MOST: usize = 100;
+
 /// Hands due dead letters to the worker.
 pub(crate) struct Redriver<P: Policy> {
     pub pool: Database,
@@ -35,12 +38,14 @@ pub(crate) struct Redriver<P: Policy> {
 impl<P: Policy> Redriver<P> {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        let room = Arc::new(Semaphore::new(MOST));
         while !stop.is_cancelled() {
             let passed = async {
-                let due = dead_letters::claim(&self.pool).await?;
+                let due = dead_letters::claim(&self.pool, room.available_permits()).await?;
                 for letter in due {
                     let id = letter.id;
-                    if let Err(failure) = self.hand_on(letter).await {
+                    let room = Arc::clone(&room).try_acquire_owned().ok();
+                    if let Err(failure) = self.hand_on(letter, room).await {
                         dead_letters::failed(&self.pool, id, failure.reason, &failure.field, &failure.detail).await?;
                     }
                 }
@@ -57,7 +62,7 @@ impl<P: Policy> Redriver<P> {
         }
     }
 
-    async fn hand_on(&self, letter: Due) -> Result<(), Rejection> {
+    async fn hand_on(&self, letter: Due, room: Option<OwnedSemaphorePermit>) -> Result<(), Rejection> {
         let id = letter.id;
         let failure = |detail: &dyn std::fmt::Display| Rejection::new("handling_failed", "", detail);
         let record = letter.record(&self.topics).map_err(|why| failure(&why))?;
@@ -77,7 +82,7 @@ impl<P: Policy> Redriver<P> {
             }
         };
         // A worker that has ended takes nothing more: the claim runs out, and another instance goes on.
-        let _ = self.worker.send(Arrival { origin: Origin::DeadLetter(id), content, room: None }).await;
+        let _ = self.worker.send(Arrival { origin: Origin::DeadLetter(id), content, room }).await;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
+use quadrille_core::bounds;
 use rdkafka::{
     ClientContext, Message,
     error::{KafkaError, RDKafkaErrorCode},
@@ -28,6 +29,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
+    backoff::Backoff,
     config,
     ground::Ground,
     kafka,
@@ -43,6 +45,8 @@ const ROUND_BYTES: i64 = 16 * 1024 * 1024;
 const NET: Duration = Duration::from_millis(100);
 /// A row that the broker refuses for good is tried again this often.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Waits after a round that came to nothing, so that a refusal that stays does not keep the relay spinning.
+const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// While database and topics disagree, or cannot be compared, they are looked at again after this time.
 const COMPARE_AGAIN: Duration = Duration::from_secs(5);
 /// The listening connection is asked for a word after so much silence.
@@ -125,7 +129,8 @@ impl Relay {
                     self.ground.health.ok("relay");
                     return Ok(true);
                 }
-                Ok(Some(why)) => why,
+                // Names keys, which may have been forged.
+                Ok(Some(why)) => bounds::fitted(&why),
                 // The database's own errors end the lease; the broker is waited for.
                 Err(error) if error.is::<sqlx::Error>() => return Err(error),
                 Err(error) => format!("{error:#}"),
@@ -149,6 +154,7 @@ impl Relay {
         let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
         let mut floor = Floor::default();
         let mut held = Held::new();
+        let mut backoff = REFUSED_BACKOFF;
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
             let rows = read(lease, floor.floor, &held).await?;
@@ -170,15 +176,24 @@ impl Relay {
                 lease.while_beating(more).await?;
                 continue;
             }
+            let held_before = held.len();
             let sent = sender.send_all(&rows, &mut held, lease).await?;
             let horizon = remove(lease, &sent).await?;
             counter!("quadrille_published_total").increment(sent.acknowledged.len() as u64);
             match sent.refusal {
-                None => floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min()),
+                None => {
+                    floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min());
+                    backoff = REFUSED_BACKOFF;
+                }
                 Some(refusal) => {
                     self.ground.health.warn("relay", &refusal);
                     sender = Sender::new(&self.ground.kafka, self.ground.service)?;
                     floor = Floor::default();
+                    if sent.acknowledged.is_empty() && held.len() == held_before {
+                        let wait = backoff.wait();
+                        warn!("Nothing could be published, which is tried again in {wait:?}: {refusal}");
+                        lease.while_beating(tokio::time::sleep(wait)).await?;
+                    }
                 }
             }
         }
@@ -317,7 +332,10 @@ impl Sender {
     fn new(kafka: &config::Kafka, service: &'static str) -> anyhow::Result<Self> {
         let acks = Arc::new(Round::default());
         let client = format!("quadrille-{service}-relay");
-        let producer = kafka::producer_config(kafka, &client).create_with_context(Acks(Arc::clone(&acks)))?;
+        let producer = kafka::producer_config(kafka, &client)
+            // What the broker refuses for good ends the client: else it would renumber what comes behind and send that.
+            .set("enable.gapless.guarantee", "true")
+            .create_with_context(Acks(Arc::clone(&acks)))?;
         Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
     }
 
@@ -331,10 +349,17 @@ impl Sender {
             }
             self.acks.open.fetch_add(1, Ordering::AcqRel);
             if let Err(error) = self.send(index, row, lease).await? {
-                // Too large, for one. At once, so that nothing of its key passes it.
-                hold(held, row, &error.to_string());
+                let is_its_own = refused_for_good(&error);
+                if is_its_own {
+                    // Too large, for one. At once, so that nothing of its key passes it.
+                    hold(held, row, &error.to_string());
+                }
                 self.acks.answers().failed.push((index, error));
                 self.acks.open.fetch_sub(1, Ordering::AcqRel);
+                if !is_its_own {
+                    // The client takes nothing more.
+                    break;
+                }
             }
         }
         if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
@@ -415,8 +440,8 @@ fn hold(held: &mut Held, row: &Row, refusal: &str) {
 
 fn refused_for_good(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
-        InvalidMessage, InvalidRecord, MessageSizeTooLarge, PolicyViolation, TopicAuthorizationFailed,
-        UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+        InvalidMessage, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, PolicyViolation,
+        TopicAuthorizationFailed, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
     };
     matches!(
         error.rdkafka_error_code(),
@@ -424,6 +449,7 @@ fn refused_for_good(error: &KafkaError) -> bool {
             MessageSizeTooLarge
                 | InvalidMessage
                 | InvalidRecord
+                | InvalidTimestamp
                 | PolicyViolation
                 | TopicAuthorizationFailed
                 | UnknownTopic

@@ -32,6 +32,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// A unique failure is a race at first, and the input's own fault after this many tries.
 const UNIQUE_TRIES: u32 = 3;
+/// A try that took so long and failed may have been more than one transaction can do before it is given up. After so many of them each input of
+/// the batch is tried by itself.
+const SLOW: Duration = Duration::from_secs(8);
+const SLOW_TRIES: u32 = 2;
 
 /// A service's one worker. One, as services share rows between partitions: several would wait for each other's locks.
 pub(crate) struct Worker<S: Store> {
@@ -132,7 +136,7 @@ impl<S: Store> Worker<S> {
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
-        let mut unique_tries = 0;
+        let (mut unique_tries, mut slow_tries) = (0, 0);
         loop {
             let began = Instant::now();
             let cause = match self.transactions.handle(arrivals).await {
@@ -149,7 +153,13 @@ impl<S: Store> Worker<S> {
                     }
                     cause
                 }
-                Err(Failure::Passing(cause)) => cause,
+                Err(Failure::Passing(cause)) => {
+                    slow_tries += u32::from(began.elapsed() >= SLOW);
+                    if slow_tries >= SLOW_TRIES && arrivals.len() > 1 {
+                        return Ok(Err(cause));
+                    }
+                    cause
+                }
             };
             counter!("quadrille_transaction_retries_total").increment(1);
             let wait = backoff.wait();

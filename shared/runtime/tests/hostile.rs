@@ -292,7 +292,7 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
 
     // "old", "both": an instance of an earlier build has handled the one that it was first sent, and knows the id without its type.
     for id in ["old", "both"] {
-        let old = ids::former_request(TOPIC, "TEA", "/shop", id);
+        let old = ids::former_request(TOPIC, "TEA", "/shop", id).expect("its key is no number");
         sqlx::query("insert into inbox (id) values ($1)").bind(old).execute(&shop.database.pool).await?;
     }
     for value in [&replenished, &replenished, &listed, &listed] {
@@ -315,7 +315,7 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
 
     // An instance of an earlier build that meets them again finds the ids that it computes.
     for id in ["new", "old", "both", "last"] {
-        let former = ids::former_request(TOPIC, "TEA", "/shop", id);
+        let former = ids::former_request(TOPIC, "TEA", "/shop", id).expect("its key is no number");
         let known: i64 = sqlx::query_scalar("select count(*) from inbox where id = $1")
             .bind(former)
             .fetch_one(&shop.database.pool)

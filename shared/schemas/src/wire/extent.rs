@@ -1,12 +1,17 @@
 //! How many values a datum describes, before any of them is built: a null, or a record of nulls, takes memory and no bytes.
 
+use quadrille_core::DecodeError;
+
 use crate::{Named, Schema, Type};
 
-/// Whether `datum` describes more than `most` values. A datum that ends early, or is none of `schema`, describes what could be read of it:
-/// whoever reads it says what is wrong.
-pub(super) fn exceeds(schema: &Schema, datum: &[u8], most: usize) -> bool {
+/// Makes sure that `datum` is whole and describes no more than `most` values. Whoever builds values relies on both: at the end of a datum
+/// apache-avro reads nulls and falses for as long as items were promised, and it makes room for a fixed value before it looks for its bytes.
+pub(super) fn check(schema: &Schema, datum: &[u8], most: usize) -> Result<(), DecodeError> {
     let mut walk = Walk { schema, datum, left: most };
-    matches!(walk.value(&schema.root), Err(End::Exceeded))
+    walk.value(&schema.root).map_err(|end| match end {
+        End::Exceeded => DecodeError(format!("the datum describes more than {most} values")),
+        End::Malformed => DecodeError("the datum ends early, or is none of its writer's schema".to_owned()),
+    })
 }
 
 /// Reads over a datum by [Avro's binary encoding](https://avro.apache.org/docs/1.12.0/specification/#binary-encoding).
@@ -103,7 +108,11 @@ mod tests {
 
     /// How many values a datum describes: the least bound that it does not exceed.
     fn values(schema: &Schema, datum: &[u8]) -> usize {
-        (0..1_000).find(|most| !exceeds(schema, datum, *most)).expect("not that many")
+        (0..1_000).find(|most| check(schema, datum, *most).is_ok()).expect("not that many")
+    }
+
+    fn refused(schema: &Schema, datum: &[u8], most: usize) -> String {
+        check(schema, datum, most).map_err(|error| error.to_string()).expect_err("it is none")
     }
 
     #[test]
@@ -124,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datum_that_is_none_ends_the_count() {
+    fn a_datum_that_is_none_is_refused() {
         let text = schema(r#"{ "name": "a", "type": { "type": "array", "items": "string" } }"#);
         for datum in [
             &[][..],
@@ -134,8 +143,11 @@ mod tests {
             &[0xff; 20],
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
         ] {
-            assert!(!exceeds(&text, datum, 10), "{datum:?}");
+            assert!(refused(&text, datum, 10).contains("ends early"), "{datum:?}");
         }
+        let huge =
+            schema(r#"{ "name": "x", "type": { "type": "fixed", "name": "a.F", "size": 4611686018427387904 } }"#);
+        assert!(refused(&huge, &[0; 100], 10).contains("ends early"));
     }
 
     #[test]
@@ -144,7 +156,7 @@ mod tests {
         // i64::MAX items, and i64::MIN of them with a size of 0.
         for count in [0xfe, 0xff] {
             let datum = [count, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0];
-            assert!(exceeds(&nulls, &datum, 100_000));
+            assert!(refused(&nulls, &datum, 100_000).contains("more than 100000 values"));
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::{Schema, mismatches, same_shape};
 
 /// So many values one datum may describe: each takes memory once it is read, and a value may have no bytes at all.
 const MOST_VALUES: usize = 100_000;
+/// A schema's text has so many bytes at most.
+const MOST_TEXT: usize = 256 * 1024;
 
 /// A writer's schema, as the registry has it under an id.
 #[derive(Clone, Debug)]
@@ -42,8 +44,14 @@ pub struct Resolution {
 }
 
 impl Writer {
-    /// Parses a writer's schema.
+    /// Parses a writer's schema. One of more than 256 KiB is refused: as many as a stranger registers are kept.
     pub fn new(text: &str) -> Result<Self, DecodeError> {
+        if text.len() > MOST_TEXT {
+            return Err(DecodeError(format!(
+                "the writer's schema has {} bytes, and at most {MOST_TEXT} are read",
+                text.len()
+            )));
+        }
         let schema = Schema::parse(text).map_err(|cause| DecodeError(format!("the writer's schema {cause}")))?;
         let name = match schema.record() {
             Some(record) => record.name.clone(),
@@ -90,9 +98,7 @@ impl Plan {
 impl Resolution {
     fn apply(&self, datum: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
-        if extent::exceeds(&self.described, datum, MOST_VALUES) {
-            return Err(DecodeError(format!("the datum describes more than {MOST_VALUES} values")));
-        }
+        extent::check(&self.described, datum, MOST_VALUES)?;
         let mut rest = datum;
         let reader = GenericDatumReader::builder(&self.writer).reader_schema(&self.reader).build().map_err(failed)?;
         let value = whole(reader.read_value(&mut rest).map_err(failed)?, rest)?;
