@@ -154,7 +154,7 @@ impl Relay {
         let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
         let mut floor = Floor::default();
         let mut held = Held::new();
-        let mut backoff = REFUSED_BACKOFF;
+        let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
             let rows = read(lease, floor.floor, &held).await?;
@@ -177,9 +177,10 @@ impl Relay {
                 continue;
             }
             let held_before = held.len();
-            let sent = sender.send_all(&rows, &mut held, lease).await?;
+            let sent = sender.send_all(&rows, &mut held, alone, lease).await?;
             let horizon = remove(lease, &sent).await?;
             counter!("quadrille_published_total").increment(sent.acknowledged.len() as u64);
+            alone = sent.is_unsure;
             match sent.refusal {
                 None => {
                     floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min());
@@ -308,6 +309,8 @@ struct Sent<'a> {
     /// The last offset that was acknowledged, by topic and partition.
     last: BTreeMap<(&'a str, i32), i64>,
     refusal: Option<String>,
+    /// The broker refused a batch for one of its records: sent one by one they tell which.
+    is_unsure: bool,
 }
 
 impl ClientContext for Acks {}
@@ -322,7 +325,8 @@ impl ProducerContext for Acks {
             Err((error, _)) => answers.failed.push((index, error.clone())),
         }
         drop(answers);
-        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // The last, or the last but the one that is counted beside them.
+        if self.0.open.fetch_sub(1, Ordering::AcqRel) <= 2 {
             self.0.wake.notify_one();
         }
     }
@@ -339,8 +343,15 @@ impl Sender {
         Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
     }
 
-    /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile.
-    async fn send_all<'a>(&self, rows: &'a [Row], held: &mut Held, lease: &mut Lease) -> anyhow::Result<Sent<'a>> {
+    /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile. Where each is sent
+    /// `alone`, the next one is when it is answered, and none after one that is refused.
+    async fn send_all<'a>(
+        &self,
+        rows: &'a [Row],
+        held: &mut Held,
+        alone: bool,
+        lease: &mut Lease,
+    ) -> anyhow::Result<Sent<'a>> {
         // One more than is sent, so that the count cannot reach zero before all are sent.
         self.acks.open.store(1, Ordering::Release);
         for (index, row) in rows.iter().enumerate() {
@@ -349,7 +360,7 @@ impl Sender {
             }
             self.acks.open.fetch_add(1, Ordering::AcqRel);
             if let Err(error) = self.send(index, row, lease).await? {
-                let is_its_own = refused_for_good(&error);
+                let is_its_own = refused(&error).is_some();
                 if is_its_own {
                     // Too large, for one. At once, so that nothing of its key passes it.
                     hold(held, row, &error.to_string());
@@ -360,12 +371,17 @@ impl Sender {
                     // The client takes nothing more.
                     break;
                 }
+            } else if alone {
+                lease.while_beating(self.all_answered(1)).await?;
+                if !self.acks.answers().failed.is_empty() {
+                    break;
+                }
             }
         }
         if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
-            lease.while_beating(self.all_answered()).await?;
+            lease.while_beating(self.all_answered(0)).await?;
         }
-        Ok(settle(std::mem::take(&mut *self.acks.answers()), rows, held))
+        Ok(settle(std::mem::take(&mut *self.acks.answers()), rows, held, alone))
     }
 
     /// Hands a row's record to the client, once it has room.
@@ -388,23 +404,28 @@ impl Sender {
         }
     }
 
-    async fn all_answered(&self) {
-        while self.acks.open.load(Ordering::Acquire) != 0 {
+    /// Waits until no more than so many are open.
+    async fn all_answered(&self, most: usize) {
+        while self.acks.open.load(Ordering::Acquire) > most {
             self.acks.wake.notified().await;
         }
     }
 }
 
 /// Tells what became of a round, and holds the keys of what the broker refuses for good.
-fn settle<'a>(answers: Answers, rows: &'a [Row], held: &mut Held) -> Sent<'a> {
+fn settle<'a>(answers: Answers, rows: &'a [Row], held: &mut Held, alone: bool) -> Sent<'a> {
     let Answers { mut acknowledged, mut failed } = answers;
     let mut sent = Sent::default();
     // In the order of their numbers: a key is held at its first.
     failed.sort_by_key(|(index, _)| *index);
     for (index, error) in &failed {
         let row = &rows[*index];
-        if refused_for_good(error) && !held.contains_key(&(row.topic.clone(), row.key.clone())) {
-            hold(held, row, &error.to_string());
+        if !held.contains_key(&(row.topic.clone(), row.key.clone())) {
+            match refused(error) {
+                Some(Refused::Batch) if !alone => sent.is_unsure = true,
+                Some(_) => hold(held, row, &error.to_string()),
+                None => {}
+            }
         }
         sent.refusal = Some(format!("{}, key {}: {error}", row.topic, row.key));
     }
@@ -438,25 +459,26 @@ fn hold(held: &mut Held, row: &Row, refusal: &str) {
     held.entry((row.topic.clone(), row.key.clone())).or_insert((row.id, Instant::now() + REFUSED_FOR));
 }
 
-fn refused_for_good(error: &KafkaError) -> bool {
+/// What a broker refuses for good.
+enum Refused {
+    /// Every record of the topic.
+    Topic,
+    /// A batch, for at least one of its records.
+    Batch,
+}
+
+fn refused(error: &KafkaError) -> Option<Refused> {
     use RDKafkaErrorCode::{
         InvalidMessage, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, PolicyViolation,
         TopicAuthorizationFailed, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
     };
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            MessageSizeTooLarge
-                | InvalidMessage
-                | InvalidRecord
-                | InvalidTimestamp
-                | PolicyViolation
-                | TopicAuthorizationFailed
-                | UnknownTopic
-                | UnknownTopicOrPartition
-                | UnknownPartition
-        )
-    )
+    match error.rdkafka_error_code()? {
+        TopicAuthorizationFailed | UnknownTopic | UnknownTopicOrPartition | UnknownPartition => Some(Refused::Topic),
+        MessageSizeTooLarge | InvalidMessage | InvalidRecord | InvalidTimestamp | PolicyViolation => {
+            Some(Refused::Batch)
+        }
+        _ => None,
+    }
 }
 
 /// The CloudEvents 1.0 Kafka binding, binary mode, with our extensions and W3C trace context.

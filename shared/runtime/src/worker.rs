@@ -32,9 +32,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// A unique failure is a race at first, and the input's own fault after this many tries.
 const UNIQUE_TRIES: u32 = 3;
-/// A try that took so long and failed may have been more than one transaction can do before it is given up. After so many of them each input of
+/// A try that took so long (no idle transaction is ended sooner) and failed may have been more than one transaction can do before it is given up. After so many of them each input of
 /// the batch is tried by itself.
-const SLOW: Duration = Duration::from_secs(8);
+const SLOW: Duration = Duration::from_secs(5);
 const SLOW_TRIES: u32 = 2;
 
 /// A service's one worker. One, as services share rows between partitions: several would wait for each other's locks.

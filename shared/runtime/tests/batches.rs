@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Shop, Versions, VersionsBySku};
+use crate::support::{Shop, Versions, VersionsBySku, distinct};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenishmentRequested};
@@ -96,4 +96,50 @@ async fn a_timer_that_its_batch_has_cleared_does_not_fire() -> anyhow::Result<()
     let twice: Vec<_> = facts.iter().filter(|(_, facts)| **facts != 1).collect();
     assert!(twice.is_empty(), "both fired: {twice:?}");
     Ok(())
+}
+
+/// Thinks for long about each input.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Slow;
+
+impl Policy for Slow {
+    const SERVICE: &'static str = "tally";
+    const TABLES: &'static [&'static str] = &["tally"];
+    type Heard = Heard;
+    type Stated = Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+    type State = VersionsBySku;
+
+    fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("tally", &input.key)]
+    }
+
+    fn react(_: &VersionsBySku, _: &Moment, input: &Envelope<Self>) -> Decision<Self> {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        Decision::fact(ProductListed::new(input.key.clone(), Money::try_cents(100).expect("a price")))
+    }
+
+    fn evolve(_: &mut VersionsBySku, _: &Envelope<Self>, _: &Decision<Self>) {}
+
+    fn version<'a>(state: &'a mut VersionsBySku, Stated::ProductListed(listed): &Stated) -> &'a mut i64 {
+        state.entry(listed.sku.clone()).or_default()
+    }
+}
+
+/// More than a transaction can do before the database gives it up: each by itself is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_takes_too_long_is_handled_one_by_one() -> anyhow::Result<()> {
+    const INPUTS: usize = 25;
+    let shop = Shop::open().await?;
+    for _ in 0..INPUTS {
+        shop.ask("TEA", 0).await?;
+    }
+    let stop = CancellationToken::new();
+    let service = Service::new(Versions::<Slow>::new()).migrations(&crate::support::tables());
+    let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
+    shop.world.read_until("product.events", |records| distinct(records) == INPUTS).await?;
+    stop.cancel();
+    instance.await?
 }

@@ -7,6 +7,11 @@ use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record 
 use quadrille_events::{StockReplenishmentRequested, StockRequestRefused};
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
+};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -189,6 +194,53 @@ async fn a_row_that_is_too_large_holds_its_key_alone() -> anyhow::Result<()> {
         .await?;
     assert_eq!(left, [1, 2]);
     Ok(())
+}
+
+/// The broker refuses a whole batch for one of its records, and late: what comes behind in its key must not pass it, and its neighbours are
+/// published all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_broker_refuses_holds_its_key_alone() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &shop.world.settings.kafka.brokers).create()?;
+    let topic = shop.world.settings.topic("stock.events");
+    let smaller = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", "100000");
+    for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await? {
+        altered.map_err(|(_, error)| anyhow::anyhow!("{error}"))?;
+    }
+    let insert =
+        "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
+        select 'stock.events', key, gen_random_uuid(), 'quadrille.stock.StockReplenished', version, gen_random_uuid(),
+            clock_timestamp(), '', '', convert_to(repeat('x', size), 'UTF8')
+        from (select 'HELD' as key, 1 as version, 500000 as size
+            union all select 'FREE-' || n, 1, 1000 from generate_series(1, 400) n union all select 'HELD', 2, 1) fact";
+    sqlx::query(insert).execute(&shop.database.pool).await?;
+    let instance = shop.start();
+    let stated = shop.stated(400).await?;
+    instance.stop().await?;
+    assert!(stated.iter().all(|record| record.key_text() != "HELD"), "what comes behind it has passed it");
+    let left: Vec<(String, i64)> =
+        sqlx::query_as("select key, version from outbox order by id").fetch_all(&shop.database.pool).await?;
+    assert_eq!(left, [("HELD".to_owned(), 1), ("HELD".to_owned(), 2)]);
+    Ok(())
+}
+
+/// A broker that takes no record whose time is so far ahead is asked now and then, not as fast as it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_from_the_future_holds_its_key_alone() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let mut connection = begin(&shop).await?;
+    for key in ["AHEAD", "TEA"] {
+        insert(&mut connection, key).await?;
+    }
+    sqlx::query("update outbox set time = time + interval '2 hours' where key = 'AHEAD'")
+        .execute(&mut connection)
+        .await?;
+    commit(connection).await?;
+    let instance = shop.start();
+    let stated = shop.stated(1).await?;
+    assert_eq!(stated[0].key_text(), "TEA");
+    instance.stop().await
 }
 
 /// More than one round may hold: each takes its part, in order.
