@@ -125,10 +125,12 @@ async fn sessions_from_a_read_only_spell_are_not_used_again() -> anyhow::Result<
     let mut elsewhere = PgConnection::connect(&server).await?;
     let set = |value: &str| sqlx::AssertSqlSafe(format!("alter database {name} {value}"));
     elsewhere.execute(sqlx::raw_sql(set("set default_transaction_read_only = on"))).await?;
-    sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
-        .bind(&name)
-        .execute(&mut elsewhere)
-        .await?;
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and backend_type = 'client backend'",
+    )
+    .bind(&name)
+    .execute(&mut elsewhere)
+    .await?;
     ask(&shop, 10).await?;
     watched.says(false).await?;
     elsewhere.execute(sqlx::raw_sql(set("reset default_transaction_read_only"))).await?;

@@ -56,7 +56,7 @@ impl Database {
         // A template has no sessions: they are ended until none has come back in between.
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and backend_type = 'client backend'")
                 .bind(&self.name)
                 .execute(&mut server)
                 .await
