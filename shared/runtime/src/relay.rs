@@ -18,6 +18,8 @@ use metrics::{counter, gauge};
 use quadrille_core::bounds;
 use rdkafka::{
     ClientContext, Message,
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
@@ -313,7 +315,14 @@ struct Sent<'a> {
     is_unsure: bool,
 }
 
-impl ClientContext for Acks {}
+impl ClientContext for Acks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // That one of our settings is called experimental is no news at each start.
+        if facility != "CONFWARN" {
+            DefaultClientContext.log(level, facility, message);
+        }
+    }
+}
 
 impl ProducerContext for Acks {
     type DeliveryOpaque = usize;
@@ -337,8 +346,10 @@ impl Sender {
         let acks = Arc::new(Round::default());
         let client = format!("quadrille-{service}-relay");
         let producer = kafka::producer_config(kafka, &client)
-            // What the broker refuses for good ends the client: else it would renumber what comes behind and send that.
+            // What the broker refuses for good ends the client: else it would renumber what comes behind and send that. And nothing is on its way
+            // behind a batch that may be refused: from a producer that it does not know yet a broker takes any number.
             .set("enable.gapless.guarantee", "true")
+            .set("max.in.flight.requests.per.connection", "1")
             .create_with_context(Acks(Arc::clone(&acks)))?;
         Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
     }
