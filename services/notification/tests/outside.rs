@@ -356,11 +356,15 @@ async fn each_answer_in_each_phase_comes_to_what_it_says_of_the_mail_and_no_more
 #[tokio::test]
 async fn a_recipient_is_not_repeated() {
     for code in [550, 451] {
-        let line = format!("{code} 5.1.1 <ann@example.com>: nobody of that name");
+        // In whatever case it has it.
+        let line = format!("{code} 5.1.1 <Ann@EXAMPLE.com>: nobody of that name");
         let fault = Fault { phase: Phase::Rcpt, answer: Misanswer::Line(line) };
         let post = Post::open_with(Faults { fault: Some(fault), ..Faults::default() }).await;
         let said = format!("{:?}", post.mailer.perform(id(1), &to("ann@example.com")).await);
-        assert!(said.contains("<the recipient>: nobody of that name") && !said.contains("ann@"), "{said}");
+        assert!(
+            said.contains("<the recipient>: nobody of that name") && !said.to_lowercase().contains("ann@"),
+            "{said}"
+        );
     }
 }
 

@@ -350,6 +350,7 @@ enum EffectsCommand {
     /// Show one effect, and what a person could state of it.
     Show {
         /// Its id
+        #[arg(value_parser = id)]
         id: Uuid,
         #[command(flatten)]
         form: Form,
@@ -357,6 +358,7 @@ enum EffectsCommand {
     /// Have a parked effect tried again; the outside is asked about it first. Exit status 1 if that is refused.
     Redrive {
         /// Its id
+        #[arg(value_parser = id)]
         id: Uuid,
         #[command(flatten)]
         person: Person,
@@ -366,6 +368,7 @@ enum EffectsCommand {
     /// State the outcome that the outside does not tell. Exit status 1 if that is refused.
     Answer {
         /// The effect's id
+        #[arg(value_parser = id)]
         id: Uuid,
         /// The outcome as JSON; `quadrille effects show ID` has examples
         outcome: String,
@@ -374,6 +377,11 @@ enum EffectsCommand {
         #[command(flatten)]
         form: Form,
     },
+}
+
+/// Reads an id, whole: nothing is guessed from its beginning.
+fn id(text: &str) -> Result<Uuid, String> {
+    Uuid::try_parse(text).map_err(|_| "an id is a UUID, whole, as `list` shows it".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -389,6 +397,7 @@ enum DeadLettersCommand {
     /// Show one dead letter with its original.
     Show {
         /// Its id
+        #[arg(value_parser = id)]
         id: Uuid,
         #[command(flatten)]
         form: Form,

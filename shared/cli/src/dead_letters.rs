@@ -189,7 +189,8 @@ async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<DeadLetter>>
 pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> anyhow::Result<()> {
     let (letters, unread) = open(settings, service).await?;
     if json {
-        return output::json(&letters);
+        output::json(&letters)?;
+        return databases::all_read(&unread);
     }
     let paint = Paint::detect();
     let mut table = Table::new(["service", "id", "reason", "record", "place", "key", "attempts", "what is wrong"]);
@@ -206,10 +207,10 @@ pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> any
         ]);
     }
     table.print()?;
-    unread.iter().try_for_each(|sentence| output::line(sentence))?;
     let held: BTreeSet<_> =
         letters.iter().filter_map(|letter| Some((&letter.service, &letter.topic, letter.holds.as_ref()?))).collect();
-    output::line(&format!("{} open dead letters, {} keys held.", letters.len(), held.len()))
+    output::line(&format!("{} open dead letters, {} keys held.", letters.len(), held.len()))?;
+    databases::all_read(&unread)
 }
 
 /// Shows one dead letter with its original.

@@ -33,7 +33,13 @@ pub struct Effect {
 
 /// An outcome that a person may state of each kind of effect.
 pub const OUTCOMES: [(&str, &[&str]); 6] = [
-    ("charge", &[r#"{"outcome":"captured","charge_id":"ch_1"}"#, r#"{"outcome":"declined","reason":"card_declined"}"#]),
+    (
+        "charge",
+        &[
+            r#"{"outcome":"captured","charge_id":"<its id at the provider>"}"#,
+            r#"{"outcome":"declined","reason":"card_declined"}"#,
+        ],
+    ),
     ("refund", &[r#"{"outcome":"refunded","refund_id":"re_1"}"#, r#"{"outcome":"refused","reason":"account_closed"}"#]),
     (
         "hand_over",
@@ -73,7 +79,8 @@ pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json
     let (mut effects, unread) = open(settings, service).await?;
     effects.retain(|effect| !parked || effect.parked_at.is_some());
     if json {
-        return output::json(&effects);
+        output::json(&effects)?;
+        return databases::all_read(&unread);
     }
     let (paint, now) = (Paint::detect(), Utc::now());
     let mut table = Table::new(["service", "effect", "of", "id", "tries", "wanted", "state", "last answer"]);
@@ -90,9 +97,9 @@ pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json
         ]);
     }
     table.print()?;
-    unread.iter().try_for_each(|sentence| output::line(sentence))?;
     let waiting = effects.iter().filter(|effect| effect.parked_at.is_some()).count();
-    output::line(&format!("{} open effects, {waiting} of them parked.", effects.len()))
+    output::line(&format!("{} open effects, {waiting} of them parked.", effects.len()))?;
+    databases::all_read(&unread)
 }
 
 /// Shows one effect, and what a person could state of it.

@@ -107,6 +107,7 @@ pub async fn skip(
 ) -> anyhow::Result<bool> {
     known(service)?;
     let Place { topic, partition, offset } = place;
+    tokio::task::block_in_place(|| is_to_come(settings, service, place))?;
     let found = tokio::task::block_in_place(|| lies_at(settings, place))?;
     output::note(&found);
     if !yes {
@@ -115,6 +116,23 @@ pub async fn skip(
     }
     let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
     operate::tell(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
+}
+
+/// What a group has read already cannot be passed over any more.
+fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Result<()> {
+    let partitions = Reader::connect(settings)?.partitions(&[place.topic])?;
+    let partitions: Vec<Partition> = partitions.into_iter().filter(|found| found.number == place.partition).collect();
+    match kafka::committed(settings, &settings.group(service), &partitions)?.first() {
+        Some(Some(next)) if *next > place.offset => {
+            bail!(
+                "{service} has read {}/{} up to {next}: what lies at {} is handled",
+                place.topic,
+                place.partition,
+                place.offset
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What lies at an offset, as people read it.

@@ -157,6 +157,9 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_mend() {
         (vec!["status"], "127.0.0.1:1"),
         (vec!["doctor"], "QUADRILLE__DATABASE__BASE_URL"),
         (vec!["effects", "show", ID], "could not be read"),
+        // What is not known is not none.
+        (vec!["effects", "list"], "could not be read"),
+        (vec!["dead-letters", "list", "--json"], "could not be read"),
         ([&["dead-letters", "discard", ID, ID][..], &who].concat(), "could not be read"),
     ];
     refused(&table, 1);

@@ -13,9 +13,25 @@ use quadrille_cli::{
     produce,
 };
 use quadrille_core::ids;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
+
+/// Has the order service's group committed an offset.
+fn commit(world: &World, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &world.settings.kafka.brokers)
+        .set("group.id", world.settings.group("order"))
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&world.settings.topic(topic), partition, Offset::Offset(offset)).unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
 
 /// The order service's database in a world: with the runtime's tables, and nobody at work.
 struct Database {
@@ -170,6 +186,11 @@ async fn a_service_is_asked_to_pass_over_an_offset_and_what_came_of_it_is_told()
         serde_json::from_str(&world.ok_with(&["produce", "OrderRequested", "--json"], json.as_bytes())).unwrap();
     let place = format!("order.requests/{}@{}", sent["partition"], sent["offset"]);
     let answered = answer(&world, 1);
+    // What was read already is handled.
+    let other = format!("order.requests/{}@0", (sent["partition"].as_i64().unwrap() + 1) % 6);
+    commit(&world, "order.requests", (sent["partition"].as_i64().unwrap() as i32 + 1) % 6, 3);
+    let refused = world.refused(&[&["group", "skip", "order", &other, "--yes"][..], &WHO].concat(), b"");
+    assert!(refused.contains("order has read") && refused.contains("up to 3"), "{refused}");
     let skip = [&["group", "skip", "order", &place][..], &WHO].concat();
     let refused = world.refused(&skip, b"");
     assert!(refused.contains("OrderRequested") && refused.contains("Nothing was changed"), "{refused}");

@@ -148,6 +148,27 @@ fn what_is_no_writers_schema_is_refused() {
     assert_eq!(refused(list), "the writer's schema a.L contains itself, which bounds no depth");
 }
 
+/// What a stranger promises and does not send takes no memory: items that are missing, a value without its bytes, a text without end.
+#[test]
+fn what_is_promised_and_not_there_is_refused_before_room_is_made_for_it() {
+    let flags: Vec<String> = (0..2_000).map(|n| format!(r#"{{ "name": "b{n}", "type": "boolean" }}"#)).collect();
+    let items = format!(r#"{{ "type": "record", "name": "a.I", "fields": [{}] }}"#, flags.join(","));
+    let list = format!(r#"{{ "type": "array", "items": {items} }}"#);
+    let fixed = r#"{ "type": "fixed", "name": "a.F", "size": 4611686018427387904 }"#;
+    // An id, and of the list a count of 200,000 items.
+    for (ty, datum) in [(list.as_str(), &[2, b'x', 0x80, 0xb5, 0x18][..]), (fixed, &[2, b'x'])] {
+        let text = format!(
+            r#"{{ "type": "record", "name": "a.R", "fields": [{{ "name": "id", "type": "string" }}, {{ "name": "more", "type": {ty} }}] }}"#
+        );
+        let ours = r#"{ "type": "record", "name": "a.R", "fields": [{ "name": "id", "type": "string" }] }"#;
+        let plan = writer(&text).prepare(&RecordType { name: "a.R", schema: ours, ..ProductListed::TYPE });
+        let refused = plan.expect("it has what we need").apply(datum).expect_err("not whole").to_string();
+        assert_eq!(refused, "the datum ends early, or is none of its writer's schema");
+    }
+    let long = format!(r#"{{ "type": "record", "name": "a.{}", "fields": [] }}"#, "R".repeat(256 * 1024));
+    assert!(Writer::new(&long).expect_err("too long").to_string().contains("at most 262144 are read"));
+}
+
 fn writer(text: &str) -> Writer {
     Writer::new(text).expect("a sound schema")
 }

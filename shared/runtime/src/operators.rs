@@ -212,7 +212,9 @@ async fn redriven(
         return Ok(Err("no open dead letter of this service matches".to_owned()));
     }
     left.dead_letters = true;
-    Ok(Ok(format!("{redriven} dead letters are handled again")))
+    Ok(Ok(format!(
+        "{redriven} dead letters go to the service again; `quadrille dead-letters list` shows what fails again"
+    )))
 }
 
 async fn discarded(

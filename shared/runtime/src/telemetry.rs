@@ -1,6 +1,6 @@
 //! Logs, and traces that go through outbox, timers and effects as they go through topics.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, io::IsTerminal, str::FromStr};
 
 use opentelemetry::{
     Context, KeyValue, global,
@@ -28,8 +28,10 @@ pub fn init_logs(log: &Log) -> anyhow::Result<()> {
     let filter =
         Targets::from_str(&log.filter).map_err(|error| anyhow::anyhow!("log.filter '{}': {error}", log.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
+    // Colours are for a terminal, and for who has not asked to be spared them (https://no-color.org).
+    let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     match log.format {
-        LogFormat::Human => registry.with(fmt::layer().with_target(false)).try_init()?,
+        LogFormat::Human => registry.with(fmt::layer().with_target(false).with_ansi(has_colours)).try_init()?,
         LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true)).try_init()?,
     }
     Ok(())

@@ -82,6 +82,12 @@ pub fn services() -> Vec<&'static str> {
     services
 }
 
+/// What was found is not all there is where a database could not be read.
+pub fn all_read(unread: &[String]) -> anyhow::Result<()> {
+    anyhow::ensure!(unread.is_empty(), "{} What was found elsewhere is not all there is.", unread.join(" "));
+    Ok(())
+}
+
 /// Reads `rows` from the database of every service, or of `service` alone; and which databases could not be read, as sentences.
 ///
 /// # Errors

@@ -329,7 +329,7 @@ impl Stage {
 
     fn where_to_look_next(&self) -> anyhow::Result<()> {
         let example = self.first[5].id;
-        self.says("Where to look next (export PATH=\"$PWD/target/debug:$PATH\")");
+        self.says("Where to look next (export PATH=\"$PWD/target/debug:$PATH\"; eval \"$(infra/local/env)\")");
         for (what, why) in [
             (format!("quadrille saga {example}"), "the cancelled order: every step, its cause, the time between"),
             ("quadrille watch 'order.*'".to_owned(), "facts as they come; order something in another terminal"),
