@@ -19,7 +19,7 @@ fn a_refusal_names_the_field() {
         let refusal = refusal(change);
         assert!(refusal.starts_with(expected), "{refusal}");
     };
-    starts(&|json| json["order_id"] = json!("7"), "field `order_id`: '7' is not a UUID");
+    starts(&|json| json["order_id"] = json!("7"), "field `order_id`: a text of 1 bytes is not a UUID");
     starts(
         &|json| json["lines"][0]["quantity"] = json!("many"),
         "field `lines[0].quantity`: invalid type: string \"many\"",

@@ -61,7 +61,7 @@ fn an_error_names_the_field() {
     let id = Uuid::from_u128(7).to_string();
     let bad = String::from_utf8(good).expect("text").replace(&id, &"x".repeat(36));
     let error = StockReplenished::decode(bad.as_bytes()).expect_err("no UUID").to_string();
-    assert_eq!(error, format!("field `replenishment_id`: '{}' is not a UUID", "x".repeat(36)));
+    assert_eq!(error, "field `replenishment_id`: a text of 36 bytes is not a UUID");
 
     let mut order = datum(&order(&[("A", 1)]));
     let at = order.windows(3).position(|window| window == b"\x02A\x02").expect("the line") + 1;

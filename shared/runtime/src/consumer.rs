@@ -244,7 +244,7 @@ struct Poller<'a, P: Policy> {
 struct Search {
     partition: Partition,
     generation: u64,
-    found: std::thread::JoinHandle<KafkaResult<Option<Unreadable>>>,
+    found: std::thread::JoinHandle<KafkaResult<Vec<Unreadable>>>,
 }
 
 /// A partition's records that wait in this process, in order; the first one waits for something.
@@ -497,12 +497,23 @@ impl<P: Policy> Poller<'_, P> {
         if !group.moved(search.partition, search.generation) {
             return;
         }
-        let Unreadable { from, to, cause } = match search.found.join() {
-            Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return,
+        let found = match search.found.join() {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => return warn!(topic, partition, %error, "Why a partition stands still could not be seen"),
             Err(_panic) => return,
         };
+        for batch in found {
+            if !self.pass_over_batch(search.partition, search.generation, batch) {
+                // Without room it is found again: the partition still stands.
+                break;
+            }
+        }
+    }
+
+    /// Tells of one batch, and sets reading behind it. Whether it is told.
+    fn pass_over_batch(&mut self, (topic, partition): Partition, generation: u64, batch: Unreadable) -> bool {
+        let Unreadable { from, to, cause } = batch;
+        let group = self.client.context();
         error!(
             topic,
             partition, from, to, "Offsets cannot be read and are passed over; reading goes on at {to}: {cause}"
@@ -512,7 +523,7 @@ impl<P: Policy> Poller<'_, P> {
             topic,
             partition,
             offset: from,
-            generation: search.generation,
+            generation,
             timestamp_ms: -1,
             key: None,
             value: None,
@@ -521,16 +532,17 @@ impl<P: Policy> Poller<'_, P> {
             header_fault: None,
         };
         let content = Content::Rejected(Rejection::new("unreadable", "value", detail));
-        // Without room it is found again: the partition still stands.
-        if let Passed::On = self.hand_on(record, content, ROOM_WAIT) {
+        let is_told = matches!(self.hand_on(record, content, ROOM_WAIT), Passed::On);
+        if is_told {
             counter!("quadrille_records_unreadable_total", "topic" => topic).increment((to - from).max(1) as u64);
             let physical = group.physical(topic).unwrap_or(topic);
             match self.client.seek(physical, partition, Offset::Offset(to), limits::BROKER) {
                 // The letter stands for all of them.
-                Ok(()) => drop(self.skipped.insert(search.partition, (search.generation, to))),
+                Ok(()) => drop(self.skipped.insert((topic, partition), (generation, to))),
                 Err(error) => warn!(topic, partition, %error, "Reading could not be set behind it yet"),
             }
         }
+        is_told
     }
 
     fn report(&self, error: &KafkaError) {
@@ -786,21 +798,16 @@ impl ConsumerContext for Group {
     }
 }
 
-/// What cannot be read from `from` on: one batch, and those that follow it without anything sound between them, as far as they are found
-/// in the time that the first had.
-fn unreadable_in_a_row(
-    client: &ClientConfig,
-    topic: &str,
-    partition: i32,
-    from: i64,
-) -> KafkaResult<Option<Unreadable>> {
+/// The batches from `from` on that cannot be read and follow one another without anything sound between them, as far as they are found in the
+/// time that the first had.
+fn unreadable_in_a_row(client: &ClientConfig, topic: &str, partition: i32, from: i64) -> KafkaResult<Vec<Unreadable>> {
     let began = Instant::now();
-    let mut found = unreadable(client, topic, partition, from, limits::BROKER)?;
-    while let Some(first) = &mut found
+    let mut found: Vec<Unreadable> = unreadable(client, topic, partition, from, limits::BROKER)?.into_iter().collect();
+    while let Some(last) = found.last()
         && began.elapsed() < limits::UNREADABLE
-        && let Ok(Some(next)) = unreadable(client, topic, partition, first.to, limits::BROKER)
+        && let Ok(Some(next)) = unreadable(client, topic, partition, last.to, limits::BROKER)
     {
-        first.to = next.to;
+        found.push(next);
     }
     Ok(found)
 }

@@ -198,7 +198,7 @@ async fn redriven(
     }
     let redriven = sqlx::query(
         "update dead_letter set next_try = clock_timestamp(), redriven_by = $4, redriven_why = $5
-         where closed_at is null and ($1 is null or id = $1) and ($2 = '' or topic = $2) and ($3 = '' or key = convert_to($3, 'UTF8'))",
+         where closed_at is null and reason not in ('unreadable', 'too_large') and ($1 is null or id = $1) and ($2 = '' or topic = $2) and ($3 = '' or key = convert_to($3, 'UTF8'))",
     )
     .bind(asked.dead_letter_id)
     .bind(&asked.topic)
@@ -209,7 +209,7 @@ async fn redriven(
     .await?
     .rows_affected();
     if redriven == 0 {
-        return Ok(Err("no open dead letter of this service matches".to_owned()));
+        return Ok(Err("no open dead letter of this service matches whose original was kept whole".to_owned()));
     }
     left.dead_letters = true;
     Ok(Ok(format!(

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::support::{Shop, Versions, VersionsBySku, distinct};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, ids, records};
 use quadrille_events::{
-    Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested, platform::OffsetSkipRequested,
+    Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested,
+    platform::{OffsetSkipRequested, RedriveRequested},
 };
 use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::Proxy;
@@ -150,22 +151,23 @@ async fn a_record_that_unpacks_to_more_than_a_record_may_have_is_refused_by_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_unpacked_is_told_and_passed_over() -> anyhow::Result<()> {
-    let shop = Shop::open().await?;
+    let mut shop = Shop::open().await?;
     shop.ask("TEA", 0).await?;
-    // Two, with a sound record between them, which whoever looks in steps may step over.
+    // Two, with a sound record between them, which whoever looks in steps may step over; and a third behind the second.
     send_a_batch_that_cannot_be_unpacked(&shop).await?;
     shop.ask("TEA", 0).await?;
+    send_a_batch_that_cannot_be_unpacked(&shop).await?;
     send_a_batch_that_cannot_be_unpacked(&shop).await?;
     shop.ask("TEA", 0).await?;
     let instance = shop.start();
     shop.world.read_until("stock.events", |records| distinct(records) == 1).await?;
-    // Each is passed over after half a minute, and the record behind it is handled.
+    // The first is passed over after half a minute, the others after another: each is told, and the record behind is handled.
     letters(&shop, 1).await?;
-    let told = letters(&shop, 2).await?;
-    assert_eq!(told, [1, 122].map(|offset| ("unreadable".to_owned(), "value".to_owned(), offset)));
+    let told = letters(&shop, 3).await?;
+    assert_eq!(told, [1, 122, 242].map(|offset| ("unreadable".to_owned(), "value".to_owned(), offset)));
     let details: Vec<String> =
         sqlx::query_scalar("select detail from dead_letter order by \"offset\"").fetch_all(&shop.database.pool).await?;
-    for (detail, offsets) in details.iter().zip(["1 to 120", "122 to 241"]) {
+    for (detail, offsets) in details.iter().zip(["1 to 120", "122 to 241", "242 to 361"]) {
         assert!(detail.starts_with(&format!("the offsets {offsets} cannot be read: ")), "{detail}");
     }
     shop.stated(3).await?;
@@ -175,7 +177,16 @@ async fn a_batch_that_cannot_be_unpacked_is_told_and_passed_over() -> anyhow::Re
     shop.ask("TEA", 0).await?;
     let instance = shop.start();
     shop.stated(4).await?;
-    assert_eq!(letters(&shop, 2).await?.len(), 2);
+    assert_eq!(letters(&shop, 3).await?.len(), 3);
+    // Nothing of them was kept that could be handled again.
+    let again = RedriveRequested {
+        topic: TOPIC.to_owned(),
+        who: "ann".to_owned(),
+        why: "to see".to_owned(),
+        ..RedriveRequested::new("tally".to_owned())
+    };
+    let (result, detail) = shop.operate(&again).await?;
+    assert!(result == "refused" && detail.contains("kept whole"), "{result}: {detail}");
     instance.stop().await
 }
 

@@ -4,6 +4,9 @@ use quadrille_core::DecodeError;
 
 use crate::{Named, Schema, Type};
 
+/// So many bytes of a field's or symbol's name count as a value: whoever builds values copies the name of each.
+const NAME_BYTES: usize = 64;
+
 /// Makes sure that `datum` is whole and describes no more than `most` values. Whoever builds values relies on both: at the end of a datum
 /// apache-avro reads nulls and falses for as long as items were promised, and it makes room for a fixed value before it looks for its bytes.
 pub(super) fn check(schema: &Schema, datum: &[u8], most: usize) -> Result<(), DecodeError> {
@@ -29,7 +32,7 @@ enum End {
 
 impl<'a> Walk<'a> {
     fn value(&mut self, ty: &'a Type) -> Result<(), End> {
-        self.left = self.left.checked_sub(1).ok_or(End::Exceeded)?;
+        self.count(1)?;
         match ty {
             Type::Null => Ok(()),
             Type::Boolean => self.skip(1),
@@ -48,8 +51,15 @@ impl<'a> Walk<'a> {
                 self.value(variants.get(index).ok_or(End::Malformed)?)
             }
             Type::Named(name) => match self.schema.named.get(name).ok_or(End::Malformed)? {
-                Named::Record(record) => record.fields.iter().try_for_each(|field| self.value(&field.ty)),
-                Named::Enum { .. } => self.number().map(drop),
+                Named::Record(record) => record.fields.iter().try_for_each(|field| {
+                    self.count(field.name.len() / NAME_BYTES)?;
+                    self.value(&field.ty)
+                }),
+                Named::Enum { symbols, .. } => {
+                    let index = usize::try_from(self.number()?).map_err(|_| End::Malformed)?;
+                    let symbol = symbols.get(index).ok_or(End::Malformed)?;
+                    self.count(symbol.len() / NAME_BYTES)
+                }
                 Named::Fixed { size } => self.skip(*size),
             },
         }
@@ -69,6 +79,11 @@ impl<'a> Walk<'a> {
                 item(self)?;
             }
         }
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), End> {
+        self.left = self.left.checked_sub(values).ok_or(End::Exceeded)?;
+        Ok(())
     }
 
     fn sized(&mut self) -> Result<(), End> {
@@ -148,6 +163,20 @@ mod tests {
         let huge =
             schema(r#"{ "name": "x", "type": { "type": "fixed", "name": "a.F", "size": 4611686018427387904 } }"#);
         assert!(refused(&huge, &[0; 100], 10).contains("ends early"));
+    }
+
+    #[test]
+    fn names_count_with_each_value_that_has_them() {
+        let name = "n".repeat(6_400);
+        let list = format!(
+            r#"{{ "name": "a", "type": {{ "type": "array", "items":
+                {{ "type": "record", "name": "a.I", "fields": [{{ "name": "{name}", "type": "boolean" }}] }} }} }}"#
+        );
+        // A record of a list of two items, each a record of one value whose name counts for a hundred.
+        assert_eq!(values(&schema(&list), &[4, 0, 0, 0]), 2 + 2 * (2 + 100));
+        let kind = format!(r#"{{ "name": "e", "type": {{ "type": "enum", "name": "a.E", "symbols": ["{name}"] }} }}"#);
+        assert_eq!(values(&schema(&kind), &[0]), 2 + 100);
+        assert!(refused(&schema(&kind), &[2], 1_000).contains("none of its writer's schema"));
     }
 
     #[test]
