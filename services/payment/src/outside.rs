@@ -95,11 +95,11 @@ fn said(id: Uuid, effect: &Effect, verdict: Verdict) -> Option<Said<Outcome>> {
         (Effect::Charge { .. }, "captured") if !charge_id.is_empty() => {
             Some(Said::Verdict(Outcome::Captured { charge_id }))
         }
-        (Effect::Charge { .. }, "declined") => Some(Said::Verdict(Outcome::Declined { reason, detail })),
+        (Effect::Charge { .. }, "declined") => Some(Said::Refusal(Outcome::Declined { reason, detail })),
         (Effect::Refund { .. }, "refunded") if !refund_id.is_empty() => {
             Some(Said::Verdict(Outcome::Refunded { refund_id }))
         }
-        (Effect::Refund { .. }, "refused") => Some(Said::Verdict(Outcome::Refused { reason, detail })),
+        (Effect::Refund { .. }, "refused") => Some(Said::Refusal(Outcome::Refused { reason, detail })),
         (_, "unknown_key") => Some(Said::NoTrace),
         _ => None,
     }

@@ -54,6 +54,8 @@ async fn only_a_word_on_this_very_key_is_a_verdict() {
         ),
         ("declined", charge(), "402 Payment Required", declined.clone(), Some(as_declined.clone())),
         ("declined, in another way", charge(), "422 Unprocessable", declined.clone(), Some(as_declined)),
+        ("a yes under a no", charge(), "402 Payment Required", captured_under(1), None),
+        ("a yes under another no", charge(), "422 Unprocessable", captured_under(1), None),
         ("of another key", charge(), "200 OK", captured_under(2), None),
         ("of no key", charge(), "200 OK", r#"{"status": "captured", "charge_id": "ch_1"}"#.into(), None),
         ("of another effect", refund("ch_1"), "200 OK", captured_under(1), None),

@@ -117,7 +117,8 @@ fn said(id: Uuid, effect: &Effect, verdict: Verdict) -> Option<Said<Outcome>> {
         (Effect::HandOver { .. }, _) if verdict.idempotency_key != id => return None,
         (Effect::HandOver { .. }, "accepted") if !named.is_empty() => Outcome::Accepted { tracking_id: named },
         (Effect::HandOver { .. }, "refused") => {
-            Outcome::Refused { reason: fitted(&verdict.reason), detail: fitted(&verdict.detail) }
+            let (reason, detail) = (fitted(&verdict.reason), fitted(&verdict.detail));
+            return Some(Said::Refusal(Outcome::Refused { reason, detail }));
         }
         (Effect::Track { tracking_id, .. } | Effect::Recall { tracking_id }, _) if named != tracking_id.trim() => {
             return None;

@@ -23,14 +23,16 @@ pub fn client(timeout: Duration) -> reqwest::Result<Client> {
 pub enum Said<O> {
     /// This is what became of it.
     Verdict(O),
+    /// It is refused, and this is how.
+    Refusal(O),
     /// It has no trace of it.
     NoTrace,
 }
 
 /// Sends `request` and reads what the outside says of an effect; `said` tells whether its body speaks of that effect, and what it says.
 ///
-/// **What is not known is not stated.** Only a body that says so in so many words is a verdict, with a status of 2xx, or 402 or 422 where
-/// it refuses. That it has no trace of the key is its own word too, with 404: another 404 is a proxy's, or a wrong address. All else (no
+/// **What is not known is not stated.** Only a body that says so in so many words is a verdict, with a status of 2xx, or of 402 or 422 too where
+/// it refuses: a yes under such a status contradicts itself. That it has no trace of the key is its own word too, with 404: another 404 is a proxy's, or a wrong address. All else (no
 /// connection, no answer in time, a redirect, 401, 403, 409, 429, 5xx, whatever stands in them) is unknown.
 pub async fn verdict<V, O>(request: RequestBuilder, said: impl FnOnce(V) -> Option<Said<O>>) -> Answer<O>
 where
@@ -51,7 +53,10 @@ where
     };
     match (serde_json::from_slice(&body).ok().and_then(said), status) {
         (Some(Said::NoTrace), StatusCode::NOT_FOUND) => Answer::Nothing,
-        (Some(Said::Verdict(outcome)), status) if status != StatusCode::NOT_FOUND => Answer::Known(outcome),
+        (Some(Said::Verdict(outcome) | Said::Refusal(outcome)), status) if status.is_success() => {
+            Answer::Known(outcome)
+        }
+        (Some(Said::Refusal(outcome)), status) if status != StatusCode::NOT_FOUND => Answer::Known(outcome),
         _ => Answer::Unknown(format!("it answered {status} and no verdict")),
     }
 }
