@@ -24,10 +24,26 @@ const TOLD: &str = "waiting, sending, sent, failed";
 pub const CHOREOGRAPHY: Declaration = Declaration {
     file: file!(),
     reactions: &[
-        Reaction::heard(OrderConfirmed::TYPE).wants(&[MAIL]).sets(&[GIVE_UP]).until(TOLD),
-        Reaction::heard(OrderShipped::TYPE).wants(&[MAIL]).sets(&[GIVE_UP]).until(TOLD),
-        Reaction::heard(OrderCancelled::TYPE).wants(&[MAIL]).sets(&[GIVE_UP]).until(TOLD),
-        Reaction::heard(PaymentRefunded::TYPE).wants(&[MAIL]).sets(&[GIVE_UP]).until(TOLD),
+        Reaction::heard(OrderConfirmed::TYPE)
+            .states(&[NotificationFailed::TYPE])
+            .wants(&[MAIL])
+            .sets(&[GIVE_UP])
+            .until(TOLD),
+        Reaction::heard(OrderShipped::TYPE)
+            .states(&[NotificationFailed::TYPE])
+            .wants(&[MAIL])
+            .sets(&[GIVE_UP])
+            .until(TOLD),
+        Reaction::heard(OrderCancelled::TYPE)
+            .states(&[NotificationFailed::TYPE])
+            .wants(&[MAIL])
+            .sets(&[GIVE_UP])
+            .until(TOLD),
+        Reaction::heard(PaymentRefunded::TYPE)
+            .states(&[NotificationFailed::TYPE])
+            .wants(&[MAIL])
+            .sets(&[GIVE_UP])
+            .until(TOLD),
         // An address that becomes known: what waits for it goes.
         Reaction::heard(UserRegistered::TYPE).wants(&[MAIL]).until("nothing waits for the address"),
         Reaction::heard(UserProfileUpdated::TYPE).wants(&[MAIL]).until("nothing waits for the address"),

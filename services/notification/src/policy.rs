@@ -34,6 +34,9 @@ pub const NOTICE: &str = "notice";
 /// How long a mail waits for its address.
 pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
 
+/// So many orders of one customer wait for an address at most: once it is known, all their mails go in one transaction.
+pub const MOST_WAITING: usize = 1_000;
+
 /// The rows that inputs touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
@@ -118,6 +121,10 @@ impl Policy for Notification {
                     let name = address.name.as_deref().unwrap_or_default();
                     Decision::nothing().perform(key, letter.to(order_id, about, email, name))
                 }
+                (None, None) if address.waiting.len() >= MOST_WAITING && !address.waiting.contains(key) => {
+                    let detail = format!("{MOST_WAITING} orders of this customer wait for an address already.");
+                    Decision::fact(no_address(order_id, customer_id, about, detail))
+                }
                 (None, None) => {
                     Decision::nothing().set(key, Timer::GiveUp { customer_id, about }, moment.now + PATIENCE)
                 }
@@ -131,14 +138,10 @@ impl Policy for Notification {
             },
 
             Input::Timer(Timer::GiveUp { about, .. }) => match state.status(key, *about) {
-                Some(Status::Waiting(_)) => Decision::fact(NotificationFailed {
-                    order_id,
-                    customer_id: state.customer(key),
-                    kind: about.name().into(),
-                    message_id: String::new(),
-                    reason: "no_address".into(),
-                    detail: "No address of the customer became known within an hour.".into(),
-                }),
+                Some(Status::Waiting(_)) => {
+                    let detail = "No address of the customer became known within an hour.".into();
+                    Decision::fact(no_address(order_id, state.customer(key), *about, detail))
+                }
                 _ => Decision::nothing(),
             },
 
@@ -202,6 +205,12 @@ impl Policy for Notification {
     fn version<'a>(state: &'a mut State, fact: &Stated) -> &'a mut i64 {
         &mut state.notices.entry(fact.key()).or_default().version
     }
+}
+
+/// A mail is given up before it was ever sent.
+fn no_address(order_id: Uuid, customer_id: Uuid, about: About, detail: String) -> NotificationFailed {
+    let (message_id, reason) = (String::new(), "no_address".into());
+    NotificationFailed { order_id, customer_id, kind: about.name().into(), message_id, reason, detail }
 }
 
 /// The mail that a fact makes due: about what, to whom, and what it says.

@@ -6,7 +6,10 @@ use chrono::TimeDelta;
 use common::*;
 use quadrille_core::{Named, Policy};
 use quadrille_events::{Uuid, notification::*};
-use quadrille_notification::{About, Heard, Notification, Outcome, message_id, policy::Status};
+use quadrille_notification::{
+    About, Heard, Notification, Outcome, message_id,
+    policy::{MOST_WAITING, Status},
+};
 use quadrille_testkit::{Given, given, start};
 
 const ANN: &str = "ann@example.com";
@@ -74,6 +77,34 @@ fn a_mail_without_an_address_waits_an_hour() {
             .heard(registered(Some(ANN)))
             .then_nothing();
     }
+}
+
+#[test]
+fn a_thousand_orders_of_one_customer_wait_and_no_more() {
+    let most = MOST_WAITING as u128;
+    let waiting = (1..=most).fold(unknown(), |story, n| story.heard(confirmed(id(n))));
+    let late = id(most + 1);
+    let detail = "1000 orders of this customer wait for an address already.";
+    let refused = NotificationFailed {
+        kind: About::OrderConfirmed.name().into(),
+        reason: "no_address".into(),
+        detail: detail.into(),
+        ..NotificationFailed::new(late, CUSTOMER)
+    };
+    let _ = waiting
+        .heard(confirmed(late))
+        .then_states([refused])
+        .then_sets([])
+        .again()
+        .then_nothing()
+        // One that waits already takes another mail.
+        .heard(shipped(id(1)))
+        .then_sets([(give_up(About::OrderShipped), start() + TimeDelta::hours(1))])
+        .then_state(|state| state.addresses[&CUSTOMER.to_string()].waiting.len() == MOST_WAITING)
+        // Once one is given up there is room.
+        .fired(id(2), give_up(About::OrderConfirmed))
+        .heard(cancelled(late))
+        .then_sets([(give_up(About::OrderCancelled), start() + TimeDelta::hours(1))]);
 }
 
 #[test]
