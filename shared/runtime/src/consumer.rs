@@ -15,7 +15,7 @@ use std::{
 use metrics::{counter, gauge};
 use quadrille_core::{Policy, RecordType, Records};
 use quadrille_events::records_named;
-use quadrille_kafka::{Unreadable, headers, unreadable};
+use quadrille_kafka::{Brokers, Unreadable, headers, unreadable};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
@@ -49,7 +49,8 @@ type Partition = (&'static str, i32);
 
 /// A service's membership in its group.
 pub(crate) struct Consumer {
-    client: Arc<BaseConsumer<Group>>,
+    config: ClientConfig,
+    client: Mutex<Arc<BaseConsumer<Group>>>,
 }
 
 /// Which partitions are ours, each with the number of its assignment.
@@ -62,6 +63,7 @@ pub(crate) struct Group {
     health: Arc<Health>,
     contact: Arc<Contact>,
     progress: Arc<Progress>,
+    known: Brokers,
     state: Mutex<Assigned>,
 }
 
@@ -96,28 +98,41 @@ impl Consumer {
         let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
         topics.sort_unstable();
         topics.dedup();
-        let physical: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", kafka.topic_prefix)).collect();
         let group = Group {
-            topics: physical.iter().cloned().zip(topics).collect(),
+            topics: topics.into_iter().map(|topic| (format!("{}{topic}", kafka.topic_prefix), topic)).collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
             onlooker: kafka::onlooker_config(kafka, P::SERVICE),
             health: Arc::clone(&ground.health),
             contact,
             progress,
+            known: Brokers::default(),
             state: Mutex::default(),
         };
-        let client: BaseConsumer<Group> =
-            kafka::consumer_config(kafka, P::SERVICE, &ground.instance).create_with_context(group)?;
-        client.subscribe(&physical.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Self { client: Arc::new(client) })
+        let config = kafka::consumer_config(kafka, P::SERVICE, &ground.instance);
+        let client = Mutex::new(group.join(&config)?);
+        Ok(Self { config, client })
+    }
+
+    fn client(&self) -> Arc<BaseConsumer<Group>> {
+        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Joins the group with a new client. What came by the old one is handled as after a rebalance.
+    fn join_anew(&self, old: Arc<BaseConsumer<Group>>) -> KafkaResult<()> {
+        let new = old.context().anew().join(&self.config)?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        // It waits for answers that do not come.
+        drop(std::thread::Builder::new().name("forgotten-consumer".into()).spawn(|| drop(old)));
+        Ok(())
     }
 
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
     ///
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
     pub fn handled<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
-        let group = self.client.context();
+        let client = self.client();
+        let group = client.context();
         let mut handled: HashMap<(Partition, u64), (i64, usize)> = HashMap::new();
         {
             let assigned = group.assigned();
@@ -130,7 +145,7 @@ impl Consumer {
                 }
             }
         }
-        group.store(&self.client, handled.iter().map(|((partition, _), (next, _))| (*partition, *next)));
+        group.store(&client, handled.iter().map(|((partition, _), (next, _))| (*partition, *next)));
         // Counted down last: from then on the poller may store what lies behind.
         let mut assigned = group.assigned();
         for ((partition, generation), (_, count)) in handled {
@@ -152,39 +167,38 @@ impl Consumer {
         stop: Arc<AtomicBool>,
         tokio: tokio::runtime::Handle,
     ) {
-        let mut poller = Poller {
-            client: &self.client,
-            decoder,
-            worker,
-            skips,
-            room: Arc::new(Semaphore::new(most_bytes)),
-            most_bytes,
-            tokio,
-            stalled: HashMap::new(),
-            skipped: HashMap::new(),
-            searching: None,
-        };
+        let room = Arc::new(Semaphore::new(most_bytes));
         while !stop.load(Ordering::Relaxed) {
-            poller.pass_over_skipped();
-            poller.retry_stalled();
-            poller.pass_over_unreadable();
-            let wait = if poller.stalled.is_empty() { 100 } else { 10 };
-            match self.client.poll(Duration::from_millis(wait)) {
-                Some(Ok(message)) => poller.take(&message),
-                // The client never works again. The process ends, and whoever supervises it starts a new one.
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    error!("The Kafka client has failed for good: {code}");
-                    return;
+            let client = self.client();
+            let poller = Poller {
+                client: &client,
+                decoder: Arc::clone(&decoder),
+                worker: worker.clone(),
+                skips: Arc::clone(&skips),
+                room: Arc::clone(&room),
+                most_bytes,
+                tokio: tokio.clone(),
+                stalled: HashMap::new(),
+                skipped: HashMap::new(),
+                searching: None,
+            };
+            if let Err(error) = poller.poll(&stop) {
+                // The process ends, and whoever supervises it starts a new one.
+                return error!("The Kafka client has failed for good: {error}");
+            }
+            if client.context().known.are_forgotten() {
+                warn!("The Kafka client has forgotten every broker: it is made anew");
+                if let Err(error) = self.join_anew(client) {
+                    return error!("The Kafka client could not be made anew: {error}");
                 }
-                Some(Err(error)) => poller.report(&error),
-                None => {}
             }
         }
     }
 
     /// What waits to be read or committed, if anything does.
     pub fn waiting(&self) -> Option<String> {
-        let assigned = self.client.context().assigned();
+        let client = self.client();
+        let assigned = client.context().assigned();
         let waits =
             |assignment: &Assignment| assignment.in_hand > 0 || assignment.stalled || assignment.unread.is_some();
         let mut waiting: Vec<&Partition> = assigned
@@ -203,7 +217,8 @@ impl Consumer {
 
     /// Says in health whether this instance is in its group or on its way.
     pub fn tell_membership(&self) {
-        let group = self.client.context();
+        let client = self.client();
+        let group = client.context();
         let joining = group.assigned().joining.map(|since| since.elapsed());
         match joining {
             Some(since) if since >= limits::JOINING => {
@@ -217,7 +232,7 @@ impl Consumer {
 
     /// Commits what is handled. The group is left when the consumer is dropped.
     pub fn commit(&self) {
-        match self.client.commit_consumer_state(CommitMode::Sync) {
+        match self.client().commit_consumer_state(CommitMode::Sync) {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
                 warn!(%error, "The last offsets were not committed: what they cover will be met in the inbox")
@@ -288,6 +303,23 @@ enum Passed {
 }
 
 impl<P: Policy> Poller<'_, P> {
+    /// Polls until `stop`, or until the client has forgotten every broker. An error means that the client never works again.
+    fn poll(mut self, stop: &AtomicBool) -> Result<(), RDKafkaErrorCode> {
+        while !stop.load(Ordering::Relaxed) && !self.client.context().known.are_forgotten() {
+            self.pass_over_skipped();
+            self.retry_stalled();
+            self.pass_over_unreadable();
+            let wait = if self.stalled.is_empty() { 100 } else { 10 };
+            match self.client.poll(Duration::from_millis(wait)) {
+                Some(Ok(message)) => self.take(&message),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(code),
+                Some(Err(error)) => self.report(&error),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         let Some(record) = self.client.context().own(message) else {
             return;
@@ -567,6 +599,28 @@ impl Assigned {
 }
 
 impl Group {
+    /// A client of this group, on its way into it.
+    fn join(self, config: &ClientConfig) -> KafkaResult<Arc<BaseConsumer<Self>>> {
+        let client: BaseConsumer<Self> = config.create_with_context(self)?;
+        client.subscribe(&client.context().topics.keys().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(Arc::new(client))
+    }
+
+    /// The same group for another client. Its assignments are numbered on, so that records of the old ones are known as such.
+    fn anew(&self) -> Self {
+        Self {
+            topics: self.topics.clone(),
+            service: self.service,
+            brokers: self.brokers.clone(),
+            onlooker: self.onlooker.clone(),
+            health: Arc::clone(&self.health),
+            contact: Arc::clone(&self.contact),
+            progress: Arc::clone(&self.progress),
+            known: Brokers::default(),
+            state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
+        }
+    }
+
     fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -699,6 +753,7 @@ impl Group {
 impl ClientContext for Group {
     /// Called every few seconds: says in health whether a broker is there and has our topics, and in metrics what is still to be read.
     fn stats(&self, statistics: Statistics) {
+        self.known.note(&statistics);
         let up = |broker: &Broker| broker.nodeid >= 0 && broker.state == "UP";
         let gone = self.topics.keys().find(|topic| {
             statistics.topics.get(*topic).is_some_and(|stats| stats.partitions.keys().all(|partition| *partition < 0))

@@ -292,21 +292,13 @@ pub(crate) struct Lane {
 impl Lane {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let producer: FutureProducer = match kafka::producer_config(
-            &self.ground.kafka,
-            &format!("quadrille-{}-dead-letters", self.ground.service),
-        )
-        .set("message.timeout.ms", "10000")
-        .create()
-        {
-            Ok(producer) => producer,
-            Err(error) => return self.ground.health.error("dead_letters", &error.to_string()),
-        };
-        let mut schema_id = None;
+        let (mut producer, mut schema_id) = (None, None);
         while !stop.is_cancelled() {
-            match self.publish(&producer, &mut schema_id).await {
+            match self.publish(&mut producer, &mut schema_id).await {
                 Ok(()) => self.ground.health.ok("dead_letters"),
                 Err(error) => {
+                    // Its client may have forgotten every broker (`quadrille_kafka::Brokers`).
+                    producer = None;
                     warn!("Dead letters wait in the database: {error:#}");
                     self.ground.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
@@ -315,7 +307,15 @@ impl Lane {
         }
     }
 
-    async fn publish(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
+    async fn publish(&self, producer: &mut Option<FutureProducer>, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
+        let producer = match producer {
+            Some(producer) => &*producer,
+            None => {
+                let client = format!("quadrille-{}-dead-letters", self.ground.service);
+                let mut config = kafka::producer_config(&self.ground.kafka, &client);
+                &*producer.insert(config.set("message.timeout.ms", "10000").create()?)
+            }
+        };
         while self.ground.pool.bounded(self.publish_one(producer, schema_id)).await? {}
         Ok(())
     }

@@ -28,14 +28,7 @@ impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
         let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
-        let producer: FutureProducer =
-            match kafka::producer_config(&self.ground.kafka, &format!("quadrille-{}-heartbeat", self.ground.service))
-                .set("message.timeout.ms", "4000")
-                .create()
-            {
-                Ok(producer) => producer,
-                Err(error) => return debug!(%error, "No heartbeat"),
-            };
+        let mut producer = None;
         let mut schema_id = None;
         while !stop.is_cancelled() {
             if schema_id.is_none() {
@@ -46,16 +39,30 @@ impl Heartbeat {
                 let mut datum = vec![];
                 self.record().encode(&mut datum);
                 let payload = wire::frame(id, &datum);
-                let record = FutureRecord::to(&topic).key(&self.ground.instance).payload(&payload);
-                if let Err((error, _)) = producer.send(record, Duration::ZERO).await {
-                    debug!(%error, "A heartbeat was not heard");
-                }
+                self.send(&mut producer, FutureRecord::to(&topic).payload(payload.as_slice())).await;
             }
             stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         }
-        let gone = FutureRecord::<str, [u8]>::to(&topic).key(&self.ground.instance);
-        if let Err((error, _)) = producer.send(gone, Duration::ZERO).await {
-            debug!(%error, "The instance's record stays until it grows old");
+        self.send(&mut producer, FutureRecord::to(&topic)).await;
+    }
+
+    /// Sends the instance's record by a client that is made anew after a failure: it may have forgotten every broker ([`quadrille_kafka::Brokers`]).
+    async fn send(&self, producer: &mut Option<FutureProducer>, record: FutureRecord<'_, str, [u8]>) {
+        let client = match producer.take() {
+            Some(client) => client,
+            None => {
+                let client = format!("quadrille-{}-heartbeat", self.ground.service);
+                let created =
+                    kafka::producer_config(&self.ground.kafka, &client).set("message.timeout.ms", "4000").create();
+                match created {
+                    Ok(client) => client,
+                    Err(error) => return debug!(%error, "No heartbeat"),
+                }
+            }
+        };
+        match client.send(record.key(&self.ground.instance), Duration::ZERO).await {
+            Ok(_) => *producer = Some(client),
+            Err((error, _)) => debug!(%error, "A heartbeat was not heard"),
         }
     }
 

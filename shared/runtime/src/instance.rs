@@ -209,7 +209,7 @@ impl Parts {
             tokio::spawn(async move { told.cancelled().await })
         };
         others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
-        let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms)?;
+        let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms);
         others.spawn(part(timers::run_deadlines(ground.pool.clone(), worker.clone(), reading, taking.clone())));
         let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
         let redriver = Redriver {

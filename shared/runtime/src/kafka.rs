@@ -65,6 +65,7 @@ pub(crate) fn producer_config(kafka: &config::Kafka, client: &str) -> ClientConf
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "10000")
         .set("queue.buffering.max.kbytes", "8192")
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "2000");
     config
 }

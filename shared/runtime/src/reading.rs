@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use metrics::gauge;
 use quadrille_core::{Policy, Records};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
 };
@@ -55,25 +55,25 @@ impl Contact {
 pub(crate) struct Reading {
     ground: Arc<Ground>,
     contact: Arc<Contact>,
-    client: Arc<BaseConsumer>,
+    client: ClientConfig,
     /// Without the world's prefix.
     topics: BTreeSet<&'static str>,
     after_return: Duration,
 }
 
 impl Reading {
-    pub fn new<P: Policy>(ground: &Arc<Ground>, contact: Arc<Contact>, after_return_ms: u64) -> anyhow::Result<Self> {
+    pub fn new<P: Policy>(ground: &Arc<Ground>, contact: Arc<Contact>, after_return_ms: u64) -> Self {
         let mut config = kafka::onlooker_config(&ground.kafka, ground.service);
         // To tell the end of what can be read from a record that is still to come.
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         config.set("enable.auto.commit", "false");
-        Ok(Self {
+        Self {
             ground: Arc::clone(ground),
             contact,
-            client: Arc::new(config.create()?),
+            client: config,
             topics: P::Heard::TYPES.iter().map(|heard| heard.topic).collect(),
             after_return: Duration::from_millis(after_return_ms),
-        })
+        }
     }
 
     /// Waits until the whole group has handled what lay on its topics when this was called, and a broker has answered for long enough.
@@ -114,8 +114,13 @@ impl Reading {
             }
         };
         let (client, topics, prefix) =
-            (Arc::clone(&self.client), self.topics.clone(), self.ground.kafka.topic_prefix.clone());
-        let read = tokio::task::spawn_blocking(move || read_to(&client, &ends(&client, &topics, &prefix)?)).await;
+            (self.client.clone(), self.topics.clone(), self.ground.kafka.topic_prefix.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            // A new one each time: one that is kept may have forgotten every broker (`quadrille_kafka::Brokers`).
+            let client: BaseConsumer = client.create()?;
+            read_to(&client, &ends(&client, &topics, &prefix)?)
+        });
+        let read = read.await;
         match read {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(unread))) => return Err(format!("{unread} is not read to its end as of {oldest}")),

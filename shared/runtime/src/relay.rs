@@ -16,8 +16,9 @@ use std::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
+use quadrille_kafka::Brokers;
 use rdkafka::{
-    ClientContext, Message,
+    ClientContext, Message, Statistics,
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
@@ -123,9 +124,10 @@ impl Relay {
 
     /// Waits until the database knows what lies on its service's topics. Whether it does: else the service stops.
     async fn agree(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<bool> {
-        let topics = Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone())?;
         let mut said = String::new();
         loop {
+            // With a client of its own each time: one that is kept may have forgotten every broker (`Brokers`).
+            let topics = Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone())?;
             let why = match topics.compare(lease).await {
                 Ok(None) => {
                     self.ground.health.ok("relay");
@@ -286,6 +288,7 @@ struct Round {
     open: AtomicUsize,
     answers: Mutex<Answers>,
     wake: Notify,
+    known: Brokers,
 }
 
 #[derive(Default)]
@@ -316,6 +319,13 @@ struct Sent<'a> {
 }
 
 impl ClientContext for Acks {
+    fn stats(&self, statistics: Statistics) {
+        self.0.known.note(&statistics);
+        if self.0.known.are_forgotten() {
+            self.0.wake.notify_one();
+        }
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // That one of our settings is called experimental is no news at each start.
         if facility != "CONFWARN" {
@@ -350,6 +360,7 @@ impl Sender {
             // behind a batch that may be refused: from a producer that it does not know yet a broker takes any number.
             .set("enable.gapless.guarantee", "true")
             .set("max.in.flight.requests.per.connection", "1")
+            .set("statistics.interval.ms", "5000")
             .create_with_context(Acks(Arc::clone(&acks)))?;
         Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
     }
@@ -384,7 +395,7 @@ impl Sender {
                 }
             } else if alone {
                 lease.while_beating(self.all_answered(1)).await?;
-                if !self.acks.answers().failed.is_empty() {
+                if !self.acks.answers().failed.is_empty() || self.acks.known.are_forgotten() {
                     break;
                 }
             }
@@ -392,7 +403,11 @@ impl Sender {
         if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
             lease.while_beating(self.all_answered(0)).await?;
         }
-        Ok(settle(std::mem::take(&mut *self.acks.answers()), rows, held, alone))
+        let mut sent = settle(std::mem::take(&mut *self.acks.answers()), rows, held, alone);
+        if self.acks.known.are_forgotten() {
+            sent.refusal.get_or_insert_with(|| "the client has forgotten every broker and is made anew".into());
+        }
+        Ok(sent)
     }
 
     /// Hands a row's record to the client, once it has room.
@@ -406,7 +421,9 @@ impl Sender {
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(Ok(())),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
+                    if !self.acks.known.are_forgotten() =>
+                {
                     record = returned;
                     lease.while_beating(tokio::time::sleep(Duration::from_millis(2))).await?;
                 }
@@ -415,9 +432,9 @@ impl Sender {
         }
     }
 
-    /// Waits until no more than so many are open.
+    /// Waits until no more than so many are open, or until the client has forgotten whom to ask.
     async fn all_answered(&self, most: usize) {
-        while self.acks.open.load(Ordering::Acquire) > most {
+        while self.acks.open.load(Ordering::Acquire) > most && !self.acks.known.are_forgotten() {
             self.acks.wake.notified().await;
         }
     }

@@ -1,11 +1,9 @@
 //! What cannot be handled stops only itself.
 
 use crate::support::{Shop, assert_order, distinct, quantities};
-use quadrille_cli::{kafka::Admin, registry::Registry};
 use quadrille_core::Record as _;
 use quadrille_events::{StockReplenishmentRequested, platform::DeadLetter};
 use quadrille_testkit::decoded;
-use rdkafka::admin::{NewTopic, TopicReplication};
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
 #[tokio::test(flavor = "multi_thread")]
@@ -165,17 +163,12 @@ async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<(
     assert!(waiting.1, "it waits in the database");
 
     // The topic comes to be, and its subject.
-    let topic = "tally.dead-letters";
-    let physical = shop.world.settings.topic(topic);
-    let admin = Admin::connect(&shop.world.settings)?;
-    admin.create(&[NewTopic::new(&physical, 1, TopicReplication::Fixed(1))]).await?;
-    let subject = format!("{topic}-{}", DeadLetter::TYPE.name);
-    Registry::connect(&shop.world.settings)?.register(&subject, DeadLetter::TYPE.schema).await?;
-    let published = shop.world.read_until(topic, |records| !records.is_empty()).await?;
+    let (admin, topic) = shop.create_dead_letter_topic().await?;
+    let published = shop.world.read_until("tally.dead-letters", |records| !records.is_empty()).await?;
     let letter: DeadLetter = decoded(&published[0])?;
     assert_eq!((letter.topic.as_str(), letter.reason.as_str()), ("stock.requests", "bad_frame"));
     assert_eq!(letter.value.map(|value| value.0).as_deref(), Some(&b"{}"[..]));
     assert_eq!((letter.value_size, letter.service.as_str()), (2, "tally"));
     instance.stop().await?;
-    admin.delete(&[physical]).await
+    admin.delete(&[topic]).await
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod able;
 mod batches;
+mod brokers;
 mod crashes;
 mod dead_letters;
 mod deadlines;

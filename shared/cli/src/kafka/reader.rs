@@ -6,10 +6,10 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
 use anyhow::{Context, bail};
-use quadrille_kafka::{is_unreadable, unreadable};
+use quadrille_kafka::{Brokers, is_unreadable, unreadable};
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
 };
 
@@ -310,9 +310,9 @@ impl Reader {
 
     /// Goes on reading from these positions, without end.
     pub fn follow(&self, positions: &Positions) -> anyhow::Result<Follow<'_>> {
-        self.assign(positions.iter())?;
+        let client = RefCell::new(following(&self.settings, positions)?);
         let names = positions.keys().map(|(topic, _)| (self.settings.topic(topic), topic.clone())).collect();
-        Ok(Follow { reader: self, names, positions: RefCell::new(positions.clone()) })
+        Ok(Follow { reader: self, client, names, positions: RefCell::new(positions.clone()) })
     }
 
     fn assign<'a>(&self, positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>) -> anyhow::Result<()> {
@@ -320,8 +320,8 @@ impl Reader {
     }
 }
 
-fn assign<'a>(
-    consumer: &BaseConsumer,
+fn assign<'a, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     settings: &Settings,
     positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>,
 ) -> anyhow::Result<()> {
@@ -335,16 +335,41 @@ fn assign<'a>(
 /// A reader that has gone live.
 pub struct Follow<'a> {
     reader: &'a Reader,
+    /// Kept for so long that it may see a broker start.
+    client: RefCell<BaseConsumer<Followed>>,
     names: BTreeMap<String, Arc<str>>,
     positions: RefCell<Positions>,
+}
+
+#[derive(Default)]
+struct Followed(Brokers);
+
+impl ClientContext for Followed {
+    fn stats(&self, statistics: Statistics) {
+        self.0.note(&statistics);
+    }
+}
+
+impl ConsumerContext for Followed {}
+
+fn following(settings: &Settings, positions: &Positions) -> anyhow::Result<BaseConsumer<Followed>> {
+    let mut config = config(settings);
+    let client = config.set("statistics.interval.ms", "5000").create_with_context(Followed::default());
+    let client = client.context("The Kafka client cannot be made")?;
+    assign(&client, settings, positions.iter())?;
+    Ok(client)
 }
 
 impl Follow<'_> {
     /// The next record, or `None` where none came in time.
     pub fn next(&self, patience: std::time::Duration) -> anyhow::Result<Option<Record>> {
         let deadline = Instant::now() + patience;
+        if self.client.borrow().context().0.are_forgotten() {
+            self.client.replace(following(&self.reader.settings, &self.positions.borrow())?);
+        }
+        let client = self.client.borrow();
         loop {
-            match self.reader.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
+            match client.poll(deadline.saturating_duration_since(Instant::now())) {
                 None => return Ok(None),
                 Some(Ok(message)) => {
                     let Some(name) = self.names.get(rdkafka::Message::topic(&message)) else {
@@ -357,7 +382,7 @@ impl Follow<'_> {
                 // A broker that is away comes back: whoever watches waits for it.
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if is_passing(&error) => {}
-                Some(Err(error)) if is_unreadable(&error) => self.pass_over()?,
+                Some(Err(error)) if is_unreadable(&error) => self.pass_over(&client)?,
                 Some(Err(error)) => return Err(explained(&self.reader.settings, error)),
             }
             if Instant::now() >= deadline {
@@ -367,13 +392,13 @@ impl Follow<'_> {
     }
 
     /// Goes on behind what cannot be read.
-    fn pass_over(&self) -> anyhow::Result<()> {
+    fn pass_over(&self, client: &BaseConsumer<Followed>) -> anyhow::Result<()> {
         let topics: Vec<&str> = self.names.values().map(|name| &**name).collect();
         let partitions = self.reader.partitions(&topics)?;
         let ends: Positions = partitions.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
         let mut positions = self.positions.borrow_mut();
         self.reader.pass_over(&mut positions, |place| ends.get(place).copied())?;
-        self.reader.assign(positions.iter())
+        assign(client, &self.reader.settings, positions.iter())
     }
 }
 

@@ -13,9 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_cli::kafka::Record;
+use quadrille_cli::{
+    kafka::{Admin, Record},
+    registry::Registry,
+};
 use quadrille_core::{Fact, Policy, Record as _, ids};
-use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested, platform::DeadLetter};
 use quadrille_runtime::{
     Config, Service, Store,
     config::{Log, LogFormat, NoSettings},
@@ -24,6 +27,7 @@ use quadrille_runtime::{
 use quadrille_testkit::{Database, World, decoded};
 use rdkafka::{
     ClientConfig,
+    admin::{NewTopic, TopicReplication},
     producer::{FutureProducer, FutureRecord},
 };
 use sqlx::{PgConnection, migrate::Migrator};
@@ -195,6 +199,17 @@ impl Shop {
         let mut record = FutureRecord::to(&topic).key(sku).payload(&value);
         record.partition = partition;
         self.producer.send(record, None).await.map(drop).map_err(|(error, _)| error.into())
+    }
+
+    /// Has the example's dead-letter topic, which is not declared, come to be, and its subject. Returns what removes it.
+    pub async fn create_dead_letter_topic(&self) -> anyhow::Result<(Admin, String)> {
+        let topic = "tally.dead-letters";
+        let physical = self.world.settings.topic(topic);
+        let admin = Admin::connect(&self.world.settings)?;
+        admin.create(&[NewTopic::new(&physical, 1, TopicReplication::Fixed(1))]).await?;
+        let subject = format!("{topic}-{}", DeadLetter::TYPE.name);
+        Registry::connect(&self.world.settings)?.register(&subject, DeadLetter::TYPE.schema).await?;
+        Ok((admin, physical))
     }
 
     /// Sends an operator's request, and waits for what came of it: the result and its sentence.
