@@ -4,9 +4,9 @@ mod common;
 
 use chrono::TimeDelta;
 use common::*;
-use quadrille_core::Policy;
+use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Trace};
 use quadrille_events::{
-    Bytes, Money, digest_hex,
+    Bytes, Money, Uuid, digest_hex,
     order::{
         OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderRecallRequested, OrderRequested,
         OrderShipped, RequestedLine,
@@ -14,7 +14,7 @@ use quadrille_events::{
 };
 use quadrille_order::{
     Heard, Orders, Stated, Timer,
-    policy::{Order, Stage, Status},
+    policy::{Order, Stage, State, Status},
 };
 use quadrille_testkit::{Given, given, start};
 
@@ -233,6 +233,27 @@ fn a_total_that_overflows_is_rejected() {
 #[test]
 fn both_deadlines_wait_for_what_is_unread() {
     assert!([Timer::ConfirmBy, Timer::EndBy].iter().all(Orders::is_deadline));
+}
+
+/// A history keeps what was read without a lock, so that a replay decides on the same prices.
+#[test]
+fn what_a_request_reads_of_the_price_list_is_told_and_can_be_assumed() {
+    let listed = listed_products();
+    let input = Envelope {
+        id: Uuid::max(),
+        cause: Uuid::max(),
+        key: ORDER.to_string(),
+        version: 0,
+        trace: Trace::default(),
+        input: Input::Record(requested().into()),
+    };
+    let told = Orders::unlocked(listed.state(), &input).expect("prices are read");
+    let mut assumed = State::default();
+    Orders::assume(&mut assumed, &input, told).expect("what was told is understood");
+    let moment = Moment { now: start(), claims: Claims::default() };
+    let decided = Orders::react(&assumed, &moment, &input);
+    assert!(matches!(decided.facts[..], [Stated::OrderCreated(_)]), "{decided:?}");
+    assert_eq!(decided, Orders::react(listed.state(), &moment, &input));
 }
 
 #[test]

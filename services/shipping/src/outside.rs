@@ -123,8 +123,10 @@ fn said(id: Uuid, effect: &Effect, verdict: Verdict) -> Option<Said<Outcome>> {
         (Effect::Track { tracking_id, .. } | Effect::Recall { tracking_id }, _) if named != tracking_id.trim() => {
             return None;
         }
+        // The recall came too late, which a carrier may call a refusal of it.
+        (Effect::Recall { .. }, "delivered") => return Some(Said::Refusal(Outcome::Delivered {})),
         (Effect::Track { .. } | Effect::Recall { .. }, "under_way") => Outcome::UnderWay {},
-        (Effect::Track { .. } | Effect::Recall { .. }, "delivered") => Outcome::Delivered {},
+        (Effect::Track { .. }, "delivered") => Outcome::Delivered {},
         (Effect::Track { .. } | Effect::Recall { .. }, "returned") => Outcome::Returned {},
         _ => return None,
     };

@@ -218,6 +218,13 @@ fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
     }
     for instance in instances {
         let name = output::printable(&instance.instance);
+        // A new one of the same service that speaks has taken its place.
+        let is_replaced = |other: &Instance| {
+            other.service == instance.service && !other.is_silent() && other.started_at > instance.started_at
+        };
+        if instance.is_silent() && instances.iter().any(is_replaced) {
+            continue;
+        }
         if instance.is_silent() {
             let found = format!("{name} has been silent since {}", instance.sent_at.format("%F %T"));
             looks.push(Look::warning("services", found, "look at its log, or start it anew: `make services`"));
@@ -271,6 +278,7 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
             Err(error) => looks.push(Look::wrong("databases", format!("{name}: {error}"), "see PostgreSQL's log")),
         }
         looks.extend(look_at_published(service, &mut connection).await);
+        looks.extend(look_at_what_waits(service, &mut connection).await);
         let skew = skew.map_or(0, |there| (there - chrono::Utc::now().timestamp_millis()).abs());
         if skew > 2_000 {
             let found =
@@ -300,6 +308,23 @@ async fn look_at_published(service: &str, connection: &mut PgConnection) -> Opti
          if that cannot mend it: `quadrille-{service} accept-topics --help` (docs/operating.md, \"A database older than its topic\")"
     );
     Some(Look::wrong("published", found, mend))
+}
+
+/// Whether anything waits for a person.
+async fn look_at_what_waits(service: &str, connection: &mut PgConnection) -> Vec<Look> {
+    let mut looks = Vec::new();
+    for (what, count, mend) in [
+        ("dead letters", "select count(*) from dead_letter where closed_at is null", "dead-letters list"),
+        ("effects", "select count(*) from effect where parked_at is not null", "effects list --parked"),
+    ] {
+        // A table that is not there was named already.
+        let waiting: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await.unwrap_or_default();
+        if waiting > 0 {
+            let mend = format!("`quadrille {mend} --service {service}` shows them and what can be done");
+            looks.push(Look::warning(what, format!("{service} has {waiting} that wait for a person"), mend));
+        }
+    }
+    looks
 }
 
 /// What `migrate` makes beside a service's own tables.
@@ -332,5 +357,9 @@ mod tests {
         // A killed one stays for a while, and does not speak.
         let silent = told(&[instance("user", 60), instance("order", 1)]);
         assert_eq!((silent.len(), silent[0].0, silent[1].0), (2, Verdict::Wrong, Verdict::Warning), "{silent:?}");
+        // Another has taken its place.
+        let newer = Instance { started_at: Utc::now(), ..instance("user", 1) };
+        let replaced = told(&[instance("user", 60), newer, instance("order", 1)]);
+        assert_eq!((replaced.len(), replaced[0].0), (1, Verdict::Well), "{replaced:?}");
     }
 }

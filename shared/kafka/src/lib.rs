@@ -2,8 +2,10 @@
 
 mod brokers;
 mod headers;
+mod partitions;
 mod unreadable;
 
 pub use brokers::Brokers;
 pub use headers::headers;
+pub use partitions::partitions;
 pub use unreadable::{Unreadable, is_unreadable, unreadable};

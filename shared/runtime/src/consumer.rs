@@ -64,6 +64,8 @@ pub(crate) struct Group {
     contact: Arc<Contact>,
     progress: Arc<Progress>,
     known: Brokers,
+    /// Another client has taken this one's place, which speaks for the instance from now on.
+    retired: AtomicBool,
     state: Mutex<Assigned>,
 }
 
@@ -107,6 +109,7 @@ impl Consumer {
             contact,
             progress,
             known: Brokers::default(),
+            retired: AtomicBool::default(),
             state: Mutex::default(),
         };
         let config = kafka::consumer_config(kafka, P::SERVICE, &ground.instance);
@@ -120,10 +123,16 @@ impl Consumer {
 
     /// Joins the group with a new client. What came by the old one is handled as after a rebalance.
     fn join_anew(&self, old: Arc<BaseConsumer<Group>>) -> KafkaResult<()> {
+        old.context().retired.store(true, Ordering::Relaxed);
         let new = old.context().anew().join(&self.config)?;
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        // It waits for answers that do not come.
-        drop(std::thread::Builder::new().name("forgotten-consumer".into()).spawn(|| drop(old)));
+        // Its end waits for answers that do not come, so it is nobody else's.
+        let end = move || {
+            while Arc::strong_count(&old) > 1 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        drop(std::thread::Builder::new().name("former-consumer".into()).spawn(end));
         Ok(())
     }
 
@@ -186,7 +195,7 @@ impl Consumer {
                 // The process ends, and whoever supervises it starts a new one.
                 return error!("The Kafka client has failed for good: {error}");
             }
-            if client.context().known.are_forgotten() {
+            if client.context().known.are_forgotten() && !stop.load(Ordering::Relaxed) {
                 warn!("The Kafka client has forgotten every broker: it is made anew");
                 if let Err(error) = self.join_anew(client) {
                     return error!("The Kafka client could not be made anew: {error}");
@@ -617,6 +626,7 @@ impl Group {
             contact: Arc::clone(&self.contact),
             progress: Arc::clone(&self.progress),
             known: Brokers::default(),
+            retired: AtomicBool::default(),
             state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
         }
     }
@@ -753,6 +763,9 @@ impl Group {
 impl ClientContext for Group {
     /// Called every few seconds: says in health whether a broker is there and has our topics, and in metrics what is still to be read.
     fn stats(&self, statistics: Statistics) {
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
         self.known.note(&statistics);
         let up = |broker: &Broker| broker.nodeid >= 0 && broker.state == "UP";
         let gone = self.topics.keys().find(|topic| {
@@ -806,7 +819,8 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        let is_ours = !self.retired.load(Ordering::Relaxed);
+        if is_ours && error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.contact.is_lost();
         }
         debug!(%error, reason, "The Kafka client reports");

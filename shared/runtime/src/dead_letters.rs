@@ -8,7 +8,7 @@ use metrics::counter;
 use quadrille_core::{Policy, Record, RecordType, bounds, ids};
 use quadrille_events::platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection, types::Json};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::{
     arrival::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, Rejection, digest},
     database::Database,
     ground::Ground,
-    kafka,
+    kafka::Producer,
 };
 
 /// A dead letter keeps this much of the original's key at most.
@@ -292,13 +292,16 @@ pub(crate) struct Lane {
 impl Lane {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut producer, mut schema_id) = (None, None);
+        let client = format!("quadrille-{}-dead-letters", self.ground.service);
+        let mut producer = match Producer::new(&self.ground.kafka, &client, 10_000) {
+            Ok(producer) => producer,
+            Err(error) => return self.ground.health.error("dead_letters", &error.to_string()),
+        };
+        let mut schema_id = None;
         while !stop.is_cancelled() {
             match self.publish(&mut producer, &mut schema_id).await {
                 Ok(()) => self.ground.health.ok("dead_letters"),
                 Err(error) => {
-                    // Its client may have forgotten every broker (`quadrille_kafka::Brokers`).
-                    producer = None;
                     warn!("Dead letters wait in the database: {error:#}");
                     self.ground.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
@@ -307,21 +310,13 @@ impl Lane {
         }
     }
 
-    async fn publish(&self, producer: &mut Option<FutureProducer>, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
-        let producer = match producer {
-            Some(producer) => &*producer,
-            None => {
-                let client = format!("quadrille-{}-dead-letters", self.ground.service);
-                let mut config = kafka::producer_config(&self.ground.kafka, &client);
-                &*producer.insert(config.set("message.timeout.ms", "10000").create()?)
-            }
-        };
+    async fn publish(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
         while self.ground.pool.bounded(self.publish_one(producer, schema_id)).await? {}
         Ok(())
     }
 
     /// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
-    async fn publish_one(&self, producer: &FutureProducer, schema_id: &mut Option<u32>) -> anyhow::Result<bool> {
+    async fn publish_one(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<bool> {
         let mut session = self.ground.pool.session().await?;
         let mut tx = session.begin().await?;
         let row: Option<Row> = sqlx::query_as(
@@ -348,8 +343,7 @@ impl Lane {
         row.into_record(self.ground.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
         let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
-        let record = FutureRecord::to(&topic).key(&key).payload(&payload);
-        producer.send(record, Duration::from_secs(5)).await.map_err(|(error, _)| error)?;
+        producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
         sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
             .bind(&key)
             .execute(&mut *tx)

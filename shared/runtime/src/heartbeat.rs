@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use quadrille_core::Record;
 use quadrille_events::platform::InstanceHeartbeat;
 use quadrille_schemas::wire;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{ground::Ground, kafka};
+use crate::{ground::Ground, kafka::Producer};
 
 /// How often an instance says that it is there.
 const EVERY: Duration = Duration::from_secs(5);
@@ -28,7 +28,11 @@ impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
         let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
-        let mut producer = None;
+        let client = format!("quadrille-{}-heartbeat", self.ground.service);
+        let mut producer = match Producer::new(&self.ground.kafka, &client, 4_000) {
+            Ok(producer) => producer,
+            Err(error) => return debug!(%error, "No heartbeat"),
+        };
         let mut schema_id = None;
         while !stop.is_cancelled() {
             if schema_id.is_none() {
@@ -46,23 +50,9 @@ impl Heartbeat {
         self.send(&mut producer, FutureRecord::to(&topic)).await;
     }
 
-    /// Sends the instance's record by a client that is made anew after a failure: it may have forgotten every broker ([`quadrille_kafka::Brokers`]).
-    async fn send(&self, producer: &mut Option<FutureProducer>, record: FutureRecord<'_, str, [u8]>) {
-        let client = match producer.take() {
-            Some(client) => client,
-            None => {
-                let client = format!("quadrille-{}-heartbeat", self.ground.service);
-                let created =
-                    kafka::producer_config(&self.ground.kafka, &client).set("message.timeout.ms", "4000").create();
-                match created {
-                    Ok(client) => client,
-                    Err(error) => return debug!(%error, "No heartbeat"),
-                }
-            }
-        };
-        match client.send(record.key(&self.ground.instance), Duration::ZERO).await {
-            Ok(_) => *producer = Some(client),
-            Err((error, _)) => debug!(%error, "A heartbeat was not heard"),
+    async fn send(&self, producer: &mut Producer, record: FutureRecord<'_, str, [u8]>) {
+        if let Err(error) = producer.send(record.key(&self.ground.instance)).await {
+            debug!(%error, "A heartbeat was not heard");
         }
     }
 

@@ -1,13 +1,17 @@
 //! How this platform's Kafka clients are set up, and what must be true of topics before a service starts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use quadrille_core::RecordType;
+use quadrille_kafka::Brokers;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
+    producer::{FutureProducer, FutureRecord},
     types::RDKafkaRespErr,
 };
+use tokio::task::JoinHandle;
 
 use crate::{config, limits};
 
@@ -68,6 +72,38 @@ pub(crate) fn producer_config(kafka: &config::Kafka, client: &str) -> ClientConf
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("reconnect.backoff.max.ms", "2000");
     config
+}
+
+/// A client that sends one record after another and awaits each answer.
+pub(crate) struct Producer {
+    config: ClientConfig,
+    client: FutureProducer<Brokers>,
+    known: Brokers,
+}
+
+impl Producer {
+    /// A producer whose records are given up after `timeout_ms`.
+    pub fn new(kafka: &config::Kafka, client: &str, timeout_ms: u32) -> KafkaResult<Self> {
+        let mut config = producer_config(kafka, client);
+        config.set("message.timeout.ms", timeout_ms.to_string()).set("statistics.interval.ms", "5000");
+        let known = Brokers::default();
+        Ok(Self { client: config.create_with_context(known.clone())?, config, known })
+    }
+
+    /// Sends a record, by a new client where the former has forgotten every broker.
+    pub async fn send(&mut self, record: FutureRecord<'_, str, [u8]>) -> KafkaResult<()> {
+        if self.known.are_forgotten() {
+            self.known = Brokers::default();
+            let new = self.config.create_with_context(self.known.clone())?;
+            drop(retire(std::mem::replace(&mut self.client, new)));
+        }
+        self.client.send(record, Duration::ZERO).await.map(drop).map_err(|(error, _)| error)
+    }
+}
+
+/// Gives a client up where it may take its time: its threads are waited for, and one may be within the resolver.
+pub(crate) fn retire(client: impl Send + 'static) -> JoinHandle<()> {
+    tokio::task::spawn_blocking(move || drop(client))
 }
 
 /// What stands in the way of a start.

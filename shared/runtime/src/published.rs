@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, Records, bounds};
-use quadrille_kafka::{Unreadable, headers, is_unreadable, unreadable};
+use quadrille_kafka::{Unreadable, headers, is_unreadable, partitions, unreadable};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -210,10 +210,8 @@ impl Topics {
         let mut asked = TopicPartitionList::new();
         for topic in &self.topics {
             let physical = self.physical(topic);
-            for partition in
-                self.client.fetch_metadata(Some(&physical), BROKER)?.topics().iter().flat_map(|t| t.partitions())
-            {
-                asked.add_partition_offset(&physical, partition.id(), Offset::End)?;
+            for partition in partitions(&self.client, &physical, BROKER)? {
+                asked.add_partition_offset(&physical, partition, Offset::End)?;
             }
         }
         let answer = self.client.offsets_for_times(asked, BROKER)?;

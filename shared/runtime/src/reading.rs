@@ -10,6 +10,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use metrics::gauge;
 use quadrille_core::{Policy, Records};
+use quadrille_kafka::partitions;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -146,10 +147,9 @@ fn ends(client: &BaseConsumer, topics: &BTreeSet<&'static str>, prefix: &str) ->
     let mut ends = Ends::new();
     for topic in topics {
         let topic = format!("{prefix}{topic}");
-        let metadata = client.fetch_metadata(Some(&topic), limits::BROKER)?;
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let watermarks = client.fetch_watermarks(&topic, partition.id(), limits::BROKER)?;
-            ends.insert((topic.clone(), partition.id()), watermarks);
+        for partition in partitions(client, &topic, limits::BROKER)? {
+            let watermarks = client.fetch_watermarks(&topic, partition, limits::BROKER)?;
+            ends.insert((topic.clone(), partition), watermarks);
         }
     }
     Ok(ends)

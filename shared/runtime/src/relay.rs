@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
@@ -124,11 +125,11 @@ impl Relay {
 
     /// Waits until the database knows what lies on its service's topics. Whether it does: else the service stops.
     async fn agree(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<bool> {
+        let topics = || Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone());
+        let mut asked = topics()?;
         let mut said = String::new();
         loop {
-            // With a client of its own each time: one that is kept may have forgotten every broker (`Brokers`).
-            let topics = Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone())?;
-            let why = match topics.compare(lease).await {
+            let why = match asked.compare(lease).await {
                 Ok(None) => {
                     self.ground.health.ok("relay");
                     return Ok(true);
@@ -137,7 +138,11 @@ impl Relay {
                 Ok(Some(why)) => bounds::fitted(&why),
                 // The database's own errors end the lease; the broker is waited for.
                 Err(error) if error.is::<sqlx::Error>() => return Err(error),
-                Err(error) => format!("{error:#}"),
+                Err(error) => {
+                    // Its client may have forgotten every broker (`Brokers`).
+                    drop(kafka::retire(std::mem::replace(&mut asked, topics()?)));
+                    format!("{error:#}")
+                }
             };
             if why != said {
                 error!("{why}");
@@ -192,7 +197,12 @@ impl Relay {
                 }
                 Some(refusal) => {
                     self.ground.health.warn("relay", &refusal);
-                    sender = Sender::new(&self.ground.kafka, self.ground.service)?;
+                    let new = Sender::new(&self.ground.kafka, self.ground.service)?;
+                    // What it had under way must not leave this process any more when the new one begins.
+                    lease
+                        .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
+                        .await?
+                        .context("a client's end")?;
                     floor = Floor::default();
                     if sent.acknowledged.is_empty() && held.len() == held_before {
                         let wait = backoff.wait();

@@ -44,7 +44,7 @@ pub(crate) async fn ready<P: Policy>(
 ) -> anyhow::Result<Found> {
     let health = &ground.health;
     wait_for(health, "kafka", || topics(&ground.kafka, types)).await?;
-    wait_for(health, "database", || tables(&ground.pool, migrations)).await?;
+    wait_for(health, "database", || tables(ground, migrations)).await?;
     let schema_ids = wait_for(health, "registry", || schemas::<P>(&ground.registry)).await?;
     let history = wait_for(health, "database", || history::<P>(&ground.pool, keep_history)).await?;
     let skips = wait_for(health, "database", || skips(&ground.pool)).await?;
@@ -80,13 +80,19 @@ async fn topics(kafka: &config::Kafka, types: &[RecordType]) -> anyhow::Result<R
     }
 }
 
-async fn tables(pool: &Database, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
-    Ok(match migrations::applied(pool).await {
+async fn tables(ground: &Ground, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
+    Ok(match migrations::applied(&ground.pool).await {
         Ok(applied) => migrations::compare(migrations, &applied)?.map_or(Ok(()), Err),
         Err(error) if is_missing(&error) => {
             Err("the database has no tables yet: run this service's `migrate`".to_owned())
         }
-        Err(error) => Err(format!("the database (database.url) does not answer: {error}")),
+        Err(error) => {
+            let server = &ground.database;
+            let (name, host, port) = (server.get_database().unwrap_or_default(), server.get_host(), server.get_port());
+            Err(format!(
+                "database {name} at {host}:{port} does not answer, or does not let us in (database.url): {error}"
+            ))
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt, ops::ControlFlow, sync::Arc
 use anyhow::{Context, bail};
 use quadrille_kafka::{Brokers, is_unreadable, unreadable};
 use rdkafka::{
-    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
 };
@@ -336,25 +336,14 @@ fn assign<'a, C: ConsumerContext>(
 pub struct Follow<'a> {
     reader: &'a Reader,
     /// Kept for so long that it may see a broker start.
-    client: RefCell<BaseConsumer<Followed>>,
+    client: RefCell<BaseConsumer<Brokers>>,
     names: BTreeMap<String, Arc<str>>,
     positions: RefCell<Positions>,
 }
 
-#[derive(Default)]
-struct Followed(Brokers);
-
-impl ClientContext for Followed {
-    fn stats(&self, statistics: Statistics) {
-        self.0.note(&statistics);
-    }
-}
-
-impl ConsumerContext for Followed {}
-
-fn following(settings: &Settings, positions: &Positions) -> anyhow::Result<BaseConsumer<Followed>> {
+fn following(settings: &Settings, positions: &Positions) -> anyhow::Result<BaseConsumer<Brokers>> {
     let mut config = config(settings);
-    let client = config.set("statistics.interval.ms", "5000").create_with_context(Followed::default());
+    let client = config.set("statistics.interval.ms", "5000").create_with_context(Brokers::default());
     let client = client.context("The Kafka client cannot be made")?;
     assign(&client, settings, positions.iter())?;
     Ok(client)
@@ -364,7 +353,7 @@ impl Follow<'_> {
     /// The next record, or `None` where none came in time.
     pub fn next(&self, patience: std::time::Duration) -> anyhow::Result<Option<Record>> {
         let deadline = Instant::now() + patience;
-        if self.client.borrow().context().0.are_forgotten() {
+        if self.client.borrow().context().are_forgotten() {
             self.client.replace(following(&self.reader.settings, &self.positions.borrow())?);
         }
         let client = self.client.borrow();
@@ -392,9 +381,10 @@ impl Follow<'_> {
     }
 
     /// Goes on behind what cannot be read.
-    fn pass_over(&self, client: &BaseConsumer<Followed>) -> anyhow::Result<()> {
+    fn pass_over(&self, client: &BaseConsumer<Brokers>) -> anyhow::Result<()> {
         let topics: Vec<&str> = self.names.values().map(|name| &**name).collect();
-        let partitions = self.reader.partitions(&topics)?;
+        // The reader's own client may have forgotten every broker meanwhile.
+        let partitions = Reader::connect(&self.reader.settings)?.partitions(&topics)?;
         let ends: Positions = partitions.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
         let mut positions = self.positions.borrow_mut();
         self.reader.pass_over(&mut positions, |place| ends.get(place).copied())?;
