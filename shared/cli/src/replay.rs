@@ -80,7 +80,8 @@ async fn one(settings: &Settings, service: &str, file: &mut impl Write) -> anyho
 pub async fn from_the_beginning(connection: &mut PgConnection, service: &str) -> anyhow::Result<()> {
     let before: i64 = sqlx::query_scalar(
         "select count(*) from inbox
-         where at < (select (decided->>'now')::timestamptz from history order by number limit 1)
+         where current_id is null -- a former spelling of an input's id is no input
+             and at < (select (decided->>'now')::timestamptz from history order by number limit 1)
              and id not in (select (decided->>'id')::uuid from history where decided is not null)",
     )
     .fetch_one(connection)

@@ -9,6 +9,22 @@ use quadrille_events::StockReplenishmentRequested;
 use quadrille_history::{Decided, Header, Taken};
 use uuid::Uuid;
 
+/// Of such a request two spellings of the id are entered, and one decision is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_may_begin_with_a_request_that_has_an_id() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let value = shop.world.framed(&StockReplenishmentRequested::new("TEA".into(), Uuid::from_u128(1), 5)).await?;
+    let named = [("ce_id", "the first".to_owned()), ("ce_source", "/test".to_owned())];
+    shop.world.send_raw(StockReplenishmentRequested::TYPE.topic, Some(b"TEA"), &value, &named).await?;
+    let mut config = shop.config();
+    config.history.keep = true;
+    let instance = shop.start_with(config);
+    shop.stated(1).await?;
+    instance.stop().await?;
+    assert_eq!(history(&shop).await?.len(), 1);
+    replay::from_the_beginning(&mut *shop.database.pool.acquire().await?, "tally").await
+}
+
 /// Cases: what was seen before, what cannot be handled and what the database refuses leave nothing in it; all else is there once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow::Result<()> {

@@ -208,6 +208,12 @@ async fn a_row_that_the_broker_refuses_holds_its_key_alone() -> anyhow::Result<(
     for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await? {
         altered.map_err(|(_, error)| anyhow::anyhow!("{error}"))?;
     }
+    // The broker follows a moment later: until then it takes them.
+    let mut taken = 0;
+    while shop.world.send_raw("stock.events", Some(b"PROBE"), &vec![0; 500_000], &[]).await.is_ok() {
+        taken += 1;
+        anyhow::ensure!(taken < 100, "the broker takes what is too large");
+    }
     let insert =
         "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
         select 'stock.events', key, gen_random_uuid(), 'quadrille.stock.StockReplenished', version, gen_random_uuid(),
@@ -216,9 +222,11 @@ async fn a_row_that_the_broker_refuses_holds_its_key_alone() -> anyhow::Result<(
             union all select 'FREE-' || n, 1, 1000 from generate_series(1, 400) n union all select 'HELD', 2, 1) fact";
     sqlx::query(insert).execute(&shop.database.pool).await?;
     let instance = shop.start();
-    let stated = shop.stated(400).await?;
+    // Those that were taken have no id, and count as one.
+    let stated = shop.stated(400 + taken.min(1)).await?;
     instance.stop().await?;
-    assert!(stated.iter().all(|record| record.key_text() != "HELD"), "what comes behind it has passed it");
+    let held: Vec<_> = stated.iter().filter(|record| record.key_text() == "HELD").collect();
+    assert!(held.is_empty(), "what comes behind it has passed it: {held:?}");
     let left: Vec<(String, i64)> =
         sqlx::query_as("select key, version from outbox order by id").fetch_all(&shop.database.pool).await?;
     assert_eq!(left, [("HELD".to_owned(), 1), ("HELD".to_owned(), 2)]);
