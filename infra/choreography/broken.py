@@ -1,4 +1,4 @@
-"""broken.py QUADRILLE: breaks a small choreography in every way that shared/choreography/tests/till/broken.json lists.
+"""broken.py QUADRILLE: breaks a small choreography in every way that shared/tools/choreography/tests/till/broken.json lists.
 
 `quadrille check` must refuse each, naming what is listed there. Exit status 1 where it does not.
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 QUADRILLE = pathlib.Path(sys.argv[1]).resolve()
-TILL = pathlib.Path(__file__).resolve().parents[2] / "shared/choreography/tests/till"
+TILL = pathlib.Path(__file__).resolve().parents[2] / "shared/tools/choreography/tests/till"
 
 
 def check(root):

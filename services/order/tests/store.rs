@@ -16,7 +16,7 @@ use quadrille_testkit::{Database, start};
 use sqlx::PgConnection;
 
 async fn database() -> Database {
-    Database::fresh([sqlx::migrate!("../../shared/event-store/migrations"), sqlx::migrate!()]).await
+    Database::fresh([sqlx::migrate!("../../shared/library/event-store/migrations"), sqlx::migrate!()]).await
 }
 
 fn envelope(number: usize, input: Input<Orders>) -> Envelope<Orders> {
