@@ -95,14 +95,11 @@ impl<P: Policy> Processed<P> {
     }
 }
 
-/// Processes one input: inbox, decision, fold, ids, versions and causes.
+/// Processes one input: decision, fold, ids, versions and causes.
 ///
-/// `seen` says that the inbox knows the input already: then nothing happens. Otherwise the state has moved on when this returns,
-/// and what is returned must be committed together with it.
-pub fn process<P: Policy>(state: &mut P::State, seen: bool, moment: &Moment, input: &Envelope<P>) -> Processed<P> {
-    if seen {
-        return Processed::default();
-    }
+/// The caller has seen to it that the inbox does not know the input. The state has moved on when this returns, and what is returned must be
+/// committed together with it.
+pub fn process<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelope<P>) -> Processed<P> {
     let decision = P::react(state, moment, input);
     P::evolve(state, input, &decision);
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
-use quadrille_core::{Policy, Record, RecordType, bounds, ids};
+use quadrille_core::{Envelope, Policy, Record, RecordType, bounds, ids};
 use quadrille_events::platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::FutureRecord;
@@ -16,10 +16,11 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, Rejection, digest},
     database::Database,
     ground::Ground,
     kafka::Producer,
+    record::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
+    work::Rejection,
 };
 
 /// A dead letter keeps this much of the original's key at most.
@@ -43,10 +44,7 @@ struct KeptHeader {
 const WAITS: &str = "waits_behind";
 
 /// Inserts rejected records. One that is there already stays as it is: a record is parked once, however often it comes again.
-pub(crate) async fn insert<P: Policy>(
-    tx: &mut PgConnection,
-    rejected: impl Iterator<Item = (&RawRecord, &Rejection)>,
-) -> sqlx::Result<()> {
+pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRecord, Rejection)]) -> sqlx::Result<()> {
     // A statement a row: what is rejected is rare, and may be half a megabyte.
     for (record, rejection) in rejected {
         let id = ids::v5(&[
@@ -102,23 +100,25 @@ pub(crate) async fn insert<P: Policy>(
 }
 
 /// Why an event of a held key is not handled now.
-pub(crate) fn waits(envelope_id: Uuid, key: &str, record_type: &RecordType) -> Rejection {
+pub(crate) fn waits<P: Policy>(input: &Envelope<P>) -> Rejection {
     let detail =
         "an earlier event of this key is a dead letter: this one is handled once that is redriven or discarded";
-    let mut rejection = Rejection::new(WAITS, "key", detail).of_type(record_type.name);
-    rejection.input = Some(envelope_id);
-    rejection.holds = Some(key.to_owned());
-    rejection
+    Rejection { holds: Some(input.key.clone()), ..Rejection::new(WAITS, "key", detail).of_input(input) }
 }
 
 /// Why a record of a key whose rows have gone is not handled any more.
-pub(crate) fn too_old(envelope_id: Uuid, key: &str, record_type: &RecordType) -> Rejection {
+pub(crate) fn too_old<P: Policy>(input: &Envelope<P>) -> Rejection {
     let detail = format!(
-        "{key} ended long ago and its rows have gone: nothing comes of it any more, and what is new needs a new id"
+        "{} ended long ago and its rows have gone: nothing comes of it any more, and what is new needs a new id",
+        input.key
     );
-    let mut rejection = Rejection::new("too_old", "key", detail).of_type(record_type.name);
-    rejection.input = Some(envelope_id);
-    rejection
+    Rejection::new("too_old", "key", detail).of_input(input)
+}
+
+/// Why an input's record is not handled: an event's key then waits behind it. Requests of a key are not ordered among each other.
+pub(crate) fn handling_failed<P: Policy>(record: &RawRecord, input: &Envelope<P>, failure: &str) -> Rejection {
+    let holds = record.topic.ends_with(".events").then(|| input.key.clone());
+    Rejection { holds, ..Rejection::new("handling_failed", "", failure).of_input(input) }
 }
 
 /// Those of `keys`, as topic and key, that an open dead letter holds.

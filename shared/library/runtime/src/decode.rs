@@ -12,10 +12,11 @@ use quadrille_schemas::wire;
 use uuid::Uuid;
 
 use crate::{
-    arrival::{HeaderFault, MOST_VALUE_BYTES, RawHeaders, RawRecord, Rejection},
-    operators::{self, Asked},
+    operators::{self, OperatorRequest},
+    record::{HeaderFault, MOST_VALUE_BYTES, RawHeaders, RawRecord},
     registry::{Away, Found, Registry},
     telemetry,
+    work::{Message, Rejection},
 };
 
 /// Requests may be this large at most.
@@ -56,28 +57,26 @@ enum Writer {
 
 /// What a record turned out to be.
 pub(crate) enum Decoded<P: Policy> {
-    /// An input; of a request that names itself also the id that earlier builds gave it.
-    Input(Envelope<P>, Option<Uuid>),
-    /// What an operator asks of this service.
-    Asked(Asked),
+    Message(Message<P>),
+    /// No message that this service can handle.
+    Rejected(Rejection),
     /// An event of a type that this service does not hear.
     Skipped(String),
-    Rejected(Rejection),
     /// The schema must be fetched first: [`Decoder::fetch`].
     NeedsSchema(u32),
 }
 
 /// A record's value.
-enum Message<H> {
+enum Value<H> {
     Heard(H),
-    Asked(operators::Request),
+    Operator(operators::Request),
 }
 
-impl<H: Records> Message<H> {
+impl<H: Records> Value<H> {
     fn key(&self) -> String {
         match self {
             Self::Heard(record) => record.key(),
-            Self::Asked(request) => request.key(),
+            Self::Operator(request) => request.key(),
         }
     }
 }
@@ -154,12 +153,12 @@ impl Decoder {
         let name = self.types[index].name;
         let undecodable = |error: &dyn std::fmt::Display| Rejection::new("undecodable", "value", error).of_type(name);
         let datum = plan.apply(datum).map_err(|error| undecodable(&error))?;
-        let message = match index.checked_sub(P::Heard::TYPES.len()) {
-            None => P::Heard::decode(index, &datum).map(Message::Heard),
-            Some(index) => operators::Request::decode(index, &datum).map(Message::Asked),
+        let value = match index.checked_sub(P::Heard::TYPES.len()) {
+            None => P::Heard::decode(index, &datum).map(Value::Heard),
+            Some(index) => operators::Request::decode(index, &datum).map(Value::Operator),
         };
-        let message = message.map_err(|error| undecodable(&error))?;
-        let names = message.key();
+        let value = value.map_err(|error| undecodable(&error))?;
+        let names = value.key();
         let named = self.types[index].key.normalize(Some(names.as_bytes()));
         if named.as_deref() != Ok(key.as_str()) {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
@@ -184,21 +183,23 @@ impl Decoder {
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
         };
-        let record = match message {
-            Message::Heard(record) => record,
+        let message = match value {
             // One topic for the operators' requests to all services.
-            Message::Asked(_) if key != P::SERVICE => return Ok(Decoded::Skipped(name.to_owned())),
-            Message::Asked(request) => return Ok(Decoded::Asked(Asked { id, former, request })),
+            Value::Operator(_) if key != P::SERVICE => return Ok(Decoded::Skipped(name.to_owned())),
+            Value::Operator(request) => Message::Operator(OperatorRequest { id, former, request }),
+            Value::Heard(record) => {
+                let envelope = Envelope {
+                    id,
+                    cause: id,
+                    key,
+                    version: raw.header("ce_aggregateversion").and_then(|v| v.parse().ok()).unwrap_or_default(),
+                    trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
+                    input: Input::Record(record),
+                };
+                Message::Input(envelope, former)
+            }
         };
-        let envelope = Envelope {
-            id,
-            cause: id,
-            key,
-            version: raw.header("ce_aggregateversion").and_then(|version| version.parse().ok()).unwrap_or_default(),
-            trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
-            input: Input::Record(record),
-        };
-        Ok(Decoded::Input(envelope, former))
+        Ok(Decoded::Message(message))
     }
 
     /// Fetches the schema `id` for `topic`. A passing error is returned and nothing is remembered.

@@ -13,8 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::join_all};
 use metrics::counter;
-use quadrille_core::Policy;
-use quadrille_core::{Claims, EffectRow, Envelope, Input, Named, Trace, ids};
+use quadrille_core::{Claims, EffectRow, Input, Named, Policy, ids};
 use sqlx::{PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
@@ -26,14 +25,15 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Content, Origin},
+    causality::Causality,
     config,
     database::Database,
     outside::{Answer, Effect, Outcome, Outside, Then},
+    work::{Work, WorkItem},
 };
 
-/// The longest sleep between two looks: the net under lost wake-ups and other instances' effects.
-const NET: Duration = Duration::from_secs(1);
+/// The longest sleep between two polls, for lost wake-ups and other instances' effects.
+const FALLBACK_POLL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, effects: &[EffectRow<P>]) -> sqlx::Result<()> {
     if effects.is_empty() {
@@ -143,9 +143,8 @@ struct Claimed {
     key: String,
     kind: String,
     effect: serde_json::Value,
-    causation_id: Uuid,
-    traceparent: String,
-    tracestate: String,
+    #[sqlx(flatten)]
+    causality: Causality,
     tries: i32,
     first_tried_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -169,7 +168,7 @@ pub(crate) struct Performer<O: Outside> {
     pub pool: Database,
     pub outside: O,
     pub config: config::Effects,
-    pub worker: mpsc::Sender<Arrival<O::Policy>>,
+    pub worker: mpsc::Sender<WorkItem<O::Policy>>,
     pub wake: Arc<Notify>,
 }
 
@@ -203,11 +202,11 @@ impl<O: Outside> Performer<O> {
                         });
                         under_way.insert(id, trying);
                     }
-                    if again { Duration::ZERO } else { this.next_due().await.unwrap_or(NET) }
+                    if again { Duration::ZERO } else { this.next_due().await.unwrap_or(FALLBACK_POLL) }
                 }
                 Err(error) => {
                     warn!(%error, "Due effects could not be claimed");
-                    NET
+                    FALLBACK_POLL
                 }
             };
             tokio::select! {
@@ -263,8 +262,9 @@ impl<O: Outside> Performer<O> {
         .fetch_optional(&self.pool)
         .await?;
         // One that is due and locked by an input's transaction is looked for again soon, without spinning.
-        Ok(next
-            .map_or(NET, |(due, now)| (due - now).to_std().unwrap_or_default().clamp(Duration::from_millis(20), NET)))
+        Ok(next.map_or(FALLBACK_POLL, |(due, now)| {
+            (due - now).to_std().unwrap_or_default().clamp(Duration::from_millis(20), FALLBACK_POLL)
+        }))
     }
 
     async fn try_once(&self, claimed: Claimed, asked: Instant) {
@@ -327,16 +327,9 @@ impl<O: Outside> Performer<O> {
     async fn conclude(&self, claimed: Claimed, outcome: Outcome<O>) {
         let name = outcome.name();
         info!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} came out as {name}", claimed.kind);
-        let envelope = Envelope {
-            id: ids::outcome(claimed.id, &name),
-            cause: claimed.causation_id,
-            key: claimed.key,
-            version: 0,
-            trace: Trace { parent: claimed.traceparent, state: claimed.tracestate },
-            input: Input::Outcome { effect: claimed.id, outcome },
-        };
-        let content = Content::Input(envelope, None);
-        if self.worker.send(Arrival { origin: Origin::Outcome, content, room: None }).await.is_err()
+        let input = Input::Outcome { effect: claimed.id, outcome };
+        let envelope = claimed.causality.envelope(ids::outcome(claimed.id, &name), claimed.key, input);
+        if self.worker.send(Work::Outcome(claimed.id, envelope).into()).await.is_err()
             && let Err(error) = postpone(&self.pool, claimed.id, &name, Duration::ZERO).await
         {
             // This instance is stopping. The claim runs out, and the next one asks the outside and hears the same.

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, RecordType, Records};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config, Settings},
-    consumer::Consumer,
+    consumer::{Consumer, Downstream},
     dead_letters::Lane,
     decode::Decoder,
     effects::Performer,
@@ -76,8 +76,19 @@ where
     let types = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).chain(operators::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.all_migrations();
-    let ready = startup::ready::<S::Policy>(&ground, &types, &migrations, config.history.keep);
+    ground.health.error("kafka", "its topics have not been looked at yet");
+    let ready = startup::tables_ready::<S::Policy>(&ground, &migrations, config.history.keep);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
+    let (topics_are_ready, topics) = watch::channel(false);
+    others.spawn({
+        let (ground, types) = (Arc::clone(&ground), types.clone());
+        async move {
+            startup::topics_ready(&ground, &types).await?;
+            topics_are_ready.send_replace(true);
+            startup::registry_ready(&ground, &types).await?;
+            std::future::pending().await
+        }
+    });
     let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
@@ -85,9 +96,9 @@ where
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &ground, found, heartbeat, others)?;
+    let mut parts = Parts::start(service, config, &ground, found, topics, heartbeat, others)?;
     ground.health.started();
-    info!(service = ground.service, "Ready");
+    info!(service = ground.service, "Started");
 
     let unexpected = tokio::select! {
         () = stop.cancelled() => None,
@@ -135,7 +146,8 @@ impl Parts {
         service: Service<S, O, C>,
         config: Config<C>,
         ground: &Arc<Ground>,
-        Found { schema_ids, history, skips }: Found,
+        Found { history, skips }: Found,
+        topics: watch::Receiver<bool>,
         heartbeat: Heartbeat,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
@@ -151,6 +163,7 @@ impl Parts {
         let relay = Relay {
             ground: Arc::clone(ground),
             topics: published::topics::<S::Policy>(),
+            are_topics_ready: topics.clone(),
             wake: Arc::clone(&relay_wake),
             owner: Arc::clone(&owner),
         };
@@ -164,24 +177,23 @@ impl Parts {
         // What works.
         let contact = Arc::new(Contact::default());
         let progress = Arc::<Progress>::default();
-        let consumer = Arc::new(Consumer::subscribe::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress))?);
+        let consumer = Arc::new(Consumer::new::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress))?);
         let watch = progress::watch(Arc::clone(ground), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
         others.spawn(part(progress::try_database(Arc::clone(ground), taking.clone())));
-        let (worker, arrivals) = mpsc::channel(config.batch.waiting);
+        let (worker, work) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
             pool: ground.pool.clone(),
             store: service.store,
             spans: spans.clone(),
-            schema_ids,
             has_effects: service.has_effects,
             history,
         };
-        let work = Worker {
+        let worker_part = Worker {
             transactions,
-            arrivals,
+            work,
             consumer: Arc::clone(&consumer),
             config: config.batch.clone(),
             health: Arc::clone(&ground.health),
@@ -192,7 +204,7 @@ impl Parts {
             redriver: Arc::clone(&redriver),
         };
         let finishing = CancellationToken::new();
-        let working = tokio::spawn(work.run(finishing.clone()));
+        let working = tokio::spawn(worker_part.run(finishing.clone()));
 
         // What takes: outcomes, timers, records.
         let performing = if service.has_effects {
@@ -230,11 +242,22 @@ impl Parts {
         let polling_stopped = Arc::new(AtomicBool::default());
         let poller = {
             let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&polling_stopped));
-            let tokio = tokio::runtime::Handle::current();
-            let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
             let most_bytes = config.batch.waiting_bytes;
+            let downstream = Downstream {
+                decoder,
+                worker,
+                skips,
+                memory: Arc::new(Semaphore::new(most_bytes)),
+                most_bytes,
+                tokio: tokio::runtime::Handle::current(),
+            };
+            let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
+            let (mut topics, taking) = (topics, taking.clone());
             thread.spawn(move || {
-                consumer.run(decoder, worker, skips, most_bytes, stopped, tokio);
+                let ready = taking.run_until_cancelled(topics.wait_for(|ready| *ready));
+                if downstream.tokio.block_on(async { matches!(ready.await, Some(Ok(_))) }) {
+                    consumer.run(&downstream, &stopped);
+                }
                 drop(polling);
             })?
         };
@@ -264,7 +287,10 @@ impl Parts {
             ended = &mut self.performing => format!("effects ended: {ended:?}"),
             _ = &mut self.polled => "the consumer ended".to_owned(),
             ended = &mut self.relaying => format!("the relay ended: {ended:?}"),
-            Some(ended) = self.others.join_next() => format!("a part ended: {ended:?}"),
+            Some(ended) = self.others.join_next() => match ended {
+                Ok(Err(error)) => format!("{error:#}"),
+                ended => format!("a part ended: {ended:?}"),
+            },
         }
     }
 

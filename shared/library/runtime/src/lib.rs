@@ -9,8 +9,9 @@
 //!
 //! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
-mod arrival;
 mod backoff;
+mod batch;
+mod causality;
 pub mod config;
 mod consumer;
 mod database;
@@ -37,6 +38,7 @@ mod progress;
 mod prune;
 mod published;
 mod reading;
+mod record;
 mod redrive;
 mod registry;
 mod relay;
@@ -47,6 +49,7 @@ mod store;
 mod telemetry;
 mod timers;
 mod transaction;
+mod work;
 mod worker;
 
 pub use config::Config;

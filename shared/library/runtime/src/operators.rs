@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, Trace, bounds, ids, records};
+use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, bounds, ids, records};
 use quadrille_events::platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::causality::Causality;
 
 records! {
     /// What operators ask, beside what the service's policy hears.
@@ -17,9 +19,9 @@ records! {
 /// Heard by every service; each acts on those of its own key.
 pub(crate) const TYPES: &[RecordType] = Request::TYPES;
 
-/// A request with its input id.
+/// An operator's request with its input id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct OperatorRequest {
     pub id: Uuid,
     /// The id that earlier builds gave it.
     pub former: Option<Uuid>,
@@ -28,7 +30,7 @@ pub(crate) struct Asked {
 
 /// The requests of a batch, on their way through its transaction.
 #[derive(Default)]
-pub(crate) struct Actions {
+pub(crate) struct Requests {
     actions: Vec<Action>,
     /// Each accepted answer's effect and outcome, as input id, by the request's id.
     answers: BTreeMap<Uuid, (Uuid, Uuid)>,
@@ -54,73 +56,78 @@ struct Action {
     result: Result<String, String>,
 }
 
-/// What the batch's requests left to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asking {
-    pub effects: bool,
-    pub dead_letters: bool,
-}
-
-/// Carries out what is asked, and returns the answers to effects as the outcomes that they are: inputs like any other.
-pub(crate) async fn begin<P: Policy>(
-    tx: &mut PgConnection,
-    asked: Vec<&Asked>,
-) -> sqlx::Result<(Actions, Vec<Envelope<P>>, Asking)> {
-    let (mut actions, mut outcomes, mut left) = (Actions::default(), vec![], Asking::default());
-    let ids: Vec<Uuid> = asked.iter().flat_map(|asked| [Some(asked.id), asked.former]).flatten().collect();
-    let known: Vec<Uuid> =
-        sqlx::query_scalar("select id from operator_action where id = any($1)").bind(&ids).fetch_all(&mut *tx).await?;
-    let mut known: BTreeSet<Uuid> = known.into_iter().collect();
-    for Asked { id, former, request } in asked {
-        if !known.insert(*id) || former.is_some_and(|former| known.contains(&former)) {
-            continue;
+impl Requests {
+    /// Carries out what is asked, and returns the answers to effects as the outcomes that they are: inputs like any other.
+    pub async fn carry_out<P: Policy>(
+        tx: &mut PgConnection,
+        requests: &[&OperatorRequest],
+    ) -> sqlx::Result<(Self, Vec<Envelope<P>>)> {
+        let (mut carried_out, mut outcomes) = (Self::default(), vec![]);
+        if requests.is_empty() {
+            return Ok((carried_out, outcomes));
         }
-        let (what, who, why) = match request {
-            Request::RedriveRequested(r) => ("redrive", &r.who, &r.why),
-            Request::DiscardRequested(r) => ("discard", &r.who, &r.why),
-            Request::EffectAnswered(r) => ("answer", &r.who, &r.why),
-            Request::OffsetSkipRequested(r) => ("skip", &r.who, &r.why),
-        };
-        // Both are kept with what is done.
-        let bounded = bounds::filled_text("who", who).and_then(|()| bounds::filled_text("why", why));
-        let result = match (bounded, request) {
-            (Err(fault), _) => Err(fault.to_string()),
-            (Ok(()), Request::RedriveRequested(RedriveRequested { effect_id: Some(effect), .. })) => {
-                // Not locked here: a transaction locks its rows first and effects after them. What is found here counts for nothing then.
-                let key: Option<String> = sqlx::query_scalar("select key from effect where id = $1")
-                    .bind(effect)
-                    .fetch_optional(&mut *tx)
-                    .await?;
-                actions.keys.extend(key);
-                actions.redrives.insert(*id, *effect);
-                Ok(String::new())
+        let ids: Vec<Uuid> = requests.iter().flat_map(|request| [Some(request.id), request.former]).flatten().collect();
+        let known: Vec<Uuid> = sqlx::query_scalar("select id from operator_action where id = any($1)")
+            .bind(&ids)
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut known: BTreeSet<Uuid> = known.into_iter().collect();
+        for OperatorRequest { id, former, request } in requests {
+            if !known.insert(*id) || former.is_some_and(|former| known.contains(&former)) {
+                continue;
             }
-            (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive, &mut left).await?,
-            (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard, &mut left).await?,
-            (Ok(()), Request::OffsetSkipRequested(skip)) => skipped::<P>(tx, skip, &mut left).await?,
-            (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
-                Ok(outcome) => {
-                    actions.answers.insert(*id, (answer.effect_id, outcome.id));
-                    outcomes.push(outcome);
+            let (what, who, why) = match request {
+                Request::RedriveRequested(r) => ("redrive", &r.who, &r.why),
+                Request::DiscardRequested(r) => ("discard", &r.who, &r.why),
+                Request::EffectAnswered(r) => ("answer", &r.who, &r.why),
+                Request::OffsetSkipRequested(r) => ("skip", &r.who, &r.why),
+            };
+            // Both are kept with what is done.
+            let bounded = bounds::filled_text("who", who).and_then(|()| bounds::filled_text("why", why));
+            let result = match (bounded, request) {
+                (Err(fault), _) => Err(fault.to_string()),
+                (Ok(()), Request::RedriveRequested(RedriveRequested { effect_id: Some(effect), .. })) => {
+                    // Not locked here: a transaction locks its rows first and effects after them. What is found here counts for nothing then.
+                    let key: Option<String> = sqlx::query_scalar("select key from effect where id = $1")
+                        .bind(effect)
+                        .fetch_optional(&mut *tx)
+                        .await?;
+                    carried_out.keys.extend(key);
+                    carried_out.redrives.insert(*id, *effect);
                     Ok(String::new())
                 }
-                Err(refusal) => Err(refusal),
-            },
-        };
-        let (who, why) = (bounds::fitted(who), bounds::fitted(why));
-        actions.actions.push(Action { id: *id, what, who, why, result });
+                (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive).await?,
+                (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard).await?,
+                (Ok(()), Request::OffsetSkipRequested(skip)) => skipped::<P>(tx, skip).await?,
+                (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
+                    Ok(outcome) => {
+                        carried_out.answers.insert(*id, (answer.effect_id, outcome.id));
+                        outcomes.push(outcome);
+                        Ok(String::new())
+                    }
+                    Err(refusal) => Err(refusal),
+                },
+            };
+            let (who, why) = (bounds::fitted(who), bounds::fitted(why));
+            carried_out.actions.push(Action { id: *id, what, who, why, result });
+        }
+        Ok((carried_out, outcomes))
     }
-    Ok((actions, outcomes, left))
-}
 
-impl Actions {
+    /// Whether dead letters have become due: redriven ones, those that waited behind one that was given up, or an offset to pass over.
+    pub fn are_letters_due(&self) -> bool {
+        let is_about_effect =
+            |action: &Action| self.answers.contains_key(&action.id) || self.redrives.contains_key(&action.id);
+        self.actions.iter().any(|action| action.result.is_ok() && !is_about_effect(action))
+    }
+
     /// The keys of effects that are to be tried again: to be locked with those of the inputs.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
+    pub fn effect_keys(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(String::as_str)
     }
 
     /// Keeps what came of each request, and has parked effects tried again: whether any is.
-    pub async fn keep(mut self, tx: &mut PgConnection, settled: &Settled) -> sqlx::Result<bool> {
+    pub async fn keep(&mut self, tx: &mut PgConnection, settled: &Settled) -> sqlx::Result<bool> {
         let parked = redriven_effects(tx, self.redrives.values().copied().collect()).await?;
         for action in &mut self.actions {
             if let Some((effect, outcome)) = self.answers.get(&action.id) {
@@ -188,11 +195,7 @@ async fn redriven_effects(tx: &mut PgConnection, effects: Vec<Uuid>) -> sqlx::Re
     Ok(found.into_iter().collect())
 }
 
-async fn redriven(
-    tx: &mut PgConnection,
-    asked: &RedriveRequested,
-    left: &mut Asking,
-) -> sqlx::Result<Result<String, String>> {
+async fn redriven(tx: &mut PgConnection, asked: &RedriveRequested) -> sqlx::Result<Result<String, String>> {
     if asked.dead_letter_id.is_none() && asked.topic.is_empty() && asked.key.is_empty() {
         return Ok(Err("name dead_letter_id, effect_id, topic or key".to_owned()));
     }
@@ -211,17 +214,12 @@ async fn redriven(
     if redriven == 0 {
         return Ok(Err("no open dead letter of this service matches whose original was kept whole".to_owned()));
     }
-    left.dead_letters = true;
     Ok(Ok(format!(
         "{redriven} dead letters go to the service again; `quadrille dead-letters list` shows what fails again"
     )))
 }
 
-async fn discarded(
-    tx: &mut PgConnection,
-    asked: &DiscardRequested,
-    left: &mut Asking,
-) -> sqlx::Result<Result<String, String>> {
+async fn discarded(tx: &mut PgConnection, asked: &DiscardRequested) -> sqlx::Result<Result<String, String>> {
     let discarded = sqlx::query(
         "update dead_letter set closed_at = clock_timestamp(), closed_how = 'discarded', closed_by = $2, closed_why = $3
          where id = $1 and closed_at is null",
@@ -233,8 +231,6 @@ async fn discarded(
     .await?
     .rows_affected();
     let id = asked.dead_letter_id;
-    // What waited behind it may go on.
-    left.dead_letters |= discarded > 0;
     Ok(match discarded {
         0 => Err(format!("dead_letter_id: this service has no open dead letter {id}")),
         _ => Ok(format!("dead letter {id} is given up")),
@@ -244,7 +240,6 @@ async fn discarded(
 async fn skipped<P: Policy>(
     tx: &mut PgConnection,
     asked: &OffsetSkipRequested,
-    left: &mut Asking,
 ) -> sqlx::Result<Result<String, String>> {
     let (topic, partition, offset) = (asked.topic.as_str(), asked.partition, asked.offset);
     let Some(declared) = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic) else {
@@ -269,7 +264,6 @@ async fn skipped<P: Policy>(
     .bind(&asked.why)
     .execute(tx)
     .await?;
-    left.dead_letters = true;
     Ok(Ok(format!("{topic}/{partition} is read past {offset}, whose record becomes a dead letter")))
 }
 
@@ -288,9 +282,8 @@ fn bounded(field: &str, value: &serde_json::Value) -> Result<(), bounds::Fault> 
 struct Tried {
     key: String,
     effect: serde_json::Value,
-    causation_id: Uuid,
-    traceparent: String,
-    tracestate: String,
+    #[sqlx(flatten)]
+    causality: Causality,
     tries: i32,
 }
 
@@ -326,12 +319,6 @@ async fn answered<P: Policy>(
         Ok(effect) => return Ok(Err(format!("outcome: '{}' is no answer to '{}'", outcome.name(), effect.kind()))),
         Err(error) => return Ok(Err(format!("effect_id: the row of {id} cannot be read: {error}"))),
     }
-    Ok(Ok(Envelope {
-        id: ids::outcome(id, &outcome.name()),
-        cause: tried.causation_id,
-        key: tried.key,
-        version: 0,
-        trace: Trace { parent: tried.traceparent, state: tried.tracestate },
-        input: Input::Outcome { effect: id, outcome },
-    }))
+    let outcome_id = ids::outcome(id, &outcome.name());
+    Ok(Ok(tried.causality.envelope(outcome_id, tried.key, Input::Outcome { effect: id, outcome })))
 }

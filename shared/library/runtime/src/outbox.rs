@@ -3,39 +3,36 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use std::collections::HashMap;
-
 use quadrille_core::{Fact, Policy, RecordType, Records};
-use quadrille_schemas::wire;
+use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use crate::{
+    database::Database,
     failure::Failure,
     telemetry::{TRACE_PARENT, TRACE_STATE},
 };
 
-/// The ids under which the schemas of what a service states are registered, by their own type: no fact gets another's.
-pub(crate) struct SchemaIds(HashMap<RecordType, u32>);
+/// A schema's number in the outbox: the same in each build, another one for another subject or text.
+pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
+    let digest =
+        Sha256::new().chain_update(of_type.subject()).chain_update([0]).chain_update(of_type.schema).finalize();
+    digest.iter().take(8).fold(0_i64, |number, byte| number << 8 | i64::from(*byte))
+}
 
-impl SchemaIds {
-    /// `ids` are those of `types`, one for one.
-    pub fn new(types: &[RecordType], ids: Vec<u32>) -> Self {
-        Self(types.iter().copied().zip(ids).collect())
-    }
-
-    /// A record's value as it goes to Kafka.
-    fn framed<R: Records>(&self, record: &R) -> Result<Vec<u8>, Failure> {
-        let of_type = record.record_type();
-        let Some(id) = self.0.get(of_type) else {
-            let subject = of_type.subject();
-            return Err(Failure::Poisoned(format!(
-                "{subject} is stated, and is not among what the service says that it states"
-            )));
-        };
-        let mut datum = Vec::with_capacity(512);
-        record.encode(&mut datum);
-        Ok(wire::frame(*id, &datum))
-    }
+/// Enters the schemas of what the service states, each once, so that its facts can name them.
+pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()> {
+    let types = P::Stated::TYPES;
+    sqlx::query(
+        "insert into stated_schema (fingerprint, subject, text) select * from unnest($1::bigint[], $2::text[], $3::text[])
+         on conflict do nothing",
+    )
+    .bind(types.iter().map(fingerprint).collect::<Vec<_>>())
+    .bind(types.iter().map(RecordType::subject).collect::<Vec<_>>())
+    .bind(types.iter().map(|of_type| of_type.schema).collect::<Vec<_>>())
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// What a stated event's record has at most, with key and headers: our producer sends no more, and every broker takes as much unless it is
@@ -43,6 +40,9 @@ impl SchemaIds {
 pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;
 /// What a record takes beside its key, its trace and its value at most: the names of its headers and the other ones' values, and its frame.
 const OVERHEAD_BYTES: usize = 1_024;
+
+/// What a datum gets before it: a zero and the schema's id.
+const FRAME_BYTES: usize = 5;
 
 /// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.
 pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8]) -> usize {
@@ -62,18 +62,19 @@ pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str)
 /// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
 ///
 /// One that could never be published is refused here, before anything is committed that nobody would hear of.
-pub(crate) async fn insert<P: Policy>(
-    tx: &mut PgConnection,
-    facts: &[Fact<P>],
-    schema_ids: &SchemaIds,
-) -> Result<(), Failure> {
+pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) -> Result<(), Failure> {
     if facts.is_empty() {
         return Ok(());
     }
-    let payloads: Vec<Vec<u8>> = facts.iter().map(|fact| schema_ids.framed(&fact.record)).collect::<Result<_, _>>()?;
+    let datum = |fact: &Fact<P>| {
+        let mut datum = Vec::with_capacity(512);
+        fact.record.encode(&mut datum);
+        datum
+    };
+    let data: Vec<Vec<u8>> = facts.iter().map(datum).collect();
     let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
-    for ((fact, payload), trace) in facts.iter().zip(&payloads).zip(&traces) {
-        let bytes = record_bytes(&fact.key, *trace, payload);
+    for ((fact, datum), trace) in facts.iter().zip(&data).zip(&traces) {
+        let bytes = FRAME_BYTES + record_bytes(&fact.key, *trace, datum);
         if bytes > MAX_RECORD_BYTES {
             return Err(Failure::Poisoned(format!(
                 "{} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers",
@@ -82,11 +83,11 @@ pub(crate) async fn insert<P: Policy>(
         }
     }
     sqlx::query(
-        "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload)
-         select topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload
+        "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema)
+         select topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema
          from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::uuid[], $7::timestamptz[], $8::text[],
-             $9::text[], $10::bytea[]) with ordinality
-             as fact(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload, n)
+             $9::text[], $10::bytea[], $11::bigint[]) with ordinality
+             as fact(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema, n)
          order by n",
     )
     .bind(facts.iter().map(|fact| fact.record.record_type().topic).collect::<Vec<_>>())
@@ -98,7 +99,8 @@ pub(crate) async fn insert<P: Policy>(
     .bind(facts.iter().map(|fact| fact.time).collect::<Vec<_>>())
     .bind(traces.iter().map(|(parent, _)| *parent).collect::<Vec<_>>())
     .bind(traces.iter().map(|(_, state)| *state).collect::<Vec<_>>())
-    .bind(payloads)
+    .bind(data)
+    .bind(facts.iter().map(|fact| fingerprint(fact.record.record_type())).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -106,28 +108,17 @@ pub(crate) async fn insert<P: Policy>(
 
 #[cfg(test)]
 mod tests {
-    use quadrille_core::{Record, records};
+    use quadrille_core::Record;
     use quadrille_events::{ProductListed, StockReplenished};
-    use uuid::Uuid;
 
     use super::*;
 
-    records! { enum Stated { ProductListed, StockReplenished } }
-
-    /// The ids of a set that lacks a type, or has it at another place, are nobody else's.
     #[test]
-    fn a_fact_gets_the_id_of_its_own_type_or_none() {
-        let fact = Stated::from(StockReplenished::new("TEA".into(), Uuid::nil(), 1));
-        let ids = |types: &[RecordType]| SchemaIds::new(types, (7..).take(types.len()).collect());
-        let id = |framed: Vec<u8>| u32::from_be_bytes(framed[1..5].try_into().expect("a frame has an id"));
-
-        assert_eq!(id(ids(Stated::TYPES).framed(&fact).expect("it is among them")), 8);
-        let turned = [StockReplenished::TYPE, ProductListed::TYPE];
-        assert_eq!(id(ids(&turned).framed(&fact).expect("it is among them")), 7);
-        let refused = ids(&[ProductListed::TYPE]).framed(&fact).expect_err("it is not among them");
-        assert!(
-            matches!(&refused, Failure::Poisoned(why) if why.contains("stock.events-quadrille.stock.StockReplenished")),
-            "{refused}"
-        );
+    fn a_fingerprint_is_of_subject_and_text_and_stays() {
+        let of_type = StockReplenished::TYPE;
+        assert_eq!(fingerprint(&of_type), fingerprint(&RecordType { ..of_type }));
+        assert_ne!(fingerprint(&of_type), fingerprint(&ProductListed::TYPE));
+        assert_ne!(fingerprint(&of_type), fingerprint(&RecordType { schema: "{}", ..of_type }));
+        assert_ne!(fingerprint(&of_type), fingerprint(&RecordType { topic: "other", ..of_type }));
     }
 }

@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    arrival::{Arrival, Content, Origin, Rejection},
     database::Database,
     dead_letters::{self, Due},
     decode::{Decoded, Decoder},
     health::Health,
     skips::Skips,
+    work::{Rejection, Work, WorkItem},
 };
 
-/// The longest sleep between two looks: the net under lost wake-ups and other instances' letters.
-const NET: Duration = Duration::from_secs(2);
+/// The longest sleep between two polls, for lost wake-ups and other instances' letters.
+const FALLBACK_POLL: Duration = Duration::from_secs(2);
 
 /// So many letters wait for the worker at most: each may have half a mebibyte.
 const MOST: usize = 100;
@@ -29,7 +29,7 @@ pub(crate) struct Redriver<P: Policy> {
     pub pool: Database,
     pub decoder: Arc<Decoder>,
     pub topics: Vec<&'static str>,
-    pub worker: mpsc::Sender<Arrival<P>>,
+    pub worker: mpsc::Sender<WorkItem<P>>,
     pub wake: Arc<Notify>,
     pub health: Arc<Health>,
     pub skips: Arc<Skips>,
@@ -57,7 +57,7 @@ impl<P: Policy> Redriver<P> {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(NET) => {}
+                () = tokio::time::sleep(FALLBACK_POLL) => {}
             }
         }
     }
@@ -66,10 +66,9 @@ impl<P: Policy> Redriver<P> {
         let id = letter.id;
         let failure = |detail: &dyn std::fmt::Display| Rejection::new("handling_failed", "", detail);
         let record = letter.record(&self.topics).map_err(|why| failure(&why))?;
-        let content = loop {
+        let message = loop {
             match self.decoder.decode::<P>(&record, chrono::Utc::now().timestamp_millis()) {
-                Decoded::Input(envelope, former) => break Content::Input(envelope, former),
-                Decoded::Asked(asked) => break Content::Asked(asked),
+                Decoded::Message(message) => break message,
                 Decoded::Rejected(rejection) => return Err(rejection),
                 Decoded::Skipped(name) => return Err(failure(&format!("this service does not hear {name}"))),
                 Decoded::NeedsSchema(schema) => {
@@ -82,7 +81,7 @@ impl<P: Policy> Redriver<P> {
             }
         };
         // A worker that has ended takes nothing more: the claim runs out, and another instance goes on.
-        let _ = self.worker.send(Arrival { origin: Origin::DeadLetter(id), content, room }).await;
+        let _ = self.worker.send(WorkItem::sized(Work::Redelivery(id, message), room)).await;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! rows; it rises only past numbers that no open transaction can still bring.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,6 +18,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
 use quadrille_kafka::Brokers;
+use quadrille_schemas::wire;
 use rdkafka::{
     ClientContext, Message, Statistics,
     client::DefaultClientContext,
@@ -27,7 +28,7 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -40,6 +41,7 @@ use crate::{
     lease::{Lease, answered},
     outbox::carried,
     published::Topics,
+    registry::Away,
 };
 
 /// Rows of one round at most, and bytes: past so many no further row is read.
@@ -61,6 +63,8 @@ pub(crate) struct Relay {
     pub ground: Arc<Ground>,
     /// What the service writes.
     pub topics: Vec<&'static str>,
+    /// Whether they have been found, in the shape that is declared.
+    pub are_topics_ready: watch::Receiver<bool>,
     pub wake: Arc<Notify>,
     /// Whether this instance owns the lease.
     pub owner: Arc<AtomicBool>,
@@ -79,7 +83,10 @@ struct Row {
     time: DateTime<Utc>,
     traceparent: String,
     tracestate: String,
-    payload: Vec<u8>,
+    /// The record's value, once it is framed.
+    value: Vec<u8>,
+    /// The fingerprint of the schema that it was written with; an older build's value is framed already.
+    schema: Option<i64>,
     /// The oldest transaction that was still open when the row was read.
     oldest_open: i64,
 }
@@ -96,7 +103,10 @@ struct Floor {
 
 impl Relay {
     /// Publishes until `stop`, and then until the outbox is empty or `abort`.
-    pub async fn run(self, stop: CancellationToken, abort: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, abort: CancellationToken) {
+        if stop.run_until_cancelled(self.are_topics_ready.wait_for(|ready| *ready)).await.is_none() {
+            return;
+        }
         while !stop.is_cancelled() {
             let lease = tokio::select! {
                 () = stop.cancelled() => return,
@@ -161,12 +171,13 @@ impl Relay {
             return Ok(());
         }
         let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
+        let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
         let mut held = Held::new();
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
-            let rows = read(lease, floor.floor, &held).await?;
+            let mut rows = read(lease, floor.floor, &held).await?;
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
                 if held.is_empty() {
@@ -183,6 +194,16 @@ impl Relay {
                     }
                 };
                 lease.while_beating(more).await?;
+                continue;
+            }
+            if let Err(away) = self.frame(&mut rows, &mut schema_ids, lease).await? {
+                let wait = backoff.wait();
+                warn!("Nothing is published, which is tried again in {wait:?}: {away}");
+                self.ground.health.error("relay", &away.to_string());
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                lease.while_beating(tokio::time::sleep(wait)).await?;
                 continue;
             }
             let held_before = held.len();
@@ -213,6 +234,38 @@ impl Relay {
             }
         }
     }
+
+    /// Frames each row's datum. Each schema's id is asked for once: a registry that is away is waited for.
+    async fn frame(
+        &self,
+        rows: &mut [Row],
+        ids: &mut HashMap<i64, u32>,
+        lease: &mut Lease,
+    ) -> anyhow::Result<Result<(), Away>> {
+        let unknown: BTreeSet<i64> =
+            rows.iter().filter_map(|row| row.schema).filter(|s| !ids.contains_key(s)).collect();
+        if !unknown.is_empty() {
+            let schemas =
+                sqlx::query_as("select fingerprint, subject, text from stated_schema where fingerprint = any($1)");
+            let schemas = schemas.bind(unknown.into_iter().collect::<Vec<_>>());
+            let schemas: Vec<(i64, String, String)> = answered(schemas.fetch_all(&mut lease.connection)).await?;
+            for (fingerprint, subject, text) in schemas {
+                let asked = self.ground.registry.id_of(&subject, &text);
+                match lease.while_beating(asked).await? {
+                    Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
+                    Ok(None) => return Ok(Err(self.ground.registry.lost(&subject))),
+                    Err(away) => return Ok(Err(away)),
+                }
+            }
+        }
+        for row in rows {
+            if let Some(schema) = row.schema {
+                let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
+                row.value = wire::frame(*id, &row.value);
+            }
+        }
+        Ok(Ok(()))
+    }
 }
 
 async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
@@ -223,11 +276,13 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
     };
     // What is not read is not fetched: only its size is looked at.
     let read = format!(
-        "select *, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open from (
-             select *, coalesce(sum(octet_length(payload) + octet_length(tracestate)) over (
-                 order by id rows between unbounded preceding and 1 preceding), 0) as bytes_before
-             from outbox where id > $1 {but} order by id limit $2) head
-         where bytes_before < $3 order by id"
+        "select id, topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, value, schema,
+             pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
+         from (
+             select *, sum(octet_length(value) + octet_length(tracestate)) over (
+                 order by id rows between unbounded preceding and 1 preceding) as bytes_before
+             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} order by id limit $2) head) head
+         where coalesce(bytes_before, 0) < $3 order by id"
     );
     let read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
     let read = if held.is_empty() { read } else { read.bind(topics).bind(keys) };
@@ -280,7 +335,7 @@ impl Floor {
 
 /// Whether there may be more rows than a round takes.
 fn is_full(rows: &[Row]) -> bool {
-    let bytes: usize = rows.iter().map(|row| row.payload.len() + row.tracestate.len()).sum();
+    let bytes: usize = rows.iter().map(|row| row.value.len() + row.tracestate.len()).sum();
     rows.len() as i64 == ROUND || bytes as i64 >= ROUND_BYTES
 }
 
@@ -425,7 +480,7 @@ impl Sender {
         let topic = format!("{}{}", self.prefix, row.topic);
         let mut record = BaseRecord::with_opaque_to(&topic, index)
             .key(row.key.as_str())
-            .payload(row.payload.as_slice())
+            .payload(row.value.as_slice())
             .timestamp(row.time.timestamp_millis())
             .headers(headers(row, self.service));
         loop {
@@ -629,7 +684,8 @@ mod tests {
             time: DateTime::from_timestamp_micros(1_764_444_444_123_456).unwrap(),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
             tracestate: "s".repeat(512),
-            payload: vec![b'x'; payload],
+            value: vec![b'x'; payload],
+            schema: None,
             oldest_open: 7,
         }
     }
@@ -645,8 +701,8 @@ mod tests {
         };
         let count = rdkafka::message::Headers::count(&headers);
         assert_eq!(count, 12);
-        let bytes = (0..count).map(header).sum::<usize>() + row.key.len() + row.payload.len() + 36;
-        let said = record_bytes(&row.key, (&row.traceparent, &row.tracestate), &row.payload);
+        let bytes = (0..count).map(header).sum::<usize>() + row.key.len() + row.value.len() + 36;
+        let said = record_bytes(&row.key, (&row.traceparent, &row.tracestate), &row.value);
         assert!(bytes <= said && said < MAX_RECORD_BYTES, "{bytes} {said}");
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use crate::{arrival::Rejection, database::Database};
+use crate::{database::Database, work::Rejection};
 
 /// Topic, partition and offset of each, with who asked and why.
 #[derive(Default)]

@@ -1,9 +1,10 @@
-//! What must be there before an instance takes anything. What is missing is waited for, named in log and health, with its mend.
+//! What must be there before an instance works: tables before it decides anything, topics before it reads and publishes. What is missing is
+//! waited for, named in log and health, with its mend.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use quadrille_core::{Policy, RecordType, Records};
+use quadrille_core::{Policy, RecordType};
 use sqlx::migrate::Migration;
 use tracing::warn;
 use uuid::Uuid;
@@ -16,39 +17,44 @@ use crate::{
     history,
     kafka::{self, Topics},
     migrations::{self, is_missing},
-    operators,
-    outbox::SchemaIds,
-    registry::{Away, Registry},
+    outbox,
+    registry::Registry,
     skips::Skips,
 };
 
 /// The sleep between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What was waited for.
+/// What was found in the tables.
 pub(crate) struct Found {
-    /// The schema ids of what the service states.
-    pub schema_ids: SchemaIds,
     /// The header of this build's history, if one is kept.
     pub history: Option<Uuid>,
     /// The offsets that are to be passed over: known before the first is read.
     pub skips: Arc<Skips>,
 }
 
-/// Waits for topics, tables and schemas, and for what is in the tables.
-pub(crate) async fn ready<P: Policy>(
+/// Waits for the tables, and for what is in them: with these a service decides and commits.
+pub(crate) async fn tables_ready<P: Policy>(
     ground: &Ground,
-    types: &[RecordType],
     migrations: &[Migration],
     keep_history: bool,
 ) -> anyhow::Result<Found> {
     let health = &ground.health;
-    wait_for(health, "kafka", || topics(&ground.kafka, types)).await?;
     wait_for(health, "database", || tables(ground, migrations)).await?;
-    let schema_ids = wait_for(health, "registry", || schemas::<P>(&ground.registry)).await?;
+    wait_for(health, "database", || schemas::<P>(&ground.pool)).await?;
     let history = wait_for(health, "database", || history::<P>(&ground.pool, keep_history)).await?;
     let skips = wait_for(health, "database", || skips(&ground.pool)).await?;
-    Ok(Found { schema_ids, history, skips })
+    Ok(Found { history, skips })
+}
+
+/// Waits for the topics of `types`: without them nothing is read or published. A topic of another shape than declared ends the instance.
+pub(crate) async fn topics_ready(ground: &Ground, types: &[RecordType]) -> anyhow::Result<()> {
+    wait_for(&ground.health, "kafka", || topics(&ground.kafka, types)).await
+}
+
+/// Waits for the schemas of `types`: a registry that has lost its data is told of before the first record is in want of it.
+pub(crate) async fn registry_ready(ground: &Ground, types: &[RecordType]) -> anyhow::Result<()> {
+    wait_for(&ground.health, "registry", || registered(&ground.registry, types)).await
 }
 
 /// Looks again and again until what a start needs is there. What is missing is a sentence; an error ends the start.
@@ -96,16 +102,18 @@ async fn tables(ground: &Ground, migrations: &[Migration]) -> anyhow::Result<Res
     })
 }
 
-/// The schema ids of what the service states. What it hears must be registered too: else the registry has lost its data.
-async fn schemas<P: Policy>(registry: &Registry) -> anyhow::Result<Result<SchemaIds, String>> {
-    let found = async {
-        let types: Vec<RecordType> = P::Heard::TYPES.iter().chain(operators::TYPES).copied().collect();
-        let heard = registry.ids_of(&types).await?;
-        heard.map_err(|subject| registry.lost(&subject))?;
-        let stated = registry.ids_of(P::Stated::TYPES).await?;
-        stated.map_err(|subject| registry.lost(&subject))
-    };
-    Ok(found.await.map(|ids| SchemaIds::new(P::Stated::TYPES, ids)).map_err(|error: Away| error.to_string()))
+async fn registered(registry: &Registry, types: &[RecordType]) -> anyhow::Result<Result<(), String>> {
+    Ok(match registry.ids_of(types).await {
+        Ok(Ok(_ids)) => Ok(()),
+        Ok(Err(subject)) => Err(registry.lost(&subject).to_string()),
+        Err(away) => Err(away.to_string()),
+    })
+}
+
+async fn schemas<P: Policy>(pool: &Database) -> anyhow::Result<Result<(), String>> {
+    let entered = outbox::enter_schemas::<P>(pool).await;
+    Ok(entered
+        .map_err(|error| format!("the database (database.url) does not take the schemas of what is stated: {error}")))
 }
 
 /// Enters the header of this build's history and returns its id; where none is kept, ends the one that there may be.

@@ -14,8 +14,8 @@ use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::Subsc
 use uuid::Uuid;
 
 use crate::{
-    arrival::input_name,
     config::{Log, LogFormat},
+    work::input_name,
 };
 
 /// The length of a `traceparent` of version 00.
@@ -44,7 +44,7 @@ pub(crate) struct Spans {
     service: &'static str,
 }
 
-/// One input's span, from its arrival in a batch to the batch's commit.
+/// One input's span, from its place in a batch to the batch's commit.
 pub(crate) struct InputSpan(opentelemetry_sdk::trace::Span);
 
 impl Spans {

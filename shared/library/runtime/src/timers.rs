@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use quadrille_core::{Envelope, Input, Named, Policy, TimerRow, Trace};
+use quadrille_core::{Input, Named, Policy, TimerRow};
 use sqlx::{PgConnection, types::Json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -11,9 +11,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    arrival::{Arrival, Content, Origin},
+    causality::Causality,
     database::Database,
     reading::Reading,
+    work::{Work, WorkItem},
 };
 
 /// How long a claim on a due timer lasts: an instance that died with it in hand delays it by this much.
@@ -22,8 +23,8 @@ const CLAIM: &str = "30 seconds";
 const BATCH: usize = 200;
 /// Later than any timer that is due.
 const FAR: TimeDelta = TimeDelta::days(36_500);
-/// The longest sleep between two looks: the net under lost wake-ups and other instances' timers.
-pub(crate) const NET: Duration = Duration::from_secs(1);
+/// The longest sleep between two polls, for lost wake-ups and other instances' timers.
+pub(crate) const FALLBACK_POLL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, timers: &[TimerRow<P>]) -> sqlx::Result<()> {
     if timers.is_empty() {
@@ -91,9 +92,8 @@ struct Due {
     id: Uuid,
     key: String,
     timer: serde_json::Value,
-    causation_id: Uuid,
-    traceparent: String,
-    tracestate: String,
+    #[sqlx(flatten)]
+    causality: Causality,
 }
 
 /// What of the table is looked at: business deadlines go their own way, so that nothing else waits for them.
@@ -115,7 +115,7 @@ impl Kind {
 /// Hands due timers to the worker until `stop`. `wake` says that new ones were set.
 pub(crate) async fn run<P: Policy>(
     pool: Database,
-    worker: mpsc::Sender<Arrival<P>>,
+    worker: mpsc::Sender<WorkItem<P>>,
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) {
@@ -128,7 +128,7 @@ pub(crate) async fn run<P: Policy>(
             Ok(Next { wait, .. }) => wait,
             Err(error) => {
                 warn!(%error, "Due timers could not be read");
-                NET
+                FALLBACK_POLL
             }
         };
         tokio::select! {
@@ -142,7 +142,7 @@ pub(crate) async fn run<P: Policy>(
 /// Hands due business deadlines to the worker until `stop`, each once what the service hears is read beyond it.
 pub(crate) async fn run_deadlines<P: Policy>(
     pool: Database,
-    worker: mpsc::Sender<Arrival<P>>,
+    worker: mpsc::Sender<WorkItem<P>>,
     reading: Reading,
     stop: CancellationToken,
 ) {
@@ -159,7 +159,7 @@ pub(crate) async fn run_deadlines<P: Policy>(
         };
         let wait = wait.await.unwrap_or_else(|error| {
             warn!(%error, "Due deadlines could not be read");
-            NET
+            FALLBACK_POLL
         });
         stop.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
@@ -177,14 +177,14 @@ async fn next(pool: &Database, kind: Kind) -> sqlx::Result<Next> {
     let query = format!("select min(next_try), clock_timestamp() from timer where {}", kind.sql());
     let (next, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(pool).await?;
-    let wait = next.map_or(NET, |next| (next - now).to_std().unwrap_or_default().min(NET));
+    let wait = next.map_or(FALLBACK_POLL, |next| (next - now).to_std().unwrap_or_default().min(FALLBACK_POLL));
     Ok(Next { due: next.filter(|next| *next <= now), wait })
 }
 
 /// Hands on what is due by the database's clock and was due by `until`.
 async fn hand_on<P: Policy>(
     pool: &Database,
-    worker: &mpsc::Sender<Arrival<P>>,
+    worker: &mpsc::Sender<WorkItem<P>>,
     kind: Kind,
     until: DateTime<Utc>,
 ) -> sqlx::Result<()> {
@@ -206,16 +206,8 @@ async fn hand_on<P: Policy>(
                     continue;
                 }
             };
-            let envelope = Envelope {
-                id: due.id,
-                cause: due.causation_id,
-                key: due.key,
-                version: 0,
-                trace: Trace { parent: due.traceparent, state: due.tracestate },
-                input: Input::Timer(timer),
-            };
-            let content = Content::Input(envelope, None);
-            if worker.send(Arrival { origin: Origin::Timer, content, room: None }).await.is_err() {
+            let envelope = due.causality.envelope(due.id, due.key, Input::Timer(timer));
+            if worker.send(Work::Timer(envelope).into()).await.is_err() {
                 return Ok(());
             }
         }

@@ -1,6 +1,6 @@
-//! The worker: takes what has arrived as one batch, commits it, and only then lets go of it.
+//! The worker: takes the work that waits as one batch, commits it, and only then lets go of it.
 //!
-//! Batches form by themselves: under load more has arrived by the time a transaction ends, so the next one is larger; nothing lingers.
+//! Batches form by themselves: under load more waits by the time a transaction ends, so the next one is larger; nothing lingers.
 
 use std::{
     sync::Arc,
@@ -8,13 +8,11 @@ use std::{
 };
 
 use metrics::{counter, gauge, histogram};
-use quadrille_core::Input;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    arrival::{Arrival, Content, Origin, Rejection, input_name},
     backoff::Backoff,
     config,
     consumer::Consumer,
@@ -26,21 +24,22 @@ use crate::{
     store::Store,
     timers,
     transaction::{Committed, Transactions},
+    work::{Work, WorkItem},
 };
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// A unique failure is a race at first, and the input's own fault after this many tries.
 const UNIQUE_TRIES: u32 = 3;
-/// A try that took so long (no idle transaction is ended sooner) and failed may have been more than one transaction can do before it is given up. After so many of them each input of
-/// the batch is tried by itself.
+/// A try that took so long (no idle transaction is ended sooner) and failed may have been more than one transaction can do before it is
+/// given up. After so many of them each item of the batch is tried by itself.
 const SLOW: Duration = Duration::from_secs(5);
 const SLOW_TRIES: u32 = 2;
 
 /// A service's one worker. One, as services share rows between partitions: several would wait for each other's locks.
 pub(crate) struct Worker<S: Store> {
     pub transactions: Transactions<S>,
-    pub arrivals: mpsc::Receiver<Arrival<S::Policy>>,
+    pub work: mpsc::Receiver<WorkItem<S::Policy>>,
     pub consumer: Arc<Consumer>,
     pub config: config::Batch,
     pub health: Arc<Health>,
@@ -61,7 +60,7 @@ impl<S: Store> Worker<S> {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.finish(&stop).await,
-                first = self.arrivals.recv() => first,
+                first = self.work.recv() => first,
             };
             let Some(first) = first else { return };
             let batch = self.batch(first);
@@ -75,9 +74,9 @@ impl<S: Store> Worker<S> {
     /// claims to run out. Records that wait are read again by the partitions' next owners.
     async fn finish(mut self, stop: &CancellationToken) {
         let mut claimed = vec![];
-        while let Ok(arrival) = self.arrivals.try_recv() {
-            if arrival.record().is_none() {
-                claimed.push(arrival);
+        while let Ok(item) = self.work.try_recv() {
+            if item.record().is_none() {
+                claimed.push(item);
             }
         }
         if !claimed.is_empty() {
@@ -85,64 +84,55 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    /// What has arrived, bounded in count and bytes.
-    fn batch(&mut self, first: Arrival<S::Policy>) -> Vec<Arrival<S::Policy>> {
-        let size = |arrival: &Arrival<S::Policy>| arrival.record().map_or(0, |record| record.bytes());
+    /// The work that waits, bounded in count and bytes.
+    fn batch(&mut self, first: WorkItem<S::Policy>) -> Vec<WorkItem<S::Policy>> {
+        let size = |item: &WorkItem<S::Policy>| item.record().map_or(0, |record| record.bytes());
         let mut bytes = size(&first);
         let mut batch = vec![first];
         while batch.len() < self.config.max_inputs && bytes < self.config.max_bytes {
-            let Ok(arrival) = self.arrivals.try_recv() else { break };
-            bytes += size(&arrival);
-            batch.push(arrival);
+            let Ok(item) = self.work.try_recv() else { break };
+            bytes += size(&item);
+            batch.push(item);
         }
         batch
     }
 
-    /// Commits a batch; where one of its inputs cannot be handled, each by itself, so that it stops only itself.
-    async fn handle(&self, batch: Vec<Arrival<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+    /// Commits a batch; where one of its items cannot be handled, each by itself, so that it stops only itself.
+    async fn handle(&self, batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
         self.progress.busy(true);
         let handled = self.handle_all(batch, stop).await;
         self.progress.busy(false);
         handled
     }
 
-    async fn handle_all(&self, batch: Vec<Arrival<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
-        match self.commit(&batch, stop).await? {
-            Ok(()) => Ok(()),
-            Err(failure) if batch.len() == 1 => {
-                for arrival in batch {
-                    self.bury(arrival, &failure, stop).await?;
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                warn!("A batch of {} is handled one by one: {failure}", batch.len());
-                for arrival in batch {
-                    let alone = [arrival];
-                    if let Err(failure) = self.commit(&alone, stop).await? {
-                        let [arrival] = alone;
-                        self.bury(arrival, &failure, stop).await?;
-                    }
-                }
-                Ok(())
+    async fn handle_all(&self, mut batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+        let Err(failure) = self.commit(&batch, stop).await? else { return Ok(()) };
+        if batch.len() == 1 {
+            return self.put_aside(batch.remove(0), failure, stop).await;
+        }
+        warn!("A batch of {} is handled one by one: {failure}", batch.len());
+        for item in batch {
+            if let Err(failure) = self.commit(std::slice::from_ref(&item), stop).await? {
+                self.put_aside(item, failure, stop).await?;
             }
         }
+        Ok(())
     }
 
-    /// Commits arrivals together, and tries as long as only the infrastructure or a race is in the way.
+    /// Commits items together, and tries as long as only the infrastructure or a race is in the way.
     async fn commit(
         &self,
-        arrivals: &[Arrival<S::Policy>],
+        items: &[WorkItem<S::Policy>],
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         let (mut unique_tries, mut slow_tries) = (0, 0);
         loop {
             let began = Instant::now();
-            let cause = match self.transactions.handle(arrivals).await {
+            let cause = match self.transactions.handle(items).await {
                 Ok(committed) => {
                     histogram!("quadrille_transaction_seconds").record(began.elapsed().as_secs_f64());
-                    self.committed(arrivals, committed).await;
+                    self.committed(items, committed).await;
                     return Ok(Ok(()));
                 }
                 Err(Failure::Poisoned(cause)) => return Ok(Err(cause)),
@@ -155,7 +145,7 @@ impl<S: Store> Worker<S> {
                 }
                 Err(Failure::Passing(cause)) => {
                     slow_tries += u32::from(began.elapsed() >= SLOW);
-                    if slow_tries >= SLOW_TRIES && arrivals.len() > 1 {
+                    if slow_tries >= SLOW_TRIES && items.len() > 1 {
                         return Ok(Err(cause));
                     }
                     cause
@@ -163,99 +153,68 @@ impl<S: Store> Worker<S> {
             };
             counter!("quadrille_transaction_retries_total").increment(1);
             let wait = backoff.wait();
-            warn!("A batch of {} is tried again in {wait:?}: {cause}", arrivals.len());
+            warn!("A batch of {} is tried again in {wait:?}: {cause}", items.len());
             self.progress.failed(&cause);
             stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(Stopped)?;
         }
     }
 
-    async fn committed(&self, arrivals: &[Arrival<S::Policy>], committed: Committed) {
-        self.consumer.handled(arrivals.iter().filter_map(Arrival::record));
+    async fn committed(&self, items: &[WorkItem<S::Policy>], committed: Committed) {
+        self.consumer.handled(items.iter().filter_map(WorkItem::record));
         self.progress.made();
-        if committed.facts > 0 {
+        if committed.wakeups.relay {
             self.relay.facts();
         }
-        if committed.effects > 0 || committed.freed {
+        if committed.wakeups.effects {
             self.effects.notify_one();
         }
-        if committed.timers > 0 {
+        if committed.wakeups.timers {
             self.timers.notify_one();
         }
-        if committed.asking.effects {
-            self.effects.notify_one();
-        }
-        if committed.asking.dead_letters {
+        if committed.wakeups.redriver {
             self.redriver.notify_one();
         }
         counter!("quadrille_inputs_total", "result" => "handled").increment(committed.handled as u64);
         counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
         counter!("quadrille_facts_total").increment(committed.facts as u64);
-        histogram!("quadrille_batch_inputs").record(arrivals.len() as f64);
+        histogram!("quadrille_batch_inputs").record(items.len() as f64);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         gauge!("quadrille_last_commit_timestamp_seconds").set(now.as_secs_f64());
     }
 
-    /// Puts an input aside that cannot be handled: a record becomes a dead letter, a timer or an outcome waits and is shown.
-    async fn bury(&self, arrival: Arrival<S::Policy>, failure: &str, stop: &CancellationToken) -> Result<(), Stopped> {
-        let (id, name) = match &arrival.content {
-            Content::Rejected(_) => return self.bury_bare(arrival, failure, stop).await,
-            Content::Asked(asked) => (asked.id, "an operator's request".to_owned()),
-            Content::Input(envelope, _) => (envelope.id, input_name::<S::Policy>(&envelope.input)),
-        };
-        error!(input.id = %id, "{name} cannot be handled: {failure}");
-        let pool = &self.transactions.pool;
-        let put_aside = match (&arrival.origin, arrival.content.input().map(|envelope| &envelope.input)) {
-            (Origin::DeadLetter(id), _) => dead_letters::failed(pool, *id, "handling_failed", "", failure).await,
-            (_, Some(Input::Timer(_))) => timers::back_off(pool, id, failure).await,
-            (_, Some(Input::Outcome { effect, .. })) => effects::back_off(pool, *effect, failure).await,
-            (_, Some(Input::Record(_)) | None) => {
-                let content = Content::Rejected(self.rejection(&arrival, failure));
-                return Box::pin(self.handle_all(vec![Arrival { content, ..arrival }], stop)).await;
-            }
-        };
-        if let Err(error) = put_aside {
-            warn!(%error, "{name} was not put aside; its claim runs out and it comes again");
-        }
-        Ok(())
-    }
-
-    /// A dead letter that cannot be written as it is, without what may be at fault: where it came from is kept, and the offset stays
-    /// until it is.
-    async fn bury_bare(
+    /// Puts an item aside that cannot be handled. A record becomes a dead letter, however many tries that takes, and its offset stays until
+    /// then; everything else has a row in which it waits and shows why.
+    async fn put_aside(
         &self,
-        mut arrival: Arrival<S::Policy>,
-        failure: &str,
+        mut item: WorkItem<S::Policy>,
+        mut failure: String,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
-        if let Origin::Record(record) = &mut arrival.origin {
-            record.headers.clear();
-            record.value = None;
+        let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
+        loop {
+            error!("{} cannot be handled: {failure}", item.work.name());
+            item = match item.into_dead_letter(&failure) {
+                Ok(dead_letter) => dead_letter,
+                Err(work) => return self.back_off(work, &failure).await,
+            };
+            let Err(again) = self.commit(std::slice::from_ref(&item), stop).await? else { return Ok(()) };
+            self.health.error("dead_letters", &again);
+            failure = again;
+            stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.ok_or(Stopped)?;
         }
-        if let Content::Rejected(rejection) = &mut arrival.content {
-            rejection.detail = "the original could not be kept: see this service's log".to_owned();
-            rejection.record_type.clear();
-        }
-        error!("A dead letter is kept without its original: {failure}");
-        let alone = [arrival];
-        while let Err(failure) = self.commit(&alone, stop).await? {
-            error!("A dead letter cannot be written and is tried again: {failure}");
-            self.health.error("dead_letters", &failure);
-            stop.run_until_cancelled(tokio::time::sleep(LAST_BACKOFF)).await.ok_or(Stopped)?;
-        }
-        Ok(())
     }
 
-    fn rejection(&self, arrival: &Arrival<S::Policy>, failure: &str) -> Rejection {
-        use quadrille_core::Records;
-        let mut rejection = Rejection::new("handling_failed", "", failure);
-        if let (Some(envelope), Some(record)) = (arrival.content.input(), arrival.record()) {
-            rejection.input = Some(envelope.id);
-            // Only an event's key waits behind it: requests of a key are not ordered among each other.
-            rejection.holds = record.topic.ends_with(".events").then(|| envelope.key.clone());
-            if let Input::Record(heard) = &envelope.input {
-                rejection.record_type = heard.record_type().name.to_owned();
-            }
+    async fn back_off(&self, work: Work<S::Policy>, failure: &str) -> Result<(), Stopped> {
+        let pool = &self.transactions.pool;
+        let done = match work {
+            Work::Redelivery(letter, _) => dead_letters::failed(pool, letter, "handling_failed", "", failure).await,
+            Work::Timer(timer) => timers::back_off(pool, timer.id, failure).await,
+            Work::Outcome(effect, _) => effects::back_off(pool, effect, failure).await,
+            Work::Record(..) | Work::Rejected(..) => Ok(()),
+        };
+        if let Err(error) = done {
+            warn!(%error, "It was not put aside; its claim runs out and it comes again");
         }
-        rejection
+        Ok(())
     }
 }

@@ -74,11 +74,15 @@ impl Policy for Waiter {
     }
 }
 
-struct Instance(CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>);
+pub struct Instance(CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>);
 
 fn start(shop: &Shop, after_return_ms: u64) -> Instance {
-    let mut config: Config<NoSettings> = shop.config();
+    let mut config = shop.config();
     config.timers.after_return_ms = after_return_ms;
+    start_with(config)
+}
+
+pub fn start_with(config: Config<NoSettings>) -> Instance {
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     Instance(
@@ -90,7 +94,7 @@ fn start(shop: &Shop, after_return_ms: u64) -> Instance {
 }
 
 impl Instance {
-    async fn stop(self) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
         self.0.cancel();
         self.1.await?
     }

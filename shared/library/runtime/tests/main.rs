@@ -4,6 +4,7 @@
 mod support;
 
 mod able;
+mod away;
 mod batches;
 mod brokers;
 mod crashes;

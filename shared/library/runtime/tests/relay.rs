@@ -175,6 +175,32 @@ async fn a_trace_beyond_its_bounds_keeps_no_event_back() -> anyhow::Result<()> {
     instance.stop().await
 }
 
+/// Whichever build committed a row, it is framed by the schema that it was written with. Here that is one that its type does not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_framed_by_the_schema_that_it_names() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let written_with = StockReplenishmentRequested::TYPE;
+    sqlx::query("insert into stated_schema (fingerprint, subject, text) values (1, $1, $2)")
+        .bind(written_with.subject())
+        .bind(written_with.schema)
+        .execute(&shop.database.pool)
+        .await?;
+    sqlx::query(
+        "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema)
+         select 'stock.events', 'TEA', id, 'quadrille.stock.StockReplenished', 1, id, now(), '', '', 'datum', 1 from gen_random_uuid() id",
+    )
+    .execute(&shop.database.pool)
+    .await?;
+    let instance = shop.start();
+    let stated = shop.stated(1).await?;
+    instance.stop().await?;
+    let mut framed = shop.world.framed(&StockReplenishmentRequested::new("TEA".into(), Uuid::nil(), 1)).await?;
+    framed.truncate(5);
+    framed.extend(b"datum");
+    assert_eq!(stated[0].value.as_deref(), Some(framed.as_slice()));
+    Ok(())
+}
+
 /// A row of an older build that is too large holds its own key, in its order, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_too_large_holds_its_key_alone() -> anyhow::Result<()> {

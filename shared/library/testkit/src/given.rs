@@ -225,7 +225,7 @@ impl<P: Policy> Given<P> {
 
     fn step(mut self, input: Envelope<P>) -> Self {
         let moment = Moment { now: self.now, claims: self.claims.iter().cloned().collect() };
-        self.outcome = process(&mut self.state, false, &moment, &input);
+        self.outcome = process(&mut self.state, &moment, &input);
         as_declared(&moment, &input, &self.outcome);
         for (key, name) in &self.outcome.withdrawn {
             self.effects.remove(&(key.clone(), name.clone()));
@@ -260,8 +260,8 @@ pub fn step_on_touched_rows<P: Policy>(
         }
         rows.extend(asked);
     }
-    let on_touched = process(&mut touched, false, moment, input);
-    let on_whole = process(whole, false, moment, input);
+    let on_touched = process(&mut touched, moment, input);
+    let on_whole = process(whole, moment, input);
     assert_eq!(on_touched, on_whole, "decided on the touched rows (left), on the whole (right): {input:#?}");
     let mut expected = P::State::default();
     for row in &rows {

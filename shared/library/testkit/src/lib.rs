@@ -22,4 +22,7 @@ pub use given::{Given, given, outcomes_as_declared, start, step_on_touched_rows}
 #[cfg(feature = "proxy")]
 pub use proxy::{Direction, Proxy};
 #[cfg(feature = "world")]
-pub use world::{PATIENCE, World, decoded};
+pub use world::{World, decoded};
+
+/// How long tests wait for what is promised: generous, as machines are slow.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,10 +1,6 @@
 //! A world of its own on the real broker and registry: topics under a fresh prefix, and what is needed to speak and listen there.
 
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
 use quadrille_cli::{
     Settings,
@@ -16,8 +12,7 @@ use quadrille_events::{TOPICS, frame, unframe};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
-/// How long tests wait for what is promised: generous, as machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::PATIENCE;
 
 /// The shortest that brokers allow by default: tests that kill instances wait for it.
 const SESSION_TIMEOUT_MS: u32 = 6_000;

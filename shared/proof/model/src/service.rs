@@ -200,11 +200,13 @@ impl<P: Policy> Player<P> {
             },
             Input::Timer(_) | Input::Outcome { .. } => true,
         };
-        let seen = keeps && !database.inbox.insert(input.id);
+        if keeps && !database.inbox.insert(input.id) {
+            return (vec![], vec![]);
+        }
         let claimed = database.effects.iter().filter(|effect| effect.claimed);
         let claims = claimed.map(|effect| (effect.row.key.clone(), effect.row.effect.name())).collect();
         let Processed { facts, effects, withdrawn, timers, cleared } =
-            process(&mut database.state, seen, &Moment { now: now(), claims }, &input);
+            process(&mut database.state, &Moment { now: now(), claims }, &input);
         let named =
             |key: &String, name: String, gone: &[(String, String)]| gone.iter().any(|g| g.0 == *key && g.1 == name);
         // Only what no worker has in hand can be withdrawn.

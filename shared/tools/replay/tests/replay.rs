@@ -44,7 +44,7 @@ impl<P: Policy> Recorder<P> {
         read(&mut self.state);
         let moment = Moment { now: self.now, claims: [(input.key.clone(), "charge".to_owned())].into_iter().collect() };
         let unlocked = P::unlocked(&self.state, &input);
-        let came_to = process(&mut self.state, false, &moment, &input);
+        let came_to = process(&mut self.state, &moment, &input);
         let header = Header::of::<P>().id;
         self.lines.push(Line::Decided(Decided::new(header, &moment, &input, unlocked, &came_to).unwrap()));
     }

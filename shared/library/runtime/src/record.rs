@@ -1,86 +1,6 @@
-//! What arrives at a service's worker: inputs, and records that are none.
+//! A record as it came, in bounded memory.
 
-use quadrille_core::{Envelope, Input, Named, Policy, Records, bounds};
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
-use uuid::Uuid;
-
-use crate::operators::Asked;
-
-/// A record, timer or outcome on its way into a transaction.
-pub(crate) struct Arrival<P: Policy> {
-    pub origin: Origin,
-    pub content: Content<P>,
-    /// A record's share of the memory that waiting records may take; given back when the arrival is done with.
-    #[expect(dead_code, reason = "held, and dropped with the arrival")]
-    pub room: Option<OwnedSemaphorePermit>,
-}
-
-impl<P: Policy> Arrival<P> {
-    /// The record that this arrival is, if it has just come from its topic.
-    pub fn record(&self) -> Option<&RawRecord> {
-        match &self.origin {
-            Origin::Record(record) => Some(record),
-            Origin::Timer | Origin::Outcome | Origin::DeadLetter(_) => None,
-        }
-    }
-
-    /// The id that earlier builds gave a request that names itself, with the one that it has now.
-    pub fn former(&self) -> Option<(Uuid, Uuid)> {
-        match &self.content {
-            Content::Input(envelope, former) => former.map(|former| (former, envelope.id)),
-            Content::Rejected(_) | Content::Asked(_) => None,
-        }
-    }
-
-    /// The dead letter that it is, if it is one that is handled again.
-    pub fn letter(&self) -> Option<Uuid> {
-        match self.origin {
-            Origin::DeadLetter(id) => Some(id),
-            Origin::Record(_) | Origin::Timer | Origin::Outcome => None,
-        }
-    }
-}
-
-/// What an arrival turned out to be.
-pub(crate) enum Content<P: Policy> {
-    /// An input of the policy; of a request that names itself also the id that earlier builds gave it.
-    Input(Envelope<P>, Option<Uuid>),
-    /// A record that is none, on its way into the dead letters.
-    Rejected(Rejection),
-    /// What an operator asks of the runtime itself.
-    Asked(Asked),
-}
-
-impl<P: Policy> Content<P> {
-    pub fn input(&self) -> Option<&Envelope<P>> {
-        match self {
-            Self::Input(envelope, _) => Some(envelope),
-            Self::Rejected(_) | Self::Asked(_) => None,
-        }
-    }
-}
-
-/// What an input is called in logs and spans.
-pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
-    match input {
-        Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
-        Input::Timer(timer) => timer.name(),
-        Input::Outcome { outcome, .. } => outcome.name(),
-    }
-}
-
-/// Where an arrival came from, and thus what is owed to it once its transaction is committed.
-pub(crate) enum Origin {
-    /// A record: its offset moves on.
-    Record(Box<RawRecord>),
-    /// A due timer: its row is removed.
-    Timer,
-    /// An effect's outcome: the effect's row is removed.
-    Outcome,
-    /// A dead letter that is handled again: its row is closed.
-    DeadLetter(Uuid),
-}
 
 /// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.
 #[derive(Clone, Debug)]
@@ -112,8 +32,6 @@ pub(crate) struct Cut {
 
 /// No record may have more: what a broker takes by default, and more than any that we state.
 pub(crate) const MOST_VALUE_BYTES: usize = 1024 * 1024;
-/// A dead letter keeps so many characters of its record type's name.
-const MOST_NAME: usize = 256;
 /// A dead letter keeps so much of a value.
 pub(crate) const MOST_KEPT_BYTES: usize = 512 * 1024;
 
@@ -246,43 +164,6 @@ const MOST_TRACE_BYTES: usize = 600;
 
 fn size_of_header(name: &str, value: Option<&[u8]>) -> usize {
     name.len() + value.map_or(0, <[u8]>::len) + size_of::<(usize, Option<usize>)>()
-}
-
-/// Why a record is a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rejection {
-    /// A code: `no_key`, `undecodable`, `unknown_type` ...
-    pub reason: &'static str,
-    /// The field or header at fault, or empty.
-    pub field: String,
-    /// A sentence for people, with the mend.
-    pub detail: String,
-    /// The input id, where it was known.
-    pub input: Option<Uuid>,
-    /// The record type's full name, where it was known.
-    pub record_type: String,
-    /// The key that waits behind this record: only where a decoded event's handling failed.
-    pub holds: Option<String>,
-}
-
-impl Rejection {
-    pub fn new(reason: &'static str, field: &str, detail: impl ToString) -> Self {
-        Self {
-            reason,
-            field: field.to_owned(),
-            // May quote a client: no control characters, which a database refuses, and no megabytes.
-            detail: bounds::fitted(&detail.to_string()),
-            input: None,
-            record_type: String::new(),
-            holds: None,
-        }
-    }
-
-    /// The name may be a stranger's: so much of it is kept.
-    pub fn of_type(mut self, record_type: &str) -> Self {
-        self.record_type = record_type.chars().take(MOST_NAME).collect();
-        self
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,246 @@
+//! What this instance has of its group: which partitions, under which assignment, and how far each may be committed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Instant,
+};
+
+use metrics::gauge;
+use quadrille_core::Policy;
+use quadrille_kafka::{Brokers, headers};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
+    message::BorrowedMessage,
+};
+use tracing::{debug, info, warn};
+
+use super::Partition;
+use crate::{
+    gaps,
+    ground::Ground,
+    health::Health,
+    kafka, limits,
+    progress::Progress,
+    reading::Contact,
+    record::{HeaderFault, RawHeaders, RawRecord, admit_value},
+    skips::Skips,
+};
+
+/// Which partitions are ours, each with the number of its assignment.
+pub(crate) struct Group {
+    pub topics: HashMap<String, &'static str>,
+    pub service: &'static str,
+    pub brokers: String,
+    /// For the look at gaps: a client that joins no group.
+    pub onlooker: ClientConfig,
+    pub health: Arc<Health>,
+    pub contact: Arc<Contact>,
+    pub progress: Arc<Progress>,
+    pub known: Brokers,
+    /// Another client has taken this one's place, which speaks for the instance from now on.
+    pub retired: AtomicBool,
+    pub state: Mutex<Assigned>,
+}
+
+pub(super) struct Assignment {
+    pub generation: u64,
+    /// Records that the worker has and has not committed yet.
+    pub in_hand: usize,
+    /// Its records wait in this process.
+    pub parked: bool,
+    /// Where reading goes on although there is more to read, and since when it has not moved.
+    pub unread: Option<(i64, Instant)>,
+    /// Where a transaction begins that is open still, and since when.
+    pub open: Option<(i64, Instant)>,
+}
+
+#[derive(Default)]
+pub(super) struct Assigned {
+    pub generations: u64,
+    pub current: HashMap<Partition, Assignment>,
+    /// Since when this instance has been on its way into the group.
+    pub joining: Option<Instant>,
+}
+
+impl Assigned {
+    pub fn is(&self, partition: Partition, generation: u64) -> bool {
+        self.current.get(&partition).is_some_and(|assignment| assignment.generation == generation)
+    }
+}
+
+impl Group {
+    pub fn new<P: Policy>(
+        ground: &Ground,
+        topics: Vec<&'static str>,
+        contact: Arc<Contact>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let kafka = &ground.kafka;
+        Self {
+            topics: topics.into_iter().map(|topic| (format!("{}{topic}", kafka.topic_prefix), topic)).collect(),
+            service: P::SERVICE,
+            brokers: kafka.brokers.clone(),
+            onlooker: kafka::onlooker_config(kafka, P::SERVICE),
+            health: Arc::clone(&ground.health),
+            contact,
+            progress,
+            known: Brokers::default(),
+            retired: AtomicBool::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The same group for another client. Its assignments are numbered on, so that records of the old ones are known as such.
+    pub fn anew(&self) -> Self {
+        Self {
+            topics: self.topics.clone(),
+            service: self.service,
+            brokers: self.brokers.clone(),
+            onlooker: self.onlooker.clone(),
+            health: Arc::clone(&self.health),
+            contact: Arc::clone(&self.contact),
+            progress: Arc::clone(&self.progress),
+            known: Brokers::default(),
+            retired: AtomicBool::default(),
+            state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
+        }
+    }
+
+    pub fn assigned(&self) -> std::sync::MutexGuard<'_, Assigned> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn take_in_hand(&self, record: &RawRecord) {
+        let mut assigned = self.assigned();
+        if assigned.is((record.topic, record.partition), record.generation)
+            && let Some(assignment) = assigned.current.get_mut(&(record.topic, record.partition))
+        {
+            assignment.in_hand += 1;
+        }
+    }
+
+    /// Stores where reading goes on; the client commits it. Refused where a partition was revoked just now: its next owner meets
+    /// the inbox.
+    pub fn store(&self, client: &BaseConsumer<Self>, next: impl Iterator<Item = (Partition, i64)>) {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in next {
+            let topic = self.physical(topic).unwrap_or(topic);
+            let added = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            debug_assert!(added.is_ok());
+        }
+        if list.count() > 0
+            && let Err(error) = client.store_offsets(&list)
+        {
+            debug!(%error, "Offsets were not stored");
+        }
+    }
+
+    /// Notes that a partition's records wait in this process, or do no longer.
+    pub fn parked(&self, partition: Partition, parked: bool) {
+        if let Some(assignment) = self.assigned().current.get_mut(&partition) {
+            assignment.parked = parked;
+        }
+    }
+
+    /// A partition that has had more to read for too long, or for long enough for a person, and the offset at which it stands.
+    pub fn standing_still(&self, skips: &Skips) -> Option<(Partition, u64, i64)> {
+        self.assigned().current.iter().find_map(|(partition, assignment)| {
+            let (offset, since) = assignment.unread.filter(|_| !assignment.parked)?;
+            let is_asked_for = || skips.rejection(partition.0, partition.1, offset).is_some();
+            (since.elapsed() >= limits::UNREADABLE || is_asked_for()).then_some((
+                *partition,
+                assignment.generation,
+                offset,
+            ))
+        })
+    }
+
+    /// Counts a partition's standstill anew; false where it has passed on.
+    pub fn moved(&self, partition: Partition, generation: u64) -> bool {
+        let mut assigned = self.assigned();
+        let assignment = assigned.current.get_mut(&partition).filter(|assignment| assignment.generation == generation);
+        assignment.map(|assignment| assignment.unread = None).is_some()
+    }
+
+    pub fn owns(&self, partition: Partition) -> bool {
+        self.assigned().current.contains_key(&partition)
+    }
+
+    pub fn physical(&self, topic: &str) -> Option<&str> {
+        self.topics.iter().find(|(_, logical)| **logical == topic).map(|(physical, _)| physical.as_str())
+    }
+
+    pub fn list(&self, (topic, partition): Partition) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(self.physical(topic).unwrap_or(topic), partition);
+        list
+    }
+
+    /// Copies a message of a partition that is ours.
+    pub fn to_raw_record(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
+        let topic = *self.topics.get(message.topic())?;
+        let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
+        let headers = headers(message, |headers| RawHeaders::admit(headers));
+        let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
+        let (value, cut) = message.payload().map(admit_value).unzip();
+        Some(RawRecord {
+            topic,
+            partition: message.partition(),
+            offset: message.offset(),
+            generation,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            key: message.key().map(<[u8]>::to_vec),
+            value,
+            cut: cut.flatten(),
+            headers,
+            header_fault,
+        })
+    }
+
+    pub fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
+        let known = |topic: &str| self.topics.get(topic).copied();
+        list.elements().iter().filter_map(|element| Some((known(element.topic())?, element.partition()))).collect()
+    }
+}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            // What is handled is committed before the partition passes on, so that its next owner starts there.
+            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+                debug!(%error, "Nothing to commit before partitions pass on");
+            }
+            let gone = self.partitions(list);
+            let mut assigned = self.assigned();
+            for (topic, partition) in &gone {
+                assigned.current.remove(&(*topic, *partition));
+                gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string()).set(0.0);
+            }
+            info!(service = self.service, "{} partitions pass on", gone.len());
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            let new = self.partitions(list);
+            let mut assigned = self.assigned();
+            assigned.generations += 1;
+            let generation = assigned.generations;
+            let assignment = |partition: &Partition| {
+                (*partition, Assignment { generation, in_hand: 0, parked: false, unread: None, open: None })
+            };
+            assigned.current.extend(new.iter().map(assignment));
+            drop(assigned);
+            // One that was paused when it passed on comes back paused.
+            if let Err(error) = consumer.resume(list) {
+                warn!(%error, "Partitions that came back could not be resumed");
+            }
+            if !new.is_empty() {
+                info!(service = self.service, "{} partitions are ours", new.len());
+                gaps::look(self.onlooker.clone(), self.service, (*list).clone());
+            }
+        }
+    }
+}

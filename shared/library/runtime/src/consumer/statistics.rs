@@ -1,0 +1,115 @@
+//! What the client tells every few seconds: whether a broker is there and has our topics, what is still to be read, and what stands still.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use metrics::gauge;
+use rdkafka::{
+    ClientContext, Statistics,
+    error::{KafkaError, RDKafkaErrorCode},
+    statistics::Broker,
+};
+use tracing::{debug, error};
+
+use super::{Partition, group::Group};
+use crate::{kafka, limits};
+
+impl ClientContext for Group {
+    /// Called every few seconds: says in health whether a broker is there and has our topics, and in metrics what is still to be read.
+    fn stats(&self, statistics: Statistics) {
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
+        self.known.note(&statistics);
+        let up = |broker: &Broker| broker.nodeid >= 0 && broker.state == "UP";
+        let gone = self.topics.keys().find(|topic| {
+            statistics.topics.get(*topic).is_some_and(|stats| stats.partitions.keys().all(|partition| *partition < 0))
+        });
+        let reached = statistics.brokers.values().any(up);
+        if reached {
+            self.contact.is_there();
+        } else {
+            self.contact.is_lost();
+        }
+        if !reached {
+            self.health.error("kafka", &format!("no broker at {} answers", self.brokers));
+        } else if let Some(topic) = gone {
+            self.health.error("kafka", &format!("topic {topic}, which this service hears, is gone"));
+        } else {
+            self.health.ok("kafka");
+        }
+        let is_in = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        {
+            let mut assigned = self.assigned();
+            assigned.joining = if is_in { None } else { Some(assigned.joining.unwrap_or_else(Instant::now)) };
+        }
+        let (mut changed, mut hidden) = (None, None);
+        for (topic, stats) in statistics.topics {
+            let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
+            changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
+            for (partition, stats) in stats.partitions {
+                let Some(topic) = self.topics.get(topic.as_str()) else {
+                    continue;
+                };
+                self.note_unread((*topic, partition), &stats);
+                hidden = hidden.or(self.hidden((*topic, partition), &stats));
+                if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
+                    gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
+                        .set(stats.consumer_lag as f64);
+                }
+            }
+        }
+        match hidden {
+            None => self.health.ok("transactions"),
+            Some(hidden) => self.health.warn("transactions", &hidden),
+        }
+        match changed {
+            None => self.health.ok("partitions"),
+            Some(changed) => {
+                error!("{changed}");
+                self.health.error("partitions", &changed);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let is_ours = !self.retired.load(Ordering::Relaxed);
+        if is_ours && error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.contact.is_lost();
+        }
+        debug!(%error, reason, "The Kafka client reports");
+    }
+}
+
+impl Group {
+    /// Notes from where a partition is still to be read.
+    fn note_unread(&self, partition: Partition, stats: &rdkafka::statistics::Partition) {
+        let mut assigned = self.assigned();
+        let Some(assignment) = assigned.current.get_mut(&partition) else { return };
+        let end = if stats.ls_offset >= 0 { stats.hi_offset.min(stats.ls_offset) } else { stats.hi_offset };
+        assignment.unread = match assignment.unread {
+            // What was fetched and not taken yet moves as soon as it is polled for.
+            _ if stats.next_offset < 0 || stats.next_offset >= end || stats.fetchq_cnt > 0 => None,
+            Some((offset, since)) if offset == stats.next_offset => Some((offset, since)),
+            _ => Some((stats.next_offset, Instant::now())),
+        };
+    }
+
+    /// What cannot be read since a producer has left a transaction open, where that is so for long: nothing else tells of it.
+    fn hidden(&self, partition: Partition, stats: &rdkafka::statistics::Partition) -> Option<String> {
+        let mut assigned = self.assigned();
+        let assignment = assigned.current.get_mut(&partition)?;
+        let stable = stats.ls_offset;
+        assignment.open = match assignment.open {
+            _ if stable < 0 || stable >= stats.hi_offset => None,
+            Some((offset, since)) if offset == stable => Some((offset, since)),
+            _ => Some((stable, Instant::now())),
+        };
+        let (offset, since) = assignment.open?;
+        (since.elapsed() >= limits::UNREADABLE).then(|| {
+            format!(
+                "{}/{}@{offset} and what lies behind it cannot be read: a producer has left a transaction open",
+                partition.0, partition.1
+            )
+        })
+    }
+}

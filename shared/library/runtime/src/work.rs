@@ -1,0 +1,156 @@
+//! Work: what the worker takes, batch by batch, into transactions.
+
+use quadrille_core::{Envelope, Input, Named, Policy, Records, bounds};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use crate::{dead_letters, operators::OperatorRequest, record::RawRecord};
+
+/// One piece of work on its way to the worker.
+pub(crate) struct WorkItem<P: Policy> {
+    pub work: Work<P>,
+    /// Its share of the memory that waiting work may take; given back when the item is dropped.
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+/// A piece of work by its source, and thus by what is owed to that source once its transaction is committed.
+pub(crate) enum Work<P: Policy> {
+    /// A record: its offset moves on.
+    Record(Box<RawRecord>, Message<P>),
+    /// A record that cannot be handled: it becomes a dead letter, and its offset moves on.
+    Rejected(Box<RawRecord>, Rejection),
+    /// A dead letter that is handled again: its row is closed.
+    Redelivery(Uuid, Message<P>),
+    /// A due timer: its row is removed.
+    Timer(Envelope<P>),
+    /// An outcome of the effect with this id: its row is removed.
+    Outcome(Uuid, Envelope<P>),
+}
+
+/// What a record says.
+pub(crate) enum Message<P: Policy> {
+    /// An input of the policy; of a request that names itself also the id that earlier builds gave it.
+    Input(Envelope<P>, Option<Uuid>),
+    /// What an operator asks of the runtime itself.
+    Operator(OperatorRequest),
+}
+
+impl<P: Policy> WorkItem<P> {
+    /// Work that holds a share of the memory for waiting work.
+    pub fn sized(work: Work<P>, memory: Option<OwnedSemaphorePermit>) -> Self {
+        Self { work, memory }
+    }
+
+    /// The record, if it has just come from its topic.
+    pub fn record(&self) -> Option<&RawRecord> {
+        match &self.work {
+            Work::Record(record, _) | Work::Rejected(record, _) => Some(record),
+            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) => None,
+        }
+    }
+
+    /// The dead letter that a record becomes which cannot be handled. One that cannot be written either goes without what may be at fault:
+    /// where it came from is kept. Gives back what is no record.
+    #[expect(clippy::result_large_err, reason = "rare, and moved once")]
+    pub fn into_dead_letter(self, failure: &str) -> Result<Self, Work<P>> {
+        let (record, rejection) = match self.work {
+            Work::Record(record, Message::Input(input, _)) => {
+                let rejection = dead_letters::handling_failed(&record, &input, failure);
+                (record, rejection)
+            }
+            Work::Record(record, Message::Operator(_)) => (record, Rejection::new("handling_failed", "", failure)),
+            Work::Rejected(mut record, rejection) => {
+                record.headers.clear();
+                record.value = None;
+                let detail = "the original could not be kept: see this service's log".to_owned();
+                (record, Rejection { detail, record_type: String::new(), ..rejection })
+            }
+            work => return Err(work),
+        };
+        Ok(Self { work: Work::Rejected(record, rejection), memory: self.memory })
+    }
+}
+
+impl<P: Policy> Work<P> {
+    /// What it is called in logs.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Record(_, Message::Input(envelope, _)) | Self::Redelivery(_, Message::Input(envelope, _)) => {
+                format!("{} {}", input_name(&envelope.input), envelope.id)
+            }
+            Self::Record(_, Message::Operator(request)) | Self::Redelivery(_, Message::Operator(request)) => {
+                format!("operator's request {}", request.id)
+            }
+            Self::Rejected(record, _) => {
+                format!("the dead letter of {}/{}@{}", record.topic, record.partition, record.offset)
+            }
+            Self::Timer(envelope) | Self::Outcome(_, envelope) => {
+                format!("{} {}", input_name(&envelope.input), envelope.id)
+            }
+        }
+    }
+}
+
+impl<P: Policy> From<Work<P>> for WorkItem<P> {
+    fn from(work: Work<P>) -> Self {
+        Self { work, memory: None }
+    }
+}
+
+/// What an input is called in logs and spans.
+pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
+    match input {
+        Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
+        Input::Timer(timer) => timer.name(),
+        Input::Outcome { outcome, .. } => outcome.name(),
+    }
+}
+
+/// A dead letter keeps so many characters of its record type's name.
+const MOST_NAME: usize = 256;
+
+/// Why a record is a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// A code: `no_key`, `undecodable`, `unknown_type` ...
+    pub reason: &'static str,
+    /// The field or header at fault, or empty.
+    pub field: String,
+    /// A sentence for people, with the mend.
+    pub detail: String,
+    /// The input id, where it was known.
+    pub input: Option<Uuid>,
+    /// The record type's full name, where it was known.
+    pub record_type: String,
+    /// The key that waits behind this record: only where a decoded event's handling failed.
+    pub holds: Option<String>,
+}
+
+impl Rejection {
+    pub fn new(reason: &'static str, field: &str, detail: impl ToString) -> Self {
+        Self {
+            reason,
+            field: field.to_owned(),
+            // May quote a client: no control characters, which a database refuses, and no megabytes.
+            detail: bounds::fitted(&detail.to_string()),
+            input: None,
+            record_type: String::new(),
+            holds: None,
+        }
+    }
+
+    /// Of a record that was decoded.
+    pub fn of_input<P: Policy>(mut self, input: &Envelope<P>) -> Self {
+        self.input = Some(input.id);
+        match &input.input {
+            Input::Record(record) => self.of_type(record.record_type().name),
+            Input::Timer(_) | Input::Outcome { .. } => self,
+        }
+    }
+
+    /// The name may be a stranger's: so much of it is kept.
+    pub fn of_type(mut self, record_type: &str) -> Self {
+        self.record_type = record_type.chars().take(MOST_NAME).collect();
+        self
+    }
+}
