@@ -226,8 +226,12 @@ impl Sql {
         let all = || [key].into_iter().chain(columns);
         let arrays = listed((1..).zip(all()).map(|(number, column)| format!("${number}::{}", column.array())));
         let names = listed(all().map(|column| column.name.to_owned()));
-        let save =
-            format!("update {table} set {set} from unnest({arrays}) as new({names}) where {table}.{id} = new.{id}");
+        // `any` holds the plan to an index scan by key. Without it a plan made while the table was analyzed small reads the whole index,
+        // and is kept until the next analysis: once there are 100,000 rows, 180 ms for a batch of 50 instead of 8.
+        let save = format!(
+            "update {table} set {set} from unnest({arrays}) as new({names}) \
+             where {table}.{id} = new.{id} and {table}.{id} = any($1)"
+        );
         Self { table, make, lock, save }
     }
 }
@@ -274,7 +278,8 @@ mod tests {
             "update notice set version = new.version, asked = new.asked, mails = new.mails, \
              waiting = new.waiting::uuid[], changed_at = clock_timestamp() \
              from unnest($1::uuid[], $2::int8[], $3::int4[], $4::jsonb[], $5::text[]) \
-             as new(order_id, version, asked, mails, waiting) where notice.order_id = new.order_id"
+             as new(order_id, version, asked, mails, waiting) \
+             where notice.order_id = new.order_id and notice.order_id = any($1)"
         );
     }
 
@@ -283,7 +288,7 @@ mod tests {
         assert_eq!(
             Price::sql().save,
             "update price set cents = new.cents from unnest($1::text[], $2::int8[]) as new(sku, cents) \
-             where price.sku = new.sku"
+             where price.sku = new.sku and price.sku = any($1)"
         );
     }
 }
