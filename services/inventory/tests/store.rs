@@ -140,12 +140,27 @@ async fn the_database_refuses_what_no_policy_may_state() -> sqlx::Result<()> {
     ];
     for stock in wrong {
         let mut tx = database.pool.begin().await?;
+        let before = load(&mut tx, &[Row::new(STOCK, "TEA-1")]).await?;
         let after = State { stock: [("TEA-1".to_owned(), stock)].into(), ..State::default() };
-        let saved = InventoryStore.save(&mut tx, &State::default(), &after, &[]).await;
+        let saved = InventoryStore.save(&mut tx, &before, &after, &[]).await;
         let error = saved.expect_err("the row is refused");
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(code.as_deref(), Some("23514"), "{error}");
     }
+    Ok(())
+}
+
+/// Such a row may change under another transaction's hands: what is saved of it would be lost, or undo what that one saved.
+#[tokio::test]
+async fn a_row_that_was_not_made_and_locked_is_not_saved() -> sqlx::Result<()> {
+    let database = database().await;
+    let after = State {
+        stock: [("TEA-1".to_owned(), Stock { product_version: 1, ..Stock::default() })].into(),
+        ..State::default()
+    };
+    let mut tx = database.pool.begin().await?;
+    let error = InventoryStore.save(&mut tx, &State::default(), &after, &[]).await.expect_err("nobody locked it");
+    assert!(error.to_string().contains("1 rows of stock changed and 0 of them are there"), "{error}");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ mod smtp;
 #[cfg(feature = "service")]
 pub mod store;
 
-use quadrille_core::{Named, records};
+use quadrille_core::{Named, kinds, names, records};
 use quadrille_events::{
     Uuid,
     notification::{NotificationFailed, NotificationSent},
@@ -56,17 +56,12 @@ pub enum About {
     PaymentRefunded,
 }
 
-impl About {
-    /// Its name in facts and ids.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OrderConfirmed => "order_confirmed",
-            Self::OrderShipped => "order_shipped",
-            Self::OrderCancelled => "order_cancelled",
-            Self::PaymentRefunded => "payment_refunded",
-        }
-    }
-}
+names!(About {
+    OrderConfirmed = "order_confirmed",
+    OrderShipped = "order_shipped",
+    OrderCancelled = "order_cancelled",
+    PaymentRefunded = "payment_refunded",
+});
 
 /// The name of every [`Mail`]'s kind.
 pub const MAIL: &str = "mail";
@@ -104,11 +99,6 @@ pub fn message_id(effect: Uuid) -> String {
     format!("<{effect}@mail.quadrille.example>")
 }
 
-/// The name of [`Outcome::Sent`].
-pub const SENT: &str = "sent";
-/// The name of [`Outcome::Failed`].
-pub const FAILED: &str = "failed";
-
 /// What became of a mail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
@@ -130,14 +120,7 @@ pub enum Outcome {
     },
 }
 
-impl Named for Outcome {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Sent { .. } => SENT,
-            Self::Failed { .. } => FAILED,
-        }
-    }
-}
+kinds!(Outcome { Sent: SENT = "sent", Failed: FAILED = "failed" });
 
 /// The kind of [`Timer::GiveUp`].
 pub const GIVE_UP: &str = "give_up";

@@ -1,9 +1,9 @@
-//! Addresses and notices in PostgreSQL: one row a user and one an order, a whole batch at a time.
+//! Addresses and notices in PostgreSQL: one row per user and one per order, a whole batch at a time.
 
-use quadrille_core::{Fact, changed};
+use quadrille_core::Fact;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Ended, Store, lock, uuids};
-use sqlx::{FromRow, PgConnection, types::Json};
+use quadrille_runtime::{Ended, Mapped, Store, table, unknown_table};
+use sqlx::{PgConnection, types::Json};
 
 use crate::policy::{ADDRESS, Address, NOTICE, Notice, Notification, State, Told};
 
@@ -11,21 +11,24 @@ use crate::policy::{ADDRESS, Address, NOTICE, Notice, Notification, State, Told}
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NotificationStore;
 
-#[derive(FromRow)]
-struct AddressRow {
-    user_id: Uuid,
-    version: i64,
-    email: Option<String>,
-    name: Option<String>,
-    waiting: Vec<Uuid>,
+table! {
+    struct AddressRow in "address" stamps changed_at {
+        key user_id: Uuid,
+        version: i64,
+        email: Option<String>,
+        name: Option<String>,
+        // An array of arrays would have to be rectangular: each list travels in its text form.
+        waiting: String as "uuid[]",
+    }
 }
 
-#[derive(FromRow)]
-struct NoticeRow {
-    order_id: Uuid,
-    version: i64,
-    customer_id: Option<Uuid>,
-    mails: Json<Vec<Told>>,
+table! {
+    struct NoticeRow in "notice" stamps changed_at {
+        key order_id: Uuid,
+        version: i64,
+        customer_id: Option<Uuid>,
+        mails: Json<Vec<Told>>,
+    }
 }
 
 impl Store for NotificationStore {
@@ -47,29 +50,11 @@ impl Store for NotificationStore {
         keys: &[String],
         state: &mut State,
     ) -> sqlx::Result<()> {
-        let keys = uuids(keys)?;
-        if table == ADDRESS {
-            let rows: Vec<AddressRow> = lock(
-                tx,
-                &keys,
-                "select user_id, version, email, name, waiting
-                 from address where user_id = any($1) order by user_id for update",
-                "insert into address (user_id) select unnest($1::uuid[]) on conflict do nothing",
-            )
-            .await?;
-            state.addresses.extend(rows.into_iter().map(AddressRow::address));
-        } else {
-            let rows: Vec<NoticeRow> = lock(
-                tx,
-                &keys,
-                "select order_id, version, customer_id, mails
-                 from notice where order_id = any($1) order by order_id for update",
-                "insert into notice (order_id) select unnest($1::uuid[]) on conflict do nothing",
-            )
-            .await?;
-            state.notices.extend(rows.into_iter().map(NoticeRow::notice));
+        match table {
+            ADDRESS => AddressRow::load(tx, keys, &mut state.addresses).await,
+            NOTICE => NoticeRow::load(tx, keys, &mut state.notices).await,
+            other => Err(unknown_table(other)),
         }
-        Ok(())
     }
 
     async fn save(
@@ -79,77 +64,49 @@ impl Store for NotificationStore {
         after: &State,
         _facts: &[Fact<Notification>],
     ) -> sqlx::Result<()> {
-        save_addresses(tx, changed(&before.addresses, &after.addresses).unzip()).await?;
-        save_notices(tx, changed(&before.notices, &after.notices).unzip()).await
+        AddressRow::save(tx, &before.addresses, &after.addresses).await?;
+        NoticeRow::save(tx, &before.notices, &after.notices).await
     }
 }
 
-async fn save_addresses(tx: &mut PgConnection, (users, addresses): (Vec<&String>, Vec<&Address>)) -> sqlx::Result<()> {
-    if users.is_empty() {
-        return Ok(());
-    }
-    // An array of arrays would have to be rectangular: each list travels in its text form.
-    let waiting = |address: &&Address| {
+impl Mapped for AddressRow {
+    type Value = Address;
+
+    fn from_value(user_id: Uuid, address: &Address) -> Self {
         let orders: Vec<&str> = address.waiting.iter().map(String::as_str).collect();
-        format!("{{{}}}", orders.join(","))
-    };
-    // The rows are there: they were made when they were locked.
-    sqlx::query(
-        "update address set version = new.version, email = new.email, name = new.name, waiting = new.waiting::uuid[],
-             changed_at = clock_timestamp()
-         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[]) as new(user_id, version, email, name, waiting)
-         where address.user_id = new.user_id",
-    )
-    .bind(ids(users)?)
-    .bind(addresses.iter().map(|address| address.version).collect::<Vec<_>>())
-    .bind(addresses.iter().map(|address| address.email.as_deref()).collect::<Vec<_>>())
-    .bind(addresses.iter().map(|address| address.name.as_deref()).collect::<Vec<_>>())
-    .bind(addresses.iter().map(waiting).collect::<Vec<_>>())
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-async fn save_notices(tx: &mut PgConnection, (orders, notices): (Vec<&String>, Vec<&Notice>)) -> sqlx::Result<()> {
-    if orders.is_empty() {
-        return Ok(());
+        Self {
+            user_id,
+            version: address.version,
+            email: address.email.clone(),
+            name: address.name.clone(),
+            waiting: format!("{{{}}}", orders.join(",")),
+        }
     }
-    let customer = |notice: &&Notice| Some(notice.customer_id).filter(|id| !id.is_nil());
-    sqlx::query(
-        "update notice set version = new.version, customer_id = new.customer_id, mails = new.mails,
-             changed_at = clock_timestamp()
-         from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::jsonb[]) as new(order_id, version, customer_id, mails)
-         where notice.order_id = new.order_id",
-    )
-    .bind(ids(orders)?)
-    .bind(notices.iter().map(|notice| notice.version).collect::<Vec<_>>())
-    .bind(notices.iter().map(customer).collect::<Vec<_>>())
-    .bind(notices.iter().map(|notice| Json(&notice.mails)).collect::<Vec<_>>())
-    .execute(tx)
-    .await?;
-    Ok(())
-}
 
-fn ids(keys: Vec<&String>) -> sqlx::Result<Vec<Uuid>> {
-    uuids(&keys.into_iter().cloned().collect::<Vec<_>>())
-}
-
-impl AddressRow {
-    fn address(self) -> (String, Address) {
-        let address = Address {
+    fn into_value(self) -> sqlx::Result<Address> {
+        let orders = self.waiting.trim_matches(['{', '}']).split(',').filter(|order| !order.is_empty());
+        Ok(Address {
             version: self.version,
             email: self.email,
             name: self.name,
-            waiting: self.waiting.iter().map(Uuid::to_string).collect(),
-        };
-        (self.user_id.to_string(), address)
+            waiting: orders.map(str::to_owned).collect(),
+        })
     }
 }
 
-impl NoticeRow {
-    fn notice(self) -> (String, Notice) {
-        let notice =
-            Notice { version: self.version, customer_id: self.customer_id.unwrap_or_default(), mails: self.mails.0 };
-        (self.order_id.to_string(), notice)
+impl Mapped for NoticeRow {
+    type Value = Notice;
+
+    fn from_value(order_id: Uuid, notice: &Notice) -> Self {
+        Self {
+            order_id,
+            version: notice.version,
+            customer_id: Some(notice.customer_id).filter(|id| !id.is_nil()),
+            mails: Json(notice.mails.clone()),
+        }
+    }
+
+    fn into_value(self) -> sqlx::Result<Notice> {
+        Ok(Notice { version: self.version, customer_id: self.customer_id.unwrap_or_default(), mails: self.mails.0 })
     }
 }

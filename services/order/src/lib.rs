@@ -9,7 +9,7 @@ pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;
 
-use quadrille_core::{Named, records};
+use quadrille_core::{kinds, records};
 use quadrille_events::{
     order::{
         OrderCancellationRefused, OrderCancellationRequested, OrderCancelled, OrderConfirmed, OrderCreated,
@@ -48,11 +48,6 @@ records! {
     }
 }
 
-/// The name of [`Timer::ConfirmBy`].
-pub const CONFIRM_BY: &str = "confirm_by";
-/// The name of [`Timer::EndBy`].
-pub const END_BY: &str = "end_by";
-
 /// An order's two deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,11 +58,4 @@ pub enum Timer {
     EndBy,
 }
 
-impl Named for Timer {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::ConfirmBy => CONFIRM_BY,
-            Self::EndBy => END_BY,
-        }
-    }
-}
+kinds!(Timer { ConfirmBy: CONFIRM_BY = "confirm_by", EndBy: END_BY = "end_by" });

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use quadrille_core::{Fact, Records, Timestamp, changed};
 use quadrille_event_store::{self as event_store, Append, Event, Schema};
 use quadrille_events::{Money, Writer, order::OrderDetails};
-use quadrille_runtime::{Ended, Store, lock, uuids};
-use sqlx::{FromRow, PgConnection, types::Json};
+use quadrille_runtime::{Ended, Mapped, Store, table, unknown_table};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -24,6 +24,22 @@ pub struct OrderStore {
 impl Default for OrderStore {
     fn default() -> Self {
         Self { schemas: Stated::TYPES.iter().map(|record| Schema::new(record.schema)).collect() }
+    }
+}
+
+table! {
+    #[derive(Default)]
+    struct OrderRow in "orders" stamps changed_at {
+        key order_id: Uuid,
+        version: i64,
+        status: String,
+        request_digest: Option<String>,
+        details: Option<Json<OrderDetails>>,
+        confirm_by: Option<Timestamp>,
+        end_within_ms: Option<i64>,
+        end_by: Option<Timestamp>,
+        recall_asked: bool,
+        recall_shipped: bool,
     }
 }
 
@@ -47,20 +63,7 @@ impl Store for OrderStore {
         state: &mut State,
     ) -> sqlx::Result<()> {
         match table {
-            ORDERS => {
-                let rows: Vec<OrderRow> = lock(
-                    tx,
-                    &uuids(keys)?,
-                    "select order_id, version, status, request_digest, details, confirm_by, end_within_ms, end_by,
-                         recall_asked, recall_shipped
-                     from orders where order_id = any($1) order by order_id for update",
-                    "insert into orders (order_id) select unnest($1::uuid[]) on conflict do nothing",
-                )
-                .await?;
-                for row in rows {
-                    state.orders.insert(row.order_id.to_string(), row.try_into()?);
-                }
-            }
+            ORDERS => OrderRow::load(tx, keys, &mut state.orders).await?,
             // Neither made nor locked: see `Price`.
             PRICE => {
                 let rows: Vec<(String, i64, i64, String)> =
@@ -74,7 +77,7 @@ impl Store for OrderStore {
                     state.prices.insert(sku, price);
                 }
             }
-            other => return Err(sqlx::Error::TypeNotFound { type_name: other.into() }),
+            other => return Err(unknown_table(other)),
         }
         Ok(())
     }
@@ -87,8 +90,7 @@ impl Store for OrderStore {
         facts: &[Fact<Orders>],
     ) -> sqlx::Result<()> {
         self.append(tx, facts).await?;
-        let orders: Vec<_> = changed(&before.orders, &after.orders).collect();
-        save_orders(tx, &orders).await?;
+        OrderRow::save(tx, &before.orders, &after.orders).await?;
         let prices: Vec<_> = changed(&before.prices, &after.prices).collect();
         save_prices(tx, &prices).await
     }
@@ -154,38 +156,6 @@ fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::E
     sqlx::Error::Decode(cause.into())
 }
 
-async fn save_orders(tx: &mut PgConnection, orders: &[(&String, &Order)]) -> sqlx::Result<()> {
-    if orders.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<OrderRow> =
-        orders.iter().map(|(key, order)| OrderRow::new(key, order)).collect::<sqlx::Result<_>>()?;
-    sqlx::query(
-        "insert into orders (order_id, version, status, request_digest, details, confirm_by, end_within_ms, end_by,
-             recall_asked, recall_shipped)
-         select * from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[],
-             $7::bigint[], $8::timestamptz[], $9::boolean[], $10::boolean[])
-         on conflict (order_id) do update
-         set version = excluded.version, status = excluded.status, request_digest = excluded.request_digest,
-             details = excluded.details, confirm_by = excluded.confirm_by, end_within_ms = excluded.end_within_ms,
-             end_by = excluded.end_by, recall_asked = excluded.recall_asked, recall_shipped = excluded.recall_shipped,
-             changed_at = clock_timestamp()",
-    )
-    .bind(rows.iter().map(|row| row.order_id).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.status.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.request_digest.as_deref()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.details.as_ref()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.confirm_by).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.end_within_ms).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.end_by).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.recall_asked).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.recall_shipped).collect::<Vec<_>>())
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
 async fn save_prices(tx: &mut PgConnection, prices: &[(&String, &Price)]) -> sqlx::Result<()> {
     if prices.is_empty() {
         return Ok(());
@@ -206,24 +176,12 @@ async fn save_prices(tx: &mut PgConnection, prices: &[(&String, &Price)]) -> sql
     Ok(())
 }
 
-#[derive(Default, FromRow)]
-struct OrderRow {
-    order_id: Uuid,
-    version: i64,
-    status: String,
-    request_digest: Option<String>,
-    details: Option<Json<OrderDetails>>,
-    confirm_by: Option<Timestamp>,
-    end_within_ms: Option<i64>,
-    end_by: Option<Timestamp>,
-    recall_asked: bool,
-    recall_shipped: bool,
-}
+impl Mapped for OrderRow {
+    type Value = Order;
 
-impl OrderRow {
-    fn new(key: &str, order: &Order) -> sqlx::Result<Self> {
-        let row = Self { order_id: Uuid::try_parse(key).map_err(broken)?, version: order.version, ..Self::default() };
-        Ok(match &order.status {
+    fn from_value(order_id: Uuid, order: &Order) -> Self {
+        let row = Self { order_id, version: order.version, ..Self::default() };
+        match &order.status {
             Status::Unknown => Self { status: "unknown".into(), ..row },
             Status::Rejected { request_digest } => {
                 Self { status: "rejected".into(), request_digest: Some(request_digest.clone()), ..row }
@@ -249,41 +207,37 @@ impl OrderRow {
                     ..row
                 }
             }
-        })
+        }
     }
-}
 
-impl TryFrom<OrderRow> for Order {
-    type Error = sqlx::Error;
-
-    fn try_from(row: OrderRow) -> sqlx::Result<Self> {
-        let stage = match row.status.as_str() {
+    fn into_value(self) -> sqlx::Result<Order> {
+        let stage = match self.status.as_str() {
             "pending" => Some(Stage::Pending),
             "confirmed" => Some(Stage::Confirmed),
             "shipped" => Some(Stage::Shipped),
-            "recalling" => Some(Stage::Recalling { asked: row.recall_asked, shipped: row.recall_shipped }),
+            "recalling" => Some(Stage::Recalling { asked: self.recall_asked, shipped: self.recall_shipped }),
             "delivered" => Some(Stage::Delivered),
             "cancelled" => Some(Stage::Cancelled),
             _ => None,
         };
-        let status = match (row.status.as_str(), stage, row.request_digest, row.details, row.confirm_by) {
+        let status = match (self.status.as_str(), stage, self.request_digest, self.details, self.confirm_by) {
             ("unknown", None, None, None, None) => Status::Unknown,
             ("rejected", None, Some(request_digest), None, None) => Status::Rejected { request_digest },
             (_, Some(stage), Some(request_digest), Some(Json(details)), Some(confirm_by)) => {
                 Status::Accepted(Accepted {
-                    order_id: row.order_id,
+                    order_id: self.order_id,
                     request_digest,
                     details,
                     confirm_by,
-                    end_within_ms: row.end_within_ms,
-                    end_by: row.end_by,
+                    end_within_ms: self.end_within_ms,
+                    end_by: self.end_by,
                     stage,
                 })
             }
             (status, ..) => {
-                return Err(broken(format!("order {} is '{status}' without what belongs to it", row.order_id)));
+                return Err(broken(format!("order {} is '{status}' without what belongs to it", self.order_id)));
             }
         };
-        Ok(Self { version: row.version, status })
+        Ok(Order { version: self.version, status })
     }
 }

@@ -10,7 +10,7 @@ pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;
 
-use quadrille_core::{Named, records};
+use quadrille_core::{kinds, records};
 use quadrille_events::{
     Money, Uuid,
     order::OrderCancelled,
@@ -40,11 +40,6 @@ records! {
     }
 }
 
-/// The name of [`Effect::Charge`].
-pub const CHARGE: &str = "charge";
-/// The name of [`Effect::Refund`].
-pub const REFUND: &str = "refund";
-
 /// What the payment provider is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
@@ -73,23 +68,7 @@ pub enum Effect {
     },
 }
 
-impl Named for Effect {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Charge { .. } => CHARGE,
-            Self::Refund { .. } => REFUND,
-        }
-    }
-}
-
-/// The name of [`Outcome::Captured`].
-pub const CAPTURED: &str = "captured";
-/// The name of [`Outcome::Declined`].
-pub const DECLINED: &str = "declined";
-/// The name of [`Outcome::Refunded`].
-pub const REFUNDED: &str = "refunded";
-/// The name of [`Outcome::Refused`].
-pub const REFUSED: &str = "refused";
+kinds!(Effect { Charge: CHARGE = "charge", Refund: REFUND = "refund" });
 
 /// What the payment provider answers, or a person in its place: `{"outcome": "captured", "charge_id": "ch_1"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,13 +102,9 @@ pub enum Outcome {
     },
 }
 
-impl Named for Outcome {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Captured { .. } => CAPTURED,
-            Self::Declined { .. } => DECLINED,
-            Self::Refunded { .. } => REFUNDED,
-            Self::Refused { .. } => REFUSED,
-        }
-    }
-}
+kinds!(Outcome {
+    Captured: CAPTURED = "captured",
+    Declined: DECLINED = "declined",
+    Refunded: REFUNDED = "refunded",
+    Refused: REFUSED = "refused",
+});

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds, names};
 use quadrille_events::{
     Money, Uuid,
     payment::{PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequestRefused, RefundRetryRequested},
@@ -75,6 +75,18 @@ pub enum Status {
     /// The provider refused to give it back: a person sees to it.
     RefundFailed,
 }
+
+names!(Status {
+    New = "new",
+    Ended = "ended",
+    Charging = "charging",
+    ChargingCancelled = "charging_cancelled",
+    Captured = "captured",
+    Declined = "declined",
+    Refunding = "refunding",
+    Refunded = "refunded",
+    RefundFailed = "refund_failed",
+});
 
 impl Policy for Payment {
     const SERVICE: &'static str = "payment";
@@ -252,40 +264,5 @@ fn refused(order_id: Uuid, reason: &str, detail: &str) -> PaymentRequestRefused 
         request: "RefundRetryRequested".into(),
         reason: reason.into(),
         detail: detail.into(),
-    }
-}
-
-impl Status {
-    /// All of them, in the order in which a payment may come through them.
-    pub const ALL: [Self; 9] = [
-        Self::New,
-        Self::Ended,
-        Self::Charging,
-        Self::ChargingCancelled,
-        Self::Captured,
-        Self::Declined,
-        Self::Refunding,
-        Self::Refunded,
-        Self::RefundFailed,
-    ];
-
-    /// Its name in the database and to people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Ended => "ended",
-            Self::Charging => "charging",
-            Self::ChargingCancelled => "charging_cancelled",
-            Self::Captured => "captured",
-            Self::Declined => "declined",
-            Self::Refunding => "refunding",
-            Self::Refunded => "refunded",
-            Self::RefundFailed => "refund_failed",
-        }
-    }
-
-    /// The status of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
     }
 }

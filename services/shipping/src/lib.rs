@@ -10,7 +10,7 @@ pub mod policy;
 #[cfg(feature = "service")]
 pub mod store;
 
-use quadrille_core::{Named, records};
+use quadrille_core::{kinds, records};
 use quadrille_events::{
     Uuid,
     order::{OrderConfirmed, OrderRecallRequested},
@@ -33,13 +33,6 @@ records! {
         ShipmentDispatched, ShipmentDelivered, ShipmentAborted, ShipmentRecalled,
     }
 }
-
-/// The name of [`Effect::HandOver`].
-pub const HAND_OVER: &str = "hand_over";
-/// The name of [`Effect::Track`].
-pub const TRACK: &str = "track";
-/// The name of [`Effect::Recall`].
-pub const RECALL: &str = "recall";
 
 /// What the carrier is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,26 +64,7 @@ pub enum Effect {
     },
 }
 
-impl Named for Effect {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::HandOver { .. } => HAND_OVER,
-            Self::Track { .. } => TRACK,
-            Self::Recall { .. } => RECALL,
-        }
-    }
-}
-
-/// The name of [`Outcome::Accepted`].
-pub const ACCEPTED: &str = "accepted";
-/// The name of [`Outcome::Refused`].
-pub const REFUSED: &str = "refused";
-/// The name of [`Outcome::UnderWay`].
-pub const UNDER_WAY: &str = "under_way";
-/// The name of [`Outcome::Delivered`].
-pub const DELIVERED: &str = "delivered";
-/// The name of [`Outcome::Returned`].
-pub const RETURNED: &str = "returned";
+kinds!(Effect { HandOver: HAND_OVER = "hand_over", Track: TRACK = "track", Recall: RECALL = "recall" });
 
 /// What the carrier answers, or a person in its place: `{"outcome": "delivered"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,20 +91,13 @@ pub enum Outcome {
     Returned {},
 }
 
-impl Named for Outcome {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Accepted { .. } => ACCEPTED,
-            Self::Refused { .. } => REFUSED,
-            Self::UnderWay {} => UNDER_WAY,
-            Self::Delivered {} => DELIVERED,
-            Self::Returned {} => RETURNED,
-        }
-    }
-}
-
-/// The name of [`Timer::AskAgain`].
-pub const ASK_AGAIN: &str = "ask_again";
+kinds!(Outcome {
+    Accepted: ACCEPTED = "accepted",
+    Refused: REFUSED = "refused",
+    UnderWay: UNDER_WAY = "under_way",
+    Delivered: DELIVERED = "delivered",
+    Returned: RETURNED = "returned",
+});
 
 /// What the clock may say. It never decides anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -140,8 +107,4 @@ pub enum Timer {
     AskAgain,
 }
 
-impl Named for Timer {
-    fn kind(&self) -> &'static str {
-        ASK_AGAIN
-    }
-}
+kinds!(Timer { AskAgain: ASK_AGAIN = "ask_again" });

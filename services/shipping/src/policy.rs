@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, names};
 use quadrille_events::{
     Uuid,
     shipment::{ShipmentAborted, ShipmentDelivered, ShipmentDispatched, ShipmentRecalled},
@@ -59,6 +59,17 @@ pub enum Status {
     /// The parcel came back.
     Recalled,
 }
+
+names!(Status {
+    New = "new",
+    Handing = "handing",
+    HandingRecalled = "handing_recalled",
+    Dispatched = "dispatched",
+    Recalling = "recalling",
+    Aborted = "aborted",
+    Delivered = "delivered",
+    Recalled = "recalled",
+});
 
 /// The first wait until the carrier is asked again; it doubles with each further one.
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(1);
@@ -225,37 +236,4 @@ fn track(tracking_id: &str, asked: i32) -> Effect {
 /// Undoes the hand-over, as far as the carrier can.
 fn recall(tracking_id: &str) -> Effect {
     Effect::Recall { tracking_id: tracking_id.to_owned() }
-}
-
-impl Status {
-    /// All of them, in the order in which a shipment may come through them.
-    pub const ALL: [Self; 8] = [
-        Self::New,
-        Self::Handing,
-        Self::HandingRecalled,
-        Self::Dispatched,
-        Self::Recalling,
-        Self::Aborted,
-        Self::Delivered,
-        Self::Recalled,
-    ];
-
-    /// Its name in the database and to people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Handing => "handing",
-            Self::HandingRecalled => "handing_recalled",
-            Self::Dispatched => "dispatched",
-            Self::Recalling => "recalling",
-            Self::Aborted => "aborted",
-            Self::Delivered => "delivered",
-            Self::Recalled => "recalled",
-        }
-    }
-
-    /// The status of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
-    }
 }

@@ -1,9 +1,9 @@
-//! Shipments in PostgreSQL: one row an order, a whole batch at a time.
+//! Shipments in PostgreSQL: one row per order, a whole batch at a time.
 
-use quadrille_core::{Fact, changed};
+use quadrille_core::Fact;
 use quadrille_events::Uuid;
-use quadrille_runtime::{Ended, Store, lock, uuids};
-use sqlx::{FromRow, PgConnection};
+use quadrille_runtime::{Ended, Mapped, Store, table, unknown_table};
+use sqlx::PgConnection;
 
 use crate::policy::{SHIPMENT, Shipment, Shipping, State, Status};
 
@@ -11,13 +11,14 @@ use crate::policy::{SHIPMENT, Shipment, Shipping, State, Status};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShippingStore;
 
-#[derive(FromRow)]
-struct Row {
-    order_id: Uuid,
-    version: i64,
-    status: String,
-    tracking_id: String,
-    asked: i32,
+table! {
+    struct ShipmentRow in "shipment" stamps changed_at {
+        key order_id: Uuid,
+        version: i64,
+        status: String,
+        tracking_id: String,
+        asked: i32,
+    }
 }
 
 impl Store for ShippingStore {
@@ -34,22 +35,14 @@ impl Store for ShippingStore {
     async fn load(
         &self,
         tx: &mut PgConnection,
-        _table: &'static str,
+        table: &'static str,
         keys: &[String],
         state: &mut State,
     ) -> sqlx::Result<()> {
-        let rows: Vec<Row> = lock(
-            tx,
-            &uuids(keys)?,
-            "select order_id, version, status, tracking_id, asked
-             from shipment where order_id = any($1) order by order_id for update",
-            "insert into shipment (order_id) select unnest($1::uuid[]) on conflict do nothing",
-        )
-        .await?;
-        for row in rows {
-            state.shipments.insert(row.order_id.to_string(), row.shipment()?);
+        match table {
+            SHIPMENT => ShipmentRow::load(tx, keys, &mut state.shipments).await,
+            other => Err(unknown_table(other)),
         }
-        Ok(())
     }
 
     async fn save(
@@ -59,36 +52,24 @@ impl Store for ShippingStore {
         after: &State,
         _facts: &[Fact<Shipping>],
     ) -> sqlx::Result<()> {
-        let (keys, shipments): (Vec<String>, Vec<&Shipment>) =
-            changed(&before.shipments, &after.shipments).map(|(key, shipment)| (key.clone(), shipment)).unzip();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        // The rows are there: they were made when they were locked.
-        sqlx::query(
-            "update shipment set version = new.version, status = new.status, tracking_id = new.tracking_id,
-                 asked = new.asked, changed_at = clock_timestamp()
-             from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::int[])
-                 as new(order_id, version, status, tracking_id, asked)
-             where shipment.order_id = new.order_id",
-        )
-        .bind(uuids(&keys)?)
-        .bind(column(&shipments, |shipment| shipment.version))
-        .bind(column(&shipments, |shipment| shipment.status.name()))
-        .bind(column(&shipments, |shipment| shipment.tracking_id.as_str()))
-        .bind(column(&shipments, |shipment| shipment.asked))
-        .execute(tx)
-        .await?;
-        Ok(())
+        ShipmentRow::save(tx, &before.shipments, &after.shipments).await
     }
 }
 
-fn column<'a, T>(shipments: &[&'a Shipment], value: impl Fn(&'a Shipment) -> T) -> Vec<T> {
-    shipments.iter().map(|shipment| value(shipment)).collect()
-}
+impl Mapped for ShipmentRow {
+    type Value = Shipment;
 
-impl Row {
-    fn shipment(self) -> sqlx::Result<Shipment> {
+    fn from_value(order_id: Uuid, shipment: &Shipment) -> Self {
+        Self {
+            order_id,
+            version: shipment.version,
+            status: shipment.status.name().to_owned(),
+            tracking_id: shipment.tracking_id.clone(),
+            asked: shipment.asked,
+        }
+    }
+
+    fn into_value(self) -> sqlx::Result<Shipment> {
         let status = Status::named(&self.status).ok_or_else(|| {
             let unreadable = format!("shipment {}: the status '{}' is not known", self.order_id, self.status);
             sqlx::Error::Decode(unreadable.into())

@@ -18,6 +18,7 @@ pub mod declaration;
 mod envelope;
 pub mod ids;
 mod key;
+mod names_macro;
 mod policy;
 mod process;
 mod record;

@@ -1,9 +1,6 @@
 //! Waits between two tries: doubling, bounded, and jittered, so that partitions and instances do not try in step.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// The next wait.
 #[derive(Clone, Copy, Debug)]
@@ -21,9 +18,7 @@ impl Backoff {
     pub fn wait(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.longest);
-        // A hasher's random keys are the standard library's one source of randomness; more is not needed to spread tries.
-        let random = RandomState::new().build_hasher().finish() as u32;
-        step.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+        step.mul_f64(rand::random_range(0.5..=1.0))
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn admit_value(value: &[u8]) -> (Vec<u8>, Option<Cut>) {
 
 /// A value's SHA-256 in hex.
 pub(crate) fn digest(value: &[u8]) -> String {
-    Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(value))
 }
 
 /// What is wrong with a record's headers as a whole.

@@ -3,12 +3,7 @@
 use std::future::Future;
 
 use quadrille_core::{Fact, Policy};
-use sqlx::{
-    FromRow, PgConnection, Postgres,
-    error::BoxDynError,
-    postgres::{PgHasArrayType, PgRow},
-};
-use uuid::Uuid;
+use sqlx::{PgConnection, error::BoxDynError};
 
 /// Which of a service's rows go some time after their end, and leave their key in the table `gone`: see `prune.rs`.
 ///
@@ -28,7 +23,8 @@ pub struct Ended {
     pub beside: Option<&'static str>,
 }
 
-/// A service's rows. Every method gets the whole batch's keys or rows: one statement each, never a statement a row.
+/// A service's rows. Every method gets the whole batch's keys or rows: one statement each, never one per row. A table's
+/// columns are declared with [`table!`](crate::table!), and [`Mapped`](crate::Mapped) has both methods for it.
 pub trait Store: Send + Sync + 'static {
     /// The policy whose state the rows are.
     type Policy: Policy;
@@ -45,7 +41,8 @@ pub trait Store: Send + Sync + 'static {
     /// Locks the rows `keys` of `table` in the order of their keys, makes those that are not there, and puts all into `state`.
     ///
     /// Called once per table of [`Policy::TABLES`] that the batch touches, in that order; `keys` are sorted, without repeats and in
-    /// normal form. A row that is not there cannot be locked, so an empty one is made first: see [`lock`].
+    /// normal form. A row that is not there cannot be locked, so an empty one is made first: see
+    /// [`Mapped::load`](crate::Mapped::load).
     fn load(
         &self,
         tx: &mut PgConnection,
@@ -63,30 +60,4 @@ pub trait Store: Send + Sync + 'static {
         after: &<Self::Policy as Policy>::State,
         facts: &[Fact<Self::Policy>],
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
-}
-
-/// Makes the rows that are missing, and then locks all in the order of their keys.
-///
-/// `insert` is `insert into ..(key) select unnest($1) on conflict do nothing`, `select` reads `.. where key = any($1) order by key for
-/// update`. Two instances that touch a new key at once both find no row; one makes it, the other waits on the insert for the first one's
-/// commit and then locks the same row. In this order, all inserts before any lock, no two batches can wait for each other.
-pub async fn lock<K, R>(
-    tx: &mut PgConnection,
-    keys: &[K],
-    select: &'static str,
-    insert: &'static str,
-) -> sqlx::Result<Vec<R>>
-where
-    K: Sync + PgHasArrayType + sqlx::Type<Postgres>,
-    for<'a> &'a [K]: sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres>,
-    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-{
-    sqlx::query(insert).bind(keys).execute(&mut *tx).await?;
-    sqlx::query_as(select).bind(keys).fetch_all(&mut *tx).await
-}
-
-/// Keys that are UUIDs. A key that is none cannot get here: keys are checked when a record is decoded.
-pub fn uuids(keys: &[String]) -> sqlx::Result<Vec<Uuid>> {
-    let parse = |key: &String| Uuid::try_parse(key).map_err(|error| sqlx::Error::Decode(Box::new(error)));
-    keys.iter().map(parse).collect()
 }

@@ -16,7 +16,7 @@ use quadrille_events::{
     StockReplenished, StockReplenishmentRequested, StockRequestRefused,
     platform::{EffectAnswered, RedriveRequested},
 };
-use quadrille_runtime::{Answer, Config, Limit, Outside, Service, Store, Then, config::NoSettings, lock};
+use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -140,25 +140,37 @@ impl Policy for Warehouse {
     }
 }
 
+table! {
+    struct WarehouseRow in "tally" {
+        key sku: String,
+        pieces: i64,
+        version: i64,
+    }
+}
+
+impl Mapped for WarehouseRow {
+    type Value = (i64, i64);
+
+    fn from_value(sku: String, &(pieces, version): &(i64, i64)) -> Self {
+        Self { sku, pieces, version }
+    }
+
+    fn into_value(self) -> sqlx::Result<(i64, i64)> {
+        Ok((self.pieces, self.version))
+    }
+}
+
 struct Table;
 
 impl Store for Table {
     type Policy = Warehouse;
 
     async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
-        let select = "select sku, pieces, version from tally where sku = any($1) order by sku for update";
-        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
-        let rows: Vec<(String, i64, i64)> = lock(tx, skus, select, insert).await?;
-        state.extend(rows.into_iter().map(|(sku, pieces, version)| (sku, (pieces, version))));
-        Ok(())
+        WarehouseRow::load(tx, skus, state).await
     }
 
-    async fn save(&self, tx: &mut PgConnection, _: &State, new: &State, _: &[Fact<Warehouse>]) -> sqlx::Result<()> {
-        for (sku, (_, version)) in new {
-            let update = sqlx::query("update tally set version = $2 where sku = $1");
-            update.bind(sku).bind(version).execute(&mut *tx).await?;
-        }
-        Ok(())
+    async fn save(&self, tx: &mut PgConnection, old: &State, new: &State, _: &[Fact<Warehouse>]) -> sqlx::Result<()> {
+        WarehouseRow::save(tx, old, new).await
     }
 }
 

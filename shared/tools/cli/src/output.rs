@@ -6,10 +6,11 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use icu_properties::{CodePointMapData, props::GeneralCategory};
+use indicatif::{ProgressBar, ProgressStyle};
 use quadrille_program::hide_secrets;
 use serde::Serialize;
 
@@ -42,12 +43,8 @@ pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Says something beside the output, on standard error. Whether anybody hears it is not looked at.
 pub fn note(text: &str) {
-    raw_note(&format!("{}\n", safe(text)));
-}
-
-fn raw_note(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr.write_all(format!("{}\n", safe(text)).as_bytes()).and_then(|()| stderr.flush());
 }
 
 /// Says what could not be read and was passed over.
@@ -295,39 +292,33 @@ fn saga_code(colour: u8) -> String {
 }
 
 /// A line on standard error that says how far a long work has come; on a terminal only.
-pub struct Progress {
-    what: String,
-    shown: Option<Instant>,
-    on: bool,
-}
+pub struct Progress(ProgressBar);
 
 impl Progress {
     /// Nothing is shown before the first [`Progress::at`], and nothing at all where nobody watches.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), shown: None, on: io::stderr().is_terminal() }
+    pub fn new(what: &'static str) -> Self {
+        let style = ProgressStyle::with_template("{msg}: {percent} % ({pos} of {len})");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self(ProgressBar::no_length().with_style(style).with_message(what))
     }
 
-    /// Shows how far it is, ten times a second at most.
+    /// Shows how far it is, some times a second at most.
     pub fn at(&mut self, done: u64, of: u64) {
-        if !self.on || self.shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(100)) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let percent = (done * 100).checked_div(of).unwrap_or(100).min(100);
-        raw_note(&format!("\r\u{1b}[2K{}: {percent} % ({done} of {of})", self.what));
+        self.0.set_length(of);
+        self.0.set_position(done);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown.is_some() {
-            raw_note("\r\u{1b}[2K");
-        }
+        self.0.finish_and_clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

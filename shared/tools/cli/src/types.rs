@@ -43,23 +43,7 @@ pub fn is_request(info: &RecordInfo) -> bool {
 /// Differs in case only, contains the other, or is two letters away at most.
 fn is_near(known: &str, asked: &str) -> bool {
     let (known, asked) = (known.to_lowercase(), asked.to_lowercase());
-    known == asked || (asked.len() > 3 && known.contains(&asked)) || distance(&known, &asked) <= 2
-}
-
-/// Levenshtein's distance.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, char) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, candidate) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(char != *candidate);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    known == asked || (asked.len() > 3 && known.contains(&asked)) || strsim::levenshtein(&known, &asked) <= 2
 }
 
 #[cfg(test)]

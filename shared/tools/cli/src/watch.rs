@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use chrono::DateTime;
 use quadrille_core::KeyKind;
 use quadrille_events::{REGISTRY, TOPICS};
+use wildmatch::WildMatchPattern;
 
 use crate::{
     Settings,
@@ -229,23 +230,10 @@ pub fn chosen(patterns: &[String]) -> anyhow::Result<Vec<&'static str>> {
     Ok(names().filter(|name| patterns.iter().any(|pattern| matches(pattern, name))).collect())
 }
 
-/// Whether a text fits a pattern, in which `*` stands for any text.
+/// Whether a text fits a pattern, in which `*` stands for any text, and every other character for itself.
 fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    true
+    const NO_SINGLE: char = '\0';
+    WildMatchPattern::<'*', NO_SINGLE>::new(pattern).matches(text)
 }
 
 /// Reads `beginning`, `end`, an offset, an RFC 3339 time, or how long ago (`10m`).

@@ -1,7 +1,7 @@
 //! A whole service: it hears requests for stock, counts the pieces of each SKU, and states what came.
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Row, changed, records};
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Row, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested};
-use quadrille_runtime::{Service, Store, lock};
+use quadrille_runtime::{Mapped, Service, Store, table};
 use sqlx::PgConnection;
 use std::{collections::BTreeMap, process::ExitCode};
 records! { pub enum Heard { StockReplenishmentRequested } }
@@ -37,22 +37,32 @@ impl Policy for Tally {
     }
 }
 
+table! {
+    struct TallyRow in "tally" {
+        key sku: String,
+        pieces: i64,
+        version: i64,
+    }
+}
+
+impl Mapped for TallyRow {
+    type Value = (i64, i64);
+    fn from_value(sku: String, &(pieces, version): &(i64, i64)) -> Self {
+        Self { sku, pieces, version }
+    }
+    fn into_value(self) -> sqlx::Result<(i64, i64)> {
+        Ok((self.pieces, self.version))
+    }
+}
+
 pub(crate) struct Table;
 impl Store for Table {
     type Policy = Tally;
     async fn load(&self, tx: &mut PgConnection, _: &str, skus: &[String], state: &mut State) -> sqlx::Result<()> {
-        let select = "select sku, pieces, version from tally where sku = any($1) order by sku for update";
-        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
-        let rows: Vec<(String, i64, i64)> = lock(tx, skus, select, insert).await?;
-        state.extend(rows.into_iter().map(|(sku, pieces, version)| (sku, (pieces, version))));
-        Ok(())
+        TallyRow::load(tx, skus, state).await
     }
     async fn save(&self, tx: &mut PgConnection, old: &State, new: &State, _: &[Fact<Tally>]) -> sqlx::Result<()> {
-        let (skus, rows): (Vec<&str>, Vec<_>) = changed(old, new).map(|(sku, row)| (sku.as_str(), *row)).unzip();
-        let (pieces, versions): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
-        let update = "update tally set pieces = new.pieces, version = new.version
-            from unnest($1::text[], $2::bigint[], $3::bigint[]) as new(sku, pieces, version) where tally.sku = new.sku";
-        sqlx::query(update).bind(skus).bind(pieces).bind(versions).execute(tx).await.map(drop)
+        TallyRow::save(tx, old, new).await
     }
 }
 fn main() -> ExitCode {

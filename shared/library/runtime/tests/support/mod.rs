@@ -20,9 +20,9 @@ use quadrille_cli::{
 use quadrille_core::{Fact, Policy, Record as _, ids};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, platform::DeadLetter};
 use quadrille_runtime::{
-    Config, Service, Store,
+    Config, Mapped, Service, Store,
     config::{Log, LogFormat, NoSettings},
-    lock,
+    table,
 };
 use quadrille_testkit::{Database, World, decoded};
 use rdkafka::{
@@ -102,6 +102,25 @@ pub fn tables() -> Migrator {
 /// A state of nothing but the versions of what was stated, by SKU, in the example's table.
 pub type VersionsBySku = BTreeMap<String, i64>;
 
+table! {
+    struct VersionRow in "tally" {
+        key sku: String,
+        version: i64,
+    }
+}
+
+impl Mapped for VersionRow {
+    type Value = i64;
+
+    fn from_value(sku: String, version: &i64) -> Self {
+        Self { sku, version: *version }
+    }
+
+    fn into_value(self) -> sqlx::Result<i64> {
+        Ok(self.version)
+    }
+}
+
 /// The store of a policy with such a state.
 pub struct Versions<P>(PhantomData<P>);
 
@@ -121,25 +140,17 @@ impl<P: Policy<State = VersionsBySku>> Store for Versions<P> {
         skus: &[String],
         state: &mut VersionsBySku,
     ) -> sqlx::Result<()> {
-        let select = "select sku, version from tally where sku = any($1) order by sku for update";
-        let insert = "insert into tally (sku) select unnest($1::text[]) on conflict do nothing";
-        let rows: Vec<(String, i64)> = lock(tx, skus, select, insert).await?;
-        state.extend(rows);
-        Ok(())
+        VersionRow::load(tx, skus, state).await
     }
 
     async fn save(
         &self,
         tx: &mut PgConnection,
-        _: &VersionsBySku,
+        old: &VersionsBySku,
         new: &VersionsBySku,
         _: &[Fact<P>],
     ) -> sqlx::Result<()> {
-        for (sku, version) in new {
-            let update = sqlx::query("update tally set version = $2 where sku = $1");
-            update.bind(sku).bind(version).execute(&mut *tx).await?;
-        }
-        Ok(())
+        VersionRow::save(tx, old, new).await
     }
 }
 

@@ -25,7 +25,7 @@ pub fn digest(request: &impl Content) -> [u8; 32] {
 
 /// [`digest`] as 64 lower-case hex digits: the form that events carry.
 pub fn digest_hex(request: &impl Content) -> String {
-    digest(request).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest(request))
 }
 
 /// An object while it is written; fields come sorted by name.
