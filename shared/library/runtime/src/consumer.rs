@@ -13,8 +13,7 @@ use std::{
 };
 
 use metrics::{counter, gauge};
-use quadrille_core::{Policy, RecordType, Records};
-use quadrille_events::records_named;
+use quadrille_core::{Policy, Records, TopicType};
 use quadrille_kafka::{Brokers, Unreadable, headers, unreadable};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
@@ -55,7 +54,7 @@ pub(crate) struct Consumer {
 
 /// Which partitions are ours, each with the number of its assignment.
 pub(crate) struct Group {
-    topics: HashMap<String, &'static str>,
+    topics: HashMap<String, &'static TopicType>,
     service: &'static str,
     brokers: String,
     /// For the look at gaps: a client that joins no group.
@@ -96,12 +95,9 @@ impl Consumer {
         progress: Arc<Progress>,
     ) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
-        let types = P::Heard::TYPES.iter().chain(operators::TYPES);
-        let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
-        topics.sort_unstable();
-        topics.dedup();
+        let topics = P::Heard::TYPES.iter().chain(operators::TYPES).map(|heard| heard.topic);
         let group = Group {
-            topics: topics.into_iter().map(|topic| (format!("{}{topic}", kafka.topic_prefix), topic)).collect(),
+            topics: topics.map(|topic| (format!("{}{}", kafka.topic_prefix, topic.name), topic)).collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
             onlooker: kafka::onlooker_config(kafka, P::SERVICE),
@@ -361,7 +357,7 @@ impl<P: Policy> Poller<'_, P> {
             Decoded::Rejected(rejection) => Content::Rejected(rejection),
             Decoded::Skipped(name) => {
                 // A stranger's type has any name: as a label it would be a series of its own for good.
-                let known = records_named(&name).next().map_or("other", |known| known.record.name);
+                let known = self.decoder.declared_type(record.topic, &name);
                 counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => known).increment(1);
                 self.skipped.insert((record.topic, record.partition), (record.generation, record.offset + 1));
                 return Passed::On;
@@ -724,7 +720,7 @@ impl Group {
     }
 
     fn physical(&self, topic: &str) -> Option<&str> {
-        self.topics.iter().find(|(_, logical)| **logical == topic).map(|(physical, _)| physical.as_str())
+        self.topics.iter().find(|(_, declared)| declared.name == topic).map(|(physical, _)| physical.as_str())
     }
 
     fn list(&self, (topic, partition): Partition) -> TopicPartitionList {
@@ -735,7 +731,7 @@ impl Group {
 
     /// Copies a message of a partition that is ours.
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
-        let topic = *self.topics.get(message.topic())?;
+        let topic = &*self.topics.get(message.topic())?.name;
         let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
         let headers = headers(message, |headers| RawHeaders::admit(headers));
         let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
@@ -755,7 +751,7 @@ impl Group {
     }
 
     fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
-        let known = |topic: &str| self.topics.get(topic).copied();
+        let known = |topic: &str| self.topics.get(topic).map(|declared| &*declared.name);
         list.elements().iter().filter_map(|element| Some((known(element.topic())?, element.partition()))).collect()
     }
 }
@@ -794,13 +790,14 @@ impl ClientContext for Group {
             let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
             changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
             for (partition, stats) in stats.partitions {
-                let Some(topic) = self.topics.get(topic.as_str()) else {
+                let Some(declared) = self.topics.get(topic.as_str()) else {
                     continue;
                 };
-                self.note_unread((*topic, partition), &stats);
-                hidden = hidden.or(self.hidden((*topic, partition), &stats));
-                if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
-                    gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
+                let topic = &*declared.name;
+                self.note_unread((topic, partition), &stats);
+                hidden = hidden.or(self.hidden((topic, partition), &stats));
+                if self.owns((topic, partition)) && stats.consumer_lag >= 0 {
+                    gauge!("quadrille_consumer_lag", "topic" => topic, "partition" => partition.to_string())
                         .set(stats.consumer_lag as f64);
                 }
             }

@@ -27,9 +27,14 @@ const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The dead letters' type on `<service>.dead-letters`.
+/// The service's own topic of dead letters.
+fn topic(service: &str) -> String {
+    DeadLetter::TYPE.topic.name_of(service)
+}
+
+/// The subject of the dead letters' type on it.
 pub(crate) fn subject(service: &str) -> String {
-    format!("{service}.dead-letters-{}", DeadLetter::TYPE.name)
+    format!("{}-{}", topic(service), DeadLetter::TYPE.name)
 }
 
 /// A header, kept as it was.
@@ -258,8 +263,7 @@ fn record_time(record: &RawRecord) -> DateTime<Utc> {
 /// Whether a topic's records have secret fields: then the original stays in the database.
 fn carries_secrets<P: Policy>(topic: &str) -> bool {
     use quadrille_core::Records;
-    let of_topic = |record_type: &&RecordType| record_type.topic == topic;
-    P::Heard::TYPES.iter().filter(of_topic).any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
+    P::Heard::TYPES.iter().any(|heard| heard.topic.name == topic && heard.topic.secrets)
 }
 
 #[derive(sqlx::FromRow)]
@@ -342,7 +346,7 @@ impl Lane {
         let mut datum = vec![];
         row.into_record(self.ground.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
-        let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
+        let topic = format!("{}{}", self.ground.kafka.topic_prefix, topic(self.ground.service));
         producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
         sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
             .bind(&key)

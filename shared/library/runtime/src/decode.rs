@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_core::{Envelope, Input, KeyKind, Policy, RecordType, Records, ids};
+use quadrille_core::{Envelope, Input, Policy, RecordType, Records, TopicKind, TopicType, ids};
 use quadrille_schemas::wire;
 use uuid::Uuid;
 
@@ -35,7 +35,6 @@ const CUT: &str = "kcat cuts its standard input at each byte 10: was the record 
 pub(crate) struct Decoder {
     /// What the service hears, and behind that the operators' requests.
     types: Vec<RecordType>,
-    retention_ms: HashMap<&'static str, i64>,
     registry: Registry,
     known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
     /// When the registry last had all our schemas.
@@ -84,12 +83,19 @@ impl<H: Records> Message<H> {
 
 impl Decoder {
     pub fn new<H: Records>(registry: Registry) -> Self {
-        let retention_ms = quadrille_events::TOPICS
-            .iter()
-            .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
-            .collect();
         let types = H::TYPES.iter().chain(operators::TYPES).copied().collect();
-        Self { types, retention_ms, registry, known: RwLock::default(), asked_for_ours: Default::default() }
+        Self { types, registry, known: RwLock::default(), asked_for_ours: Default::default() }
+    }
+
+    /// The declaration of a topic that is heard.
+    fn topic(&self, name: &str) -> Option<&'static TopicType> {
+        self.types.iter().map(|heard| heard.topic).find(|topic| topic.name == name)
+    }
+
+    /// A type's name where it is declared for its topic, and `other` for a stranger's, which may have any name.
+    pub fn declared_type(&self, topic: &str, name: &str) -> &'static str {
+        let mut declared = self.topic(topic).into_iter().flat_map(|topic| topic.records.iter());
+        declared.find(|declared| **declared == name).map_or("other", |declared| declared)
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -102,7 +108,10 @@ impl Decoder {
 
     #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
-        let is_request = raw.topic.ends_with(".requests");
+        let Some(topic) = self.topic(raw.topic) else {
+            return Err(Rejection::new("unknown_type", "", format!("this service hears no {}", raw.topic)));
+        };
+        let is_request = topic.kind == TopicKind::Requests;
         match raw.header_fault {
             None => {}
             Some(HeaderFault::NotText) => {
@@ -114,8 +123,7 @@ impl Decoder {
                 return Err(Rejection::new("too_large", name, format!("the headers take more than {most} bytes")));
             }
         }
-        let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);
-        let key = key_kind.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
+        let key = topic.key.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
         let value = raw.value.as_deref().unwrap_or_default();
         if value.is_empty() {
             return Err(Rejection::new(
@@ -160,12 +168,12 @@ impl Decoder {
         };
         let message = message.map_err(|error| undecodable(&error))?;
         let names = message.key();
-        let named = self.types[index].key.normalize(Some(names.as_bytes()));
+        let named = topic.key.normalize(Some(names.as_bytes()));
         if named.as_deref() != Ok(key.as_str()) {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
-        if let Some(retention_ms) = self.retention_ms.get(raw.topic)
+        if let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
             && raw.timestamp_ms >= 0
             && raw.timestamp_ms < now_ms - retention_ms
         {
@@ -248,7 +256,7 @@ impl Decoder {
                 return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
             }
         };
-        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic == topic && t.name == schema.name());
+        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic.name == topic && t.name == schema.name());
         match heard {
             None => Writer::Foreign(schema.name().to_owned()),
             Some((index, reader)) => match schema.prepare(reader) {

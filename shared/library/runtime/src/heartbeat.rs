@@ -27,7 +27,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
+        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic.name);
         let client = format!("quadrille-{}-heartbeat", self.ground.service);
         let mut producer = match Producer::new(&self.ground.kafka, &client, 4_000) {
             Ok(producer) => producer,

@@ -78,7 +78,7 @@ where
     let migrations = service.all_migrations();
     let ready = startup::ready::<S::Policy>(&ground, &types, &migrations, config.history.keep);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
-    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
+    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|heard| &*heard.topic.name).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
         http: http.to_string(),
@@ -218,7 +218,7 @@ impl Parts {
             topics: <S::Policy as Policy>::Heard::TYPES
                 .iter()
                 .chain(operators::TYPES)
-                .map(|heard| heard.topic)
+                .map(|heard| &*heard.topic.name)
                 .collect(),
             worker: worker.clone(),
             wake: redriver,

@@ -89,7 +89,7 @@ pub(crate) async fn insert<P: Policy>(
              as fact(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, payload, n)
          order by n",
     )
-    .bind(facts.iter().map(|fact| fact.record.record_type().topic).collect::<Vec<_>>())
+    .bind(facts.iter().map(|fact| &*fact.record.record_type().topic.name).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.key.as_str()).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.record.record_type().name).collect::<Vec<_>>())

@@ -14,7 +14,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, TopicKind, process};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -305,6 +305,11 @@ impl<S: Store> Transactions<S> {
     }
 }
 
+/// Whether the input is a record whose order among those of its key counts.
+fn is_event<P: Policy>(input: &Envelope<P>) -> bool {
+    matches!(&input.input, Input::Record(heard) if heard.record_type().topic.kind == TopicKind::Events)
+}
+
 /// Finds the events that must wait behind a dead letter of their topic and key, and takes their ids out of the inbox again.
 async fn wait_behind<P: Policy>(
     tx: &mut PgConnection,
@@ -314,7 +319,7 @@ async fn wait_behind<P: Policy>(
     let events = || {
         arrivals.iter().filter_map(|arrival| {
             let (record, input) = (arrival.record()?, arrival.content.input()?);
-            record.topic.ends_with(".events").then_some((record.topic, input.key.as_str(), input.id))
+            is_event(input).then_some((record.topic, input.key.as_str(), input.id))
         })
     };
     let keys: Vec<(&str, &str)> = events().map(|(topic, key, _)| (topic, key)).collect();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use metrics::{counter, gauge, histogram};
-use quadrille_core::Input;
+use quadrille_core::{Input, TopicKind};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -248,11 +248,12 @@ impl<S: Store> Worker<S> {
     fn rejection(&self, arrival: &Arrival<S::Policy>, failure: &str) -> Rejection {
         use quadrille_core::Records;
         let mut rejection = Rejection::new("handling_failed", "", failure);
-        if let (Some(envelope), Some(record)) = (arrival.content.input(), arrival.record()) {
+        if let (Some(envelope), Some(_)) = (arrival.content.input(), arrival.record()) {
             rejection.input = Some(envelope.id);
-            // Only an event's key waits behind it: requests of a key are not ordered among each other.
-            rejection.holds = record.topic.ends_with(".events").then(|| envelope.key.clone());
             if let Input::Record(heard) = &envelope.input {
+                // Only an event's key waits behind it: requests of a key are not ordered among each other.
+                let is_event = heard.record_type().topic.kind == TopicKind::Events;
+                rejection.holds = is_event.then(|| envelope.key.clone());
                 rejection.record_type = heard.record_type().name.to_owned();
             }
         }

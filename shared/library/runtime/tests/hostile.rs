@@ -208,7 +208,7 @@ async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
     let instance = shop.start();
     for (refused, field) in [
         (skip("order.requests", 0, 0), "topic: tally hears no"),
-        (skip("nothing", 0, 0), "topic: it names no"),
+        (skip("nothing", 0, 0), "topic: tally hears no"),
         (skip(TOPIC, 6, 0), "partition: "),
         (skip(TOPIC, -1, 0), "partition: "),
         (skip(TOPIC, 0, -1), "offset: "),

@@ -6,13 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Common, Problem, Problems, Record, Schema, Topic, inlined, parse_topics, rules};
+use quadrille_topics::TopicType;
+
+use crate::{Common, Problem, Problems, Record, Schema, inlined, parse_topics, rules};
 
 /// A schemas folder: topics, the record types on them, and the frozen versions of each.
 #[derive(Clone, Debug)]
 pub struct Folder {
     /// The topics in the order of their declaration.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<TopicType>,
     /// The record types, sorted by folder and name.
     pub records: Vec<RecordFile>,
 }
@@ -20,7 +22,7 @@ pub struct Folder {
 /// One record type: `<folder>/<Record>.avsc`.
 #[derive(Clone, Debug)]
 pub struct RecordFile {
-    /// The folder, which is a topic's name or a topic's `records`.
+    /// The folder, which is the topic's name.
     pub folder: String,
     /// The file, relative to the schemas folder.
     pub file: String,
@@ -46,12 +48,12 @@ pub struct Version {
 impl Folder {
     /// Reads the folder and checks it against our rules; every fault is named.
     pub fn load(root: &Path) -> Result<Self, Problems> {
-        let topics = parse_topics(&read(&root.join("topics.toml"))?)?;
+        let mut topics = parse_topics(&read(&root.join("topics.toml"))?)?;
         let mut problems = Vec::new();
         let common = read_common(root, &mut problems)?;
         let mut records = Vec::new();
         for folder in sub_folders(root)?.iter().filter(|folder| *folder != "common") {
-            if !topics.iter().any(|topic| topic.records == *folder) {
+            if !topics.iter().any(|topic| topic.name == *folder) {
                 problems.push(Problem::of_file(
                     folder.clone(),
                     "is the folder of no topic",
@@ -65,6 +67,10 @@ impl Folder {
                 }
             }
         }
+        for topic in &mut topics {
+            let of_topic = records.iter().filter(|file| topic.name == file.folder);
+            topic.records = of_topic.map(|file| file.record().name.clone().into()).collect();
+        }
         let readable = problems.is_empty();
         let folder = Self { topics, records };
         problems.extend(rules::of_records(&folder, &common));
@@ -74,9 +80,9 @@ impl Folder {
         Problems(problems).none_or(folder)
     }
 
-    /// The record type's topics: more than one share a folder only where `records` says so.
-    pub fn topics_of<'a>(&'a self, record: &'a RecordFile) -> impl Iterator<Item = &'a Topic> {
-        self.topics.iter().filter(|topic| topic.records == record.folder)
+    /// The record type's topic. There is none only where the folder is at fault.
+    pub fn topic_of(&self, record: &RecordFile) -> Option<&TopicType> {
+        self.topics.iter().find(|topic| topic.name == record.folder)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! schemas/
-//!   topics.toml                              every topic: partitions, writer, key, retention
+//!   topics.toml                              every topic: kind, writer, key, partitions, retention
 //!   common/Personal.avsc                     types that several records share
 //!   order.events/OrderCreated.avsc           one record type a file, in a folder per topic
 //!   order.events/versions/OrderCreated.1.avsc    what was ever registered
@@ -42,4 +42,4 @@ pub use inline::{Common, inlined};
 pub use model::{Field, Named, Record, Schema, Type};
 pub use problem::{Problem, Problems};
 pub use resolution::{Mismatch, mismatches, same_shape};
-pub use topics::{Cleanup, Key, MOST_UNPACKED, Topic, Writer, parse_topics};
+pub use topics::parse_topics;

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::{Common, Field, Folder, Key, Named, Problem, Record, RecordFile, Schema, Type};
+use quadrille_topics::{KeyKind, TopicType};
+
+use crate::{Common, Field, Folder, Named, Problem, Record, RecordFile, Schema, Type};
 
 /// Every breach of a rule within a record.
 pub(crate) fn of_records(folder: &Folder, common: &Common) -> Vec<Problem> {
     let mut found = Vec::new();
     for file in &folder.records {
-        let mut rules = Rules { file, found: &mut found };
+        let topic = folder.topic_of(file);
+        let mut rules = Rules { file, topic, found: &mut found };
         rules.names();
-        rules.key(folder);
+        rules.key();
         for record in file.schema.named.values() {
             rules.named(record, common);
         }
@@ -30,6 +33,7 @@ pub(crate) fn of_folder(folder: &Folder, common: &Common) -> Vec<Problem> {
 
 struct Rules<'a> {
     file: &'a RecordFile,
+    topic: Option<&'a TopicType>,
     found: &'a mut Vec<Problem>,
 }
 
@@ -47,7 +51,7 @@ impl Rules<'_> {
         }
     }
 
-    fn key(&mut self, folder: &Folder) {
+    fn key(&mut self) {
         let record = self.file.record();
         let Some(key) = &record.key else {
             return self
@@ -56,13 +60,11 @@ impl Rules<'_> {
         let Some(field) = record.fields.iter().find(|field| field.name == *key) else {
             return self.whole(format!("names the key `{key}`, which is no field"), "name the field that is the key");
         };
-        for topic in folder.topics_of(self.file) {
-            let wanted = if topic.key == Key::Uuid { Type::Uuid } else { Type::String };
-            if field.ty != wanted {
-                let what = format!("is {}, but the keys of {} are {:?}", field.ty.text(), topic.name, topic.key);
-                self.field(&field.name, what, format!("make it {}", wanted.text()));
-                break;
-            }
+        let Some(topic) = self.topic else { return };
+        let wanted = if topic.key == KeyKind::Uuid { Type::Uuid } else { Type::String };
+        if field.ty != wanted {
+            let what = format!("is {}, but the keys of {} are {:?}", field.ty.text(), topic.name, topic.key);
+            self.field(&field.name, what, format!("make it {}", wanted.text()));
         }
     }
 
@@ -106,6 +108,10 @@ impl Rules<'_> {
         self.check_default(record, field, &name);
         if field.secret && !matches!(field.ty.nullable().unwrap_or(&field.ty), Type::String) {
             self.field(&name, "is secret, but no text", "mark texts only, nullable or not");
+        }
+        if let Some(topic) = self.topic.filter(|topic| field.secret && !topic.secrets) {
+            let mend = format!("keep it off this topic, or set `secrets = true` of {} in topics.toml", topic.name);
+            self.field(&name, format!("is secret, and {} may have no secrets", topic.name), mend);
         }
     }
 
@@ -223,9 +229,9 @@ fn unique_names(folder: &Folder, found: &mut Vec<Problem>) {
 /// Every topic has records, and every shared type is used.
 fn used(folder: &Folder, common: &Common, found: &mut Vec<Problem>) {
     for topic in &folder.topics {
-        if !folder.records.iter().any(|file| file.folder == topic.records) {
+        if !folder.records.iter().any(|file| topic.name == file.folder) {
             let what = format!("{} has no records", topic.name);
-            found.push(Problem::of_file("topics.toml", what, format!("add {}/<Record>.avsc", topic.records)));
+            found.push(Problem::of_file("topics.toml", what, format!("add {}/<Record>.avsc", topic.name)));
         }
     }
     let names: BTreeSet<&String> = folder.records.iter().flat_map(|file| file.schema.named.keys()).collect();

@@ -172,6 +172,12 @@ fn what_spans_files_is_checked_too() {
     let unused = faults(RECORD, "x.a.Line", "string");
     assert_eq!(unused, "common: x.a.Line is used by no record; use it or remove it");
 
+    let secret = faults(TOPICS, "secrets = true\n", "");
+    assert_eq!(
+        secret,
+        "a.events/Happened.avsc: field `hash`: is secret, and a.events may have no secrets; keep it off this topic, or set `secrets = true` of a.events in topics.toml"
+    );
+
     let folder = TestFolder::sound();
     folder.change(TOPICS, "name = \"a.events\"", "name = \"b.events\"");
     let faults = Folder::load(folder.path()).expect_err("no such topic").to_string();

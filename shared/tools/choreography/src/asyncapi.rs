@@ -97,7 +97,13 @@ fn channel(choreography: &Choreography, topic: &Topic) -> Channel {
     let name = |record: &Record| (record.name.clone(), to(format!("#/components/messages/{}", record.name)));
     Channel {
         address: topic.name.clone(),
-        description: format!("Written by {}, keyed by {}, kept {}.", topic.writer, topic.key, kept(topic)),
+        description: format!(
+            "{}: written by {}, keyed by {}, kept {}.",
+            kinds(topic),
+            topic.writer,
+            topic.key,
+            kept(topic)
+        ),
         messages: choreography.records_of(&topic.name).map(name).collect(),
         bindings: Bindings {
             kafka: ChannelBinding {
@@ -107,6 +113,16 @@ fn channel(choreography: &Choreography, topic: &Topic) -> Channel {
                 binding_version: "0.5.0",
             },
         },
+    }
+}
+
+/// What a topic holds, to begin a sentence with.
+fn kinds(topic: &Topic) -> &'static str {
+    match topic.kind.as_str() {
+        "requests" => "Requests",
+        "state" => "State",
+        "dead-letters" => "Dead letters",
+        _ => "Events",
     }
 }
 

@@ -1,14 +1,12 @@
 //! From the services' declarations and a schemas folder to the document.
 
 use chrono::TimeDelta;
-use quadrille_core::{Declaration, Policy, RecordType, declaration};
-use quadrille_schemas::{Cleanup, Folder, Key, Named, RecordFile, Writer};
+use quadrille_core::{Declaration, KeyKind, Policy, RecordType, TopicType, declaration};
+use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
     Choreography,
-    document::{
-        ALL, Answer, CLIENTS, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait,
-    },
+    document::{Answer, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait},
 };
 
 /// The six services' declarations, in the order in which an order meets them.
@@ -31,9 +29,10 @@ impl Choreography {
     /// The same services over the topics and records of `folder`.
     #[must_use]
     pub fn over(self, folder: &Folder) -> Self {
-        let topics = folder.topics.iter().map(topic).collect();
-        let records = folder.records.iter().map(|file| record(folder, file)).collect();
-        Self { topics, records, ..self }
+        let services = || self.services.iter().map(|service| service.name.as_str());
+        let topics: Vec<TopicType> = folder.topics.iter().flat_map(|topic| topic.with_services(services())).collect();
+        let records = folder.records.iter().map(|file| record(&topics, file)).collect();
+        Self { topics: topics.iter().map(topic).collect(), records, ..self }
     }
 }
 
@@ -52,8 +51,8 @@ fn service(declared: &Declaration) -> Service {
         public: names(declared.public),
         promised: names(declared.promised),
         saga_topics: texts(declared.saga_topics),
-        secret_topics: texts(declared.secret_topics),
         outside_ids: texts(declared.outside_ids),
+        ..Service::default()
     }
 }
 
@@ -119,33 +118,27 @@ fn span(time: TimeDelta) -> String {
     }
 }
 
-fn topic(declared: &quadrille_schemas::Topic) -> Topic {
+fn topic(declared: &TopicType) -> Topic {
     let retention = |time: std::time::Duration| span(TimeDelta::from_std(time).unwrap_or_default());
     Topic {
         name: declared.name.to_string(),
+        kind: declared.kind.to_string(),
         partitions: declared.partitions,
-        writer: match &declared.writer {
-            Writer::Clients => CLIENTS.into(),
-            Writer::All => ALL.into(),
-            Writer::Service(service) => service.to_string(),
-        },
+        writer: declared.writer.to_string(),
         key: match declared.key {
-            Key::Uuid => "uuid",
-            Key::Sku => "sku",
-            Key::Text => "text",
+            KeyKind::Uuid => "uuid",
+            KeyKind::Sku => "sku",
+            KeyKind::Text => "text",
         }
         .into(),
-        cleanup: match declared.cleanup {
-            Cleanup::Delete => "delete",
-            Cleanup::Compact { .. } => "compact",
-        }
-        .into(),
+        cleanup: if declared.compact_within.is_some() { "compact" } else { "delete" }.into(),
         retention: declared.retention.map_or("forever".into(), retention),
     }
 }
 
-fn record(folder: &Folder, file: &RecordFile) -> Record {
+fn record(topics: &[TopicType], file: &RecordFile) -> Record {
     let root = file.record();
+    let of_topic = |topic: &&TopicType| topic.records.iter().any(|name| *name == root.name);
     let named = file.schema.named.values().filter_map(|named| match named {
         Named::Record(record) => Some(record),
         Named::Enum { .. } | Named::Fixed { .. } => None,
@@ -161,7 +154,7 @@ fn record(folder: &Folder, file: &RecordFile) -> Record {
         name: root.short_name().to_owned(),
         full_name: root.name.clone(),
         file: format!("schemas/{}", file.file),
-        topics: folder.topics_of(file).map(|topic| topic.name.to_string()).collect(),
+        topics: topics.iter().filter(of_topic).map(|topic| topic.name.to_string()).collect(),
         key: root.key.clone().unwrap_or_default(),
         versions: u32::try_from(file.versions.len()).unwrap_or(u32::MAX),
         doc: root.doc.clone(),

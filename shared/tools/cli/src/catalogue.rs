@@ -1,14 +1,64 @@
 //! The declared topics and record types: from a schemas folder, or as they were built into this program.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use anyhow::{Context, anyhow};
-use quadrille_schemas::{RecordFile, Topic};
+use quadrille_core::{TopicType, TopicWriter};
+use quadrille_events::RecordInfo;
+use quadrille_schemas::RecordFile;
+
+/// Every topic that this program was built with: the shop's, and with each of its services the platform's.
+pub static TOPICS: LazyLock<Vec<TopicType>> =
+    LazyLock::new(|| with_services(&quadrille_events::TOPICS.iter().copied().cloned().collect::<Vec<_>>()));
+
+/// Every record type of each of [`TOPICS`].
+pub static RECORDS: LazyLock<Vec<RecordInfo>> = LazyLock::new(|| {
+    let of_topic = |topic: &'static TopicType| {
+        let records = quadrille_events::REGISTRY.iter().filter(|info| is_of(info.record.name, topic));
+        records.map(move |info| info.on(topic))
+    };
+    TOPICS.iter().flat_map(of_topic).collect()
+});
+
+/// The declaration of the topic of this name.
+pub fn topic(name: &str) -> Option<&'static TopicType> {
+    TOPICS.iter().find(|topic| topic.name == name)
+}
+
+/// The services that have a database: those that write a topic.
+pub fn services() -> Vec<&'static str> {
+    writers(&TOPICS)
+}
+
+fn writers(topics: &[TopicType]) -> Vec<&str> {
+    let mut services: Vec<&str> = Vec::new();
+    for topic in topics {
+        if let TopicWriter::Service(service) = &topic.writer
+            && !services.contains(&&**service)
+        {
+            services.push(service);
+        }
+    }
+    services
+}
+
+/// What topics there are with the services that write them.
+fn with_services(declared: &[TopicType]) -> Vec<TopicType> {
+    let services = writers(declared);
+    declared.iter().flat_map(|topic| topic.with_services(services.iter().copied())).collect()
+}
+
+fn is_of(record: &str, topic: &TopicType) -> bool {
+    topic.records.iter().any(|name| name == record)
+}
 
 /// What topics and subjects there should be.
 pub struct Catalogue {
     /// Every topic.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<TopicType>,
     /// Every record type of every topic.
     pub subjects: Vec<Subject>,
     /// Where this was read, for people.
@@ -49,31 +99,32 @@ impl Catalogue {
         );
         let folder = quadrille_schemas::check(root)
             .map_err(|problems| anyhow!("The schemas in {} are not sound:\n{problems}", root.display()))?;
-        let of_topic = |topic: &Topic| {
-            let records = folder.records.iter().filter(|record| record.folder == topic.records);
+        let topics = with_services(&folder.topics);
+        let of_topic = |topic: &TopicType| {
+            let records = folder.records.iter().filter(|file| is_of(&file.record().name, topic));
             let subject = |record: &RecordFile| Subject { topic: topic.name.to_string(), record: record.clone() };
             records.map(subject).collect::<Vec<_>>()
         };
-        let subjects = folder.topics.iter().flat_map(of_topic).collect();
-        Ok(Self { subjects, source: root.display().to_string(), topics: folder.topics })
+        let subjects = topics.iter().flat_map(of_topic).collect();
+        Ok(Self { topics, subjects, source: root.display().to_string() })
     }
 
     fn built_in() -> anyhow::Result<Self> {
-        let subject = |info: &quadrille_events::RecordInfo| {
+        let subject = |info: &RecordInfo| {
             let schema = quadrille_schemas::Schema::parse(info.record.schema)
                 .map_err(|what| anyhow!("The schema of {} that was built in {what}", info.record.name))?;
             let record = RecordFile {
-                folder: info.record.topic.to_owned(),
+                folder: info.record.topic.name.to_string(),
                 file: format!("{} (built in)", info.record.name),
                 text: info.record.schema.to_owned(),
                 schema,
                 versions: vec![],
             };
-            anyhow::Ok(Subject { topic: info.record.topic.to_owned(), record })
+            anyhow::Ok(Subject { topic: info.record.topic.name.to_string(), record })
         };
         Ok(Self {
-            topics: quadrille_events::TOPICS.to_vec(),
-            subjects: quadrille_events::REGISTRY.iter().map(subject).collect::<anyhow::Result<_>>()?,
+            topics: TOPICS.clone(),
+            subjects: RECORDS.iter().map(subject).collect::<anyhow::Result<_>>()?,
             source: "as built in".into(),
         })
     }

@@ -8,10 +8,10 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use chrono::DateTime;
 use quadrille_core::KeyKind;
-use quadrille_events::{REGISTRY, TOPICS};
 
 use crate::{
     Settings,
+    catalogue::{RECORDS, TOPICS},
     codec::{Decoded, Decoder},
     history::key_kind,
     kafka::{Positions, Reader, Record, Start},
@@ -97,7 +97,7 @@ fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
         )
     });
     let no_type = |wanted: &&String| {
-        !REGISTRY.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&info.record.topic))
+        !RECORDS.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&&*info.record.topic.name))
     };
     let types = options.types.iter().filter(no_type);
     let types = types.map(|wanted| {

@@ -10,7 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type, Writer};
+use quadrille_topics::TopicKind;
+
+use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type};
 
 /// Writes the Rust types of a schemas folder to `out`; for a `build.rs`:
 ///
@@ -23,8 +25,9 @@ use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type, 
 /// `quadrille-schemas` with the feature `wire`. What it then has:
 ///
 /// - a module per namespace (`order` for `quadrille.order`) with a struct per record, and all of them at the top as well;
-/// - `topics`: an enum per topic over its records, by `quadrille_core::records!`;
-/// - `TOPICS`: the declared topics; `REGISTRY`: every record type with its docs, example and JSON coding.
+/// - `topics`: per topic its declaration (`topics::ORDER_EVENTS`) and an enum over its records (`topics::OrderEvents`), by
+///   `quadrille_core::records!`;
+/// - `TOPICS`: the declarations of all topics; `REGISTRY`: every record type with its docs, example and JSON coding.
 ///
 /// Cargo is told to run the build script again when the folder changes.
 pub fn generate(root: &Path, out: &Path) -> Result<(), Problems> {
@@ -50,7 +53,7 @@ struct Struct<'a> {
 fn code(folder: &Folder) -> Result<String, Problems> {
     for file in &folder.records {
         let name = file.record().short_name();
-        if let Some(topic) = folder.topics.iter().find(|topic| registry::pascal(&topic.records) == name) {
+        if let Some(topic) = folder.topics.iter().find(|topic| registry::pascal(&topic.name) == name) {
             let what = format!("is named like the enum of the topic {}", topic.name);
             return Err(Problem::of_file(&file.file, what, "name the record after what happened").into());
         }
@@ -90,7 +93,7 @@ fn structs(folder: &Folder) -> BTreeMap<&str, Struct<'_>> {
     let requests: BTreeSet<&str> = folder
         .records
         .iter()
-        .filter(|file| folder.topics_of(file).any(|topic| topic.writer == Writer::Clients))
+        .filter(|file| folder.topic_of(file).is_some_and(|topic| topic.kind == TopicKind::Requests))
         .flat_map(|file| file.schema.named.keys().map(String::as_str))
         .collect();
     let mut structs = BTreeMap::new();

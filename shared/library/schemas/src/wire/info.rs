@@ -1,6 +1,6 @@
 //! A record type with everything that tools ask of it.
 
-use quadrille_core::{DecodeError, Record, RecordType};
+use quadrille_core::{DecodeError, Record, RecordType, TopicType};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{from_json, to_json};
@@ -8,7 +8,7 @@ use super::{from_json, to_json};
 /// What tools know of a record type on a topic. The table of all is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordInfo {
-    /// Topic, full name, key and schema.
+    /// Topic, full name and schema.
     pub record: RecordType,
     /// What the record means.
     pub doc: &'static str,
@@ -45,22 +45,19 @@ pub struct Encoded {
 }
 
 impl RecordInfo {
-    /// The table's entry for a type on a topic.
+    /// The table's entry for a type.
     pub const fn of<T: Record + Serialize + DeserializeOwned>(
-        topic: &'static str,
         doc: &'static str,
         fields: &'static [FieldInfo],
         example: &'static str,
     ) -> Self {
-        let RecordType { name, key, schema, .. } = T::TYPE;
-        Self {
-            record: RecordType { topic, name, key, schema },
-            doc,
-            fields,
-            example,
-            encode: encode::<T>,
-            decode: decode::<T>,
-        }
+        Self { record: T::TYPE, doc, fields, example, encode: encode::<T>, decode: decode::<T> }
+    }
+
+    /// The same type on another topic: dead letters are of one type, on a topic of each service.
+    #[must_use]
+    pub const fn on(self, topic: &'static TopicType) -> Self {
+        Self { record: RecordType { topic, ..self.record }, ..self }
     }
 
     /// The record's name without its namespace.

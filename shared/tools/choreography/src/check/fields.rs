@@ -1,4 +1,4 @@
-//! Fields: money, ids and times are of the types that say so, and secrets stay where they may be.
+//! Fields: money, ids and times are of the types that say so.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ const PROMISES: [(&[&str], &str, &str); 3] = [
 ];
 
 pub(super) fn wrong_types(choreography: &Choreography) -> Vec<Problem> {
-    let outside: BTreeSet<&str> = listed(choreography, |service| &service.outside_ids);
+    let outside = choreography.services.iter().flat_map(|service| service.outside_ids.iter().map(String::as_str));
+    let outside: BTreeSet<&str> = outside.collect();
     let mut found = vec![];
     for record in &choreography.records {
         for (path, ty) in &record.fields {
@@ -26,23 +27,4 @@ pub(super) fn wrong_types(choreography: &Choreography) -> Vec<Problem> {
         }
     }
     found
-}
-
-pub(super) fn secrets(choreography: &Choreography) -> Vec<Problem> {
-    let listed: BTreeSet<&str> = listed(choreography, |service| &service.secret_topics);
-    let mut found = vec![];
-    for record in &choreography.records {
-        for (path, _) in record.fields.iter().filter(|(_, ty)| ty.starts_with("secret ")) {
-            if let Some(topic) = record.topics.iter().find(|topic| !listed.contains(topic.as_str())) {
-                let what = format!("field `{path}` is secret, and {topic} is not listed for secrets");
-                let mend = format!("keep it off this topic, or list {topic} under `secret_topics` of a service");
-                found.push(Problem::new(Kind::Secret, &record.file, &record.name, what, mend));
-            }
-        }
-    }
-    found
-}
-
-fn listed(choreography: &Choreography, list: fn(&crate::Service) -> &Vec<String>) -> BTreeSet<&str> {
-    choreography.services.iter().flat_map(|service| list(service).iter().map(String::as_str)).collect()
 }
