@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use metrics::counter;
 use quadrille_core::{Policy, Record, RecordType, bounds, ids};
-use quadrille_events::platform::{DeadLetter, RecordHeader};
+use quadrille_platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use quadrille_core::Record;
-use quadrille_events::platform::InstanceHeartbeat;
+use quadrille_platform::InstanceHeartbeat;
 use quadrille_schemas::wire;
 use rdkafka::producer::FutureRecord;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, Trace, bounds, ids, records};
-use quadrille_events::platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
+use quadrille_platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -12,7 +12,8 @@ use std::{
 };
 
 use quadrille_core::Record as _;
-use quadrille_events::{StockReplenishmentRequested, platform::InstanceHeartbeat};
+use quadrille_events::StockReplenishmentRequested;
+use quadrille_platform::InstanceHeartbeat;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},

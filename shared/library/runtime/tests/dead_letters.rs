@@ -2,7 +2,8 @@
 
 use crate::support::{Shop, assert_order, distinct, quantities};
 use quadrille_core::Record as _;
-use quadrille_events::{StockReplenishmentRequested, platform::DeadLetter};
+use quadrille_events::StockReplenishmentRequested;
+use quadrille_platform::DeadLetter;
 use quadrille_testkit::decoded;
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.

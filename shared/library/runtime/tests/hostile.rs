@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Shop, Versions, VersionsBySku, distinct};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, ids, records};
-use quadrille_events::{
-    Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested,
-    platform::{OffsetSkipRequested, RedriveRequested},
-};
+use quadrille_events::{Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested};
+use quadrille_platform::{OffsetSkipRequested, RedriveRequested};
 use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::Proxy;
 use rdkafka::{

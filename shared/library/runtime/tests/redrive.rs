@@ -9,10 +9,8 @@ use crate::support::{Shop, Versions, VersionsBySku, assert_order};
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
 };
-use quadrille_events::{
-    InstanceHeartbeat, Money, ProductListed, StockReplenished,
-    platform::{DiscardRequested, RedriveRequested},
-};
+use quadrille_events::{Money, ProductListed, StockReplenished};
+use quadrille_platform::{DiscardRequested, InstanceHeartbeat, RedriveRequested};
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use crate::support::{Logged, Shop, distinct};
 use quadrille_cli::kafka::Admin;
 use quadrille_core::Record as _;
-use quadrille_events::platform::InstanceHeartbeat;
+use quadrille_platform::InstanceHeartbeat;
 use quadrille_testkit::decoded;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,

@@ -80,6 +80,44 @@ impl Folder {
         Problems(problems).none_or(folder)
     }
 
+    /// The topics and records that a program was built with, as if they were read from their folder. Of the frozen versions there is the newest.
+    #[cfg(feature = "wire")]
+    pub fn built_in(topics: &[&TopicType], records: &[crate::wire::RecordInfo]) -> Self {
+        let record = |info: &crate::wire::RecordInfo| {
+            let (folder, name, text) = (info.record.topic.name.to_string(), info.short_name(), info.record.schema);
+            let frozen = (info.version > 0).then(|| Version {
+                number: info.version,
+                file: format!("{folder}/versions/{name}.{}.avsc", info.version),
+                text: text.to_owned(),
+            });
+            RecordFile {
+                file: format!("{folder}/{name}.avsc"),
+                folder,
+                text: text.to_owned(),
+                schema: Schema::parse(text).expect("a generated record's schema is sound"),
+                versions: frozen.into_iter().collect(),
+            }
+        };
+        Self { topics: topics.iter().copied().cloned().collect(), records: records.iter().map(record).collect() }
+    }
+
+    /// What this folder and another one have. A topic that both declare is as this one says.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let known: Vec<_> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        self.topics.extend(other.topics.into_iter().filter(|topic| !known.contains(&topic.name)));
+        self.records.extend(other.records.into_iter().filter(|file| !known.iter().any(|name| *name == file.folder)));
+        self
+    }
+
+    /// The topics that there are with these services, each with its record types: dead letters are there once for each.
+    pub fn with_services<'a>(&'a self, services: &'a [&str]) -> impl Iterator<Item = (TopicType, Vec<&'a RecordFile>)> {
+        self.topics.iter().flat_map(move |topic| {
+            let records: Vec<&RecordFile> = self.records.iter().filter(|file| topic.name == file.folder).collect();
+            topic.with_services(services.iter().copied()).into_iter().map(move |topic| (topic, records.clone()))
+        })
+    }
+
     /// The record type's topic. There is none only where the folder is at fault.
     pub fn topic_of(&self, record: &RecordFile) -> Option<&TopicType> {
         self.topics.iter().find(|topic| topic.name == record.folder)

@@ -13,7 +13,7 @@
 //! - [`Folder::load`] reads it and checks our rules; [`check`] compares with the frozen versions too ([`compatibility`] is
 //!   FULL_TRANSITIVE); [`freeze`] keeps a new version. Every fault names file, field and mend ([`Problem`]).
 //! - [`inlined`] makes the text that is registered.
-//! - [`generate`] writes the Rust types; call it from a `build.rs`. They implement `quadrille_core::Record`.
+//! - [`build`] writes the Rust types; call it from a `build.rs`. They implement `quadrille_core::Record`.
 //! - [`wire`] (feature `wire`, on by default; a build script does without) is what the generated types and a running service
 //!   need: money, ids and times, coding by `apache-avro`, framing, and reading what other versions have written.
 //!
@@ -37,7 +37,7 @@ pub use compatibility::compatibility;
 pub use example::example;
 pub use folder::{Folder, RecordFile, Version};
 pub use freeze::{Frozen, check, freeze, is_frozen};
-pub use generate::generate;
+pub use generate::{build, generate};
 pub use inline::{Common, inlined};
 pub use model::{Field, Named, Record, Schema, Type};
 pub use problem::{Problem, Problems};

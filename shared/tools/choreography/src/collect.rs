@@ -20,19 +20,23 @@ pub const DECLARATIONS: [Declaration; 6] = [
 ];
 
 impl Choreography {
-    /// What the six services declare, over the topics and records of `folder`.
+    /// What the six services declare, over the topics and records of `folder`, and the platform's.
     pub fn declared(folder: &Folder) -> Self {
         let services = DECLARATIONS.iter().map(service).collect();
         Self { services, ..Self::default() }.over(folder)
     }
 
-    /// The same services over the topics and records of `folder`.
+    /// The same services over the topics and records of `folder`, and the platform's.
     #[must_use]
     pub fn over(self, folder: &Folder) -> Self {
-        let services = || self.services.iter().map(|service| service.name.as_str());
-        let topics: Vec<TopicType> = folder.topics.iter().flat_map(|topic| topic.with_services(services())).collect();
-        let records = folder.records.iter().map(|file| record(&topics, file)).collect();
-        Self { topics: topics.iter().map(topic).collect(), records, ..self }
+        let services: Vec<&str> = self.services.iter().map(|service| service.name.as_str()).collect();
+        let (mut topics, mut records) = (vec![], vec![]);
+        for (root, folder) in [("schemas", folder), ("quadrille-platform", &quadrille_platform::folder())] {
+            let declared: Vec<TopicType> = folder.with_services(&services).map(|(topic, _)| topic).collect();
+            records.extend(folder.records.iter().map(|file| record(root, &declared, file)));
+            topics.extend(declared.iter().map(topic));
+        }
+        Self { topics, records, ..self }
     }
 }
 
@@ -136,7 +140,7 @@ fn topic(declared: &TopicType) -> Topic {
     }
 }
 
-fn record(topics: &[TopicType], file: &RecordFile) -> Record {
+fn record(folder: &str, topics: &[TopicType], file: &RecordFile) -> Record {
     let root = file.record();
     let of_topic = |topic: &&TopicType| topic.records.iter().any(|name| *name == root.name);
     let named = file.schema.named.values().filter_map(|named| match named {
@@ -153,10 +157,10 @@ fn record(topics: &[TopicType], file: &RecordFile) -> Record {
     Record {
         name: root.short_name().to_owned(),
         full_name: root.name.clone(),
-        file: format!("schemas/{}", file.file),
+        file: format!("{folder}/{}", file.file),
         topics: topics.iter().filter(of_topic).map(|topic| topic.name.to_string()).collect(),
         key: root.key.clone().unwrap_or_default(),
-        versions: u32::try_from(file.versions.len()).unwrap_or(u32::MAX),
+        versions: file.versions.last().map_or(0, |version| version.number),
         doc: root.doc.clone(),
         fields: fields.collect(),
     }

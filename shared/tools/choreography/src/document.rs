@@ -202,7 +202,7 @@ pub struct Record {
     pub name: String,
     /// The Avro full name.
     pub full_name: String,
-    /// The file, relative to the checkout.
+    /// The file, relative to the checkout; of the platform's records, relative to its crate.
     pub file: String,
     /// The topics on which it stands.
     pub topics: Vec<String>,
@@ -271,7 +271,8 @@ impl Choreography {
 impl Topic {
     /// Whether it belongs to every service: heartbeats, dead letters, what operators ask. No service declares these.
     pub fn is_platform(&self) -> bool {
-        self.name.starts_with("platform.") || self.kind == TopicKind::DeadLetters.name()
+        self.kind == TopicKind::DeadLetters.name()
+            || quadrille_platform::TOPICS.iter().any(|topic| topic.name == self.name)
     }
 }
 

@@ -18,7 +18,8 @@ use quadrille_cli::{
     registry::Registry,
 };
 use quadrille_core::{Fact, Policy, Record as _, ids};
-use quadrille_events::{StockReplenished, StockReplenishmentRequested, platform::DeadLetter};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_platform::DeadLetter;
 use quadrille_runtime::{
     Config, Service, Store,
     config::{Log, LogFormat, NoSettings},

@@ -115,10 +115,11 @@ fn record_code(file: &RecordFile) -> String {
         })
         .collect();
     format!(
-        "    {WIRE}::RecordInfo::of::<{}::{}>(\n        {:?},\n        &[\n{fields}        ],\n        {:?},\n    ),\n",
+        "    {WIRE}::RecordInfo::of::<{}::{}>(\n        {:?},\n        &[\n{fields}        ],\n        {:?},\n        {},\n    ),\n",
         module(&record.name),
         record.short_name(),
         record.doc,
-        example(&file.schema)
+        example(&file.schema),
+        file.versions.last().map_or(0, |version| version.number)
     )
 }

@@ -16,6 +16,8 @@ pub struct RecordInfo {
     pub fields: &'static [FieldInfo],
     /// A valid JSON to start from.
     pub example: &'static str,
+    /// The number of its newest frozen version, or 0.
+    pub version: u32,
     encode: fn(&str) -> Result<Encoded, DecodeError>,
     decode: fn(&[u8]) -> Result<String, DecodeError>,
 }
@@ -50,8 +52,9 @@ impl RecordInfo {
         doc: &'static str,
         fields: &'static [FieldInfo],
         example: &'static str,
+        version: u32,
     ) -> Self {
-        Self { record: T::TYPE, doc, fields, example, encode: encode::<T>, decode: decode::<T> }
+        Self { record: T::TYPE, doc, fields, example, version, encode: encode::<T>, decode: decode::<T> }
     }
 
     /// The same type on another topic: dead letters are of one type, on a topic of each service.

@@ -13,7 +13,8 @@ use anyhow::Context;
 use quadrille_choreography::DECLARATIONS;
 use quadrille_cli::{audit, registry::Registry};
 use quadrille_core::{Record as _, TopicKind, TopicType};
-use quadrille_events::{InstanceHeartbeat, REGISTRY, RecordInfo, TOPICS, platform::RedriveRequested};
+use quadrille_events::{RecordInfo, TOPICS};
+use quadrille_platform::{DeadLetter, InstanceHeartbeat, REGISTRY, RedriveRequested};
 use quadrille_program::say;
 use quadrille_testkit::decoded;
 use specimens::{Maker, Specimen};
@@ -273,7 +274,7 @@ async fn rows(shop: &Shop, service: &str) -> anyhow::Result<BTreeMap<Place, Stri
 async fn published(shop: &Shop, service: &str, report: &mut Report) -> anyhow::Result<BTreeMap<Place, String>> {
     let mut letters = BTreeMap::new();
     for record in shop.world.read(&format!("{service}.dead-letters")).await? {
-        let letter: quadrille_events::DeadLetter = decoded(&record)?;
+        let letter: DeadLetter = decoded(&record)?;
         // What carries secrets stays in the database.
         let open = letter.value.is_some() && letter.topic == "user.requests";
         report.must(!open, || format!("{}: a dead letter of user.requests shows its value", record.place()));
