@@ -27,7 +27,7 @@ pub use declaration::Declaration;
 pub use envelope::{Claims, Envelope, Input, Moment, Trace};
 pub use policy::{Named, Nothing, Policy, Row};
 pub use process::{EffectRow, Fact, Processed, TimerRow, changed, process};
-pub use quadrille_topics::{KeyError, KeyKind, MOST_UNPACKED, TopicKind, TopicType, TopicWriter, fold_sku};
+pub use quadrille_topics::{KeyCase, KeyError, KeyKind, KeyPattern, MOST_UNPACKED, TopicKind, TopicType, TopicWriter};
 pub use record::{DecodeError, Record, RecordType, Records};
 
 /// Points in time: UTC, microseconds, always a value that came in from outside.

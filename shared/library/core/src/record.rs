@@ -12,7 +12,7 @@ pub trait Record: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static 
     /// The type's topic, full name and schema.
     const TYPE: RecordType;
 
-    /// The record key that the value itself names, in the key's normal form (lower-case UUID, upper-case SKU).
+    /// The record key that the value itself names, in the normal form of its topic's keys.
     fn key(&self) -> String;
 
     /// Appends the Avro datum (no framing) to `datum`.

@@ -8,7 +8,10 @@ use std::{
 
 use quadrille_topics::TopicType;
 
-use crate::{Common, Problem, Problems, Record, Schema, inlined, parse_topics, rules};
+use crate::{
+    Common, Problem, Problems, Record, Schema, inlined, rules,
+    topics::{Declared, parse_topics},
+};
 
 /// A schemas folder: topics, the record types on them, and the frozen versions of each.
 #[derive(Clone, Debug)]
@@ -48,7 +51,7 @@ pub struct Version {
 impl Folder {
     /// Reads the folder and checks it against our rules; every fault is named.
     pub fn load(root: &Path) -> Result<Self, Problems> {
-        let mut topics = parse_topics(&read(&root.join("topics.toml"))?)?;
+        let Declared { mut topics, decimals } = parse_topics(&read(&root.join("topics.toml"))?)?;
         let mut problems = Vec::new();
         let common = read_common(root, &mut problems)?;
         let mut records = Vec::new();
@@ -73,7 +76,7 @@ impl Folder {
         }
         let readable = problems.is_empty();
         let folder = Self { topics, records };
-        problems.extend(rules::of_records(&folder, &common));
+        problems.extend(rules::of_records(&folder, &common, decimals.as_deref()));
         if readable {
             problems.extend(rules::of_folder(&folder, &common));
         }

@@ -1,6 +1,9 @@
 //! Our own rules for schemas, beyond Avro's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::Value;
 
@@ -9,11 +12,11 @@ use quadrille_topics::{KeyKind, TopicType};
 use crate::{Common, Field, Folder, Named, Problem, Record, RecordFile, Schema, Type};
 
 /// Every breach of a rule within a record.
-pub(crate) fn of_records(folder: &Folder, common: &Common) -> Vec<Problem> {
+pub(crate) fn of_records(folder: &Folder, common: &Common, decimals: Option<&[Type]>) -> Vec<Problem> {
     let mut found = Vec::new();
     for file in &folder.records {
         let topic = folder.topic_of(file);
-        let mut rules = Rules { file, topic, found: &mut found };
+        let mut rules = Rules { file, topic, decimals, found: &mut found };
         rules.names();
         rules.key();
         for record in file.schema.named.values() {
@@ -34,6 +37,8 @@ pub(crate) fn of_folder(folder: &Folder, common: &Common) -> Vec<Problem> {
 struct Rules<'a> {
     file: &'a RecordFile,
     topic: Option<&'a TopicType>,
+    /// The decimals that the folder allows, where it sets a rule.
+    decimals: Option<&'a [Type]>,
     found: &'a mut Vec<Problem>,
 }
 
@@ -63,7 +68,7 @@ impl Rules<'_> {
         let Some(topic) = self.topic else { return };
         let wanted = if topic.key == KeyKind::Uuid { Type::Uuid } else { Type::String };
         if field.ty != wanted {
-            let what = format!("is {}, but the keys of {} are {:?}", field.ty.text(), topic.name, topic.key);
+            let what = format!("is {}, but the keys of {} are {}", field.ty.text(), topic.name, topic.key.name());
             self.field(&field.name, what, format!("make it {}", wanted.text()));
         }
     }
@@ -102,7 +107,7 @@ impl Rules<'_> {
         if field.aliased {
             self.field(&name, "has aliases", "keep the name: a renamed field is a new field");
         }
-        if let Err((what, mend)) = allowed(&field.ty) {
+        if let Err((what, mend)) = allowed(&field.ty, self.decimals) {
             self.field(&name, what, mend);
         }
         self.check_default(record, field, &name);
@@ -141,30 +146,48 @@ impl Rules<'_> {
     }
 }
 
+/// How many digits a decimal may have: what is held is a 64-bit number.
+const MOST_DIGITS: u64 = 18;
+
 /// The types that our records are made of; anything else is refused with a mend.
-fn allowed(ty: &Type) -> Result<(), (String, &'static str)> {
+fn allowed(ty: &Type, decimals: Option<&[Type]>) -> Result<(), (String, Cow<'static, str>)> {
     match ty {
         Type::Boolean | Type::Int | Type::Long | Type::Bytes | Type::String | Type::Uuid | Type::Time => Ok(()),
-        Type::Decimal { precision: 12, scale: 2 } | Type::Named(_) => Ok(()),
-        Type::Decimal { .. } => Err((format!("is {}", ty.text()), "money is decimal(12,2)")),
+        Type::Named(_) => Ok(()),
+        Type::Decimal { precision, scale } => match decimals {
+            Some(rule) if !rule.contains(ty) => {
+                let allowed: Vec<String> = rule.iter().map(Type::text).collect();
+                let what = format!("is {}, which [rules] of topics.toml does not allow", ty.text());
+                Err((what, format!("use {}", allowed.join(" or ")).into()))
+            }
+            _ if (1..=MOST_DIGITS).contains(precision) && scale <= precision => Ok(()),
+            _ => {
+                let mend = format!("use 1 to {MOST_DIGITS} digits, no more of them behind the point than there are");
+                Err((format!("is {}", ty.text()), mend.into()))
+            }
+        },
         Type::Float | Type::Double => {
-            Err(("is a floating point number".into(), "use a decimal(12,2), an int or a long"))
+            Err(("is a floating point number".into(), "use a decimal, an int or a long".into()))
         }
         Type::Array(items) => match &**items {
             Type::Named(_) | Type::String | Type::Int | Type::Long => Ok(()),
-            other => Err((format!("is an array of {}", other.text()), "use an array of records, texts or numbers")),
+            other => {
+                Err((format!("is an array of {}", other.text()), "use an array of records, texts or numbers".into()))
+            }
         },
         Type::Union(_) => match ty.nullable() {
-            Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []")),
-            Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner),
+            Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []".into())),
+            Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner, decimals),
             Some(_) => {
-                Err(("is nullable with null last".into(), "put \"null\" first, so that the default can be null"))
+                let mend = "put \"null\" first, so that the default can be null";
+                Err(("is nullable with null last".into(), mend.into()))
             }
-            None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields")),
+            None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields".into())),
         },
         Type::Null | Type::Map(_) | Type::Logical { .. } => Err((
             format!("is of the type {}", ty.text()),
-            "use boolean, int, long, string, bytes, uuid, decimal(12,2), timestamp-micros, an array or a record of common/",
+            "use boolean, int, long, string, bytes, uuid, a decimal, timestamp-micros, an array or a record of common/"
+                .into(),
         )),
     }
 }

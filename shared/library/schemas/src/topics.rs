@@ -1,37 +1,81 @@
 //! `topics.toml`: the one declaration of topics.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use quadrille_topics::{KeyKind, TopicKind, TopicType, TopicWriter};
+use quadrille_topics::{KeyCase, KeyKind, KeyPattern, TopicKind, TopicType, TopicWriter};
 
-use crate::{Problem, Problems};
+use crate::{Problem, Problems, Type};
 
-/// Reads a `topics.toml`. Which records a topic has is not known by it alone.
-pub fn parse_topics(text: &str) -> Result<Vec<TopicType>, Problems> {
+/// What a `topics.toml` declares. Which records a topic has is not known by it alone.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Declared {
+    pub topics: Vec<TopicType>,
+    /// The decimals that records may have, where the folder sets a rule for them.
+    pub decimals: Option<Vec<Type>>,
+}
+
+/// Reads a `topics.toml`.
+pub(crate) fn parse_topics(text: &str) -> Result<Declared, Problems> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         Problem::of_file(FILE, format!("is no TOML: {}", error.to_string().trim()), "mend that line")
     })?;
-    let mut topics = Vec::new();
     let mut problems = Vec::new();
     for (key, value) in &table {
-        match (key.as_str(), value.as_array()) {
-            ("topics", Some(entries)) => {
-                for entry in entries {
-                    match Entry::of(entry).and_then(|entry| entry.topic()) {
-                        Ok(topic) => topics.push(topic),
-                        Err(problem) => problems.push(problem),
-                    }
-                }
-            }
-            _ => problems.push(Problem::of_field(FILE, key, "is not known", "declare topics as [[topics]]")),
+        if !matches!(
+            (key.as_str(), value),
+            ("topics", toml::Value::Array(_)) | ("keys" | "rules", toml::Value::Table(_))
+        ) {
+            let mend = "declare topics as [[topics]], forms of keys as [keys.<name>], rules under [rules]";
+            problems.push(Problem::of_field(FILE, key, "is not known", mend));
         }
     }
+    let forms = table.get("keys").and_then(toml::Value::as_table).into_iter().flatten();
+    let keys = sound(forms.map(|(name, form)| Entry::of_key(name, form)?.pattern(name)), &mut problems);
+    // A topic with such a key would only be at fault once more.
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let entries = table.get("topics").and_then(toml::Value::as_array).into_iter().flatten();
+    let topics = sound(entries.map(|entry| Entry::of(entry)?.topic(&keys)), &mut problems);
+    let decimals = decimals(&table).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let mut names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
         problems.push(Problem::of_field(FILE, pair[0], "is declared twice", "keep one of the two"));
     }
-    Problems(problems).none_or(topics)
+    for form in &keys {
+        if problems.is_empty() && !topics.iter().any(|topic| topic.key.name() == form.name) {
+            let field = format!("keys.{}", form.name);
+            problems.push(Problem::of_field(FILE, field, "is the key of no topic", "use it or remove it"));
+        }
+    }
+    Problems(problems).none_or(Declared { topics, decimals })
+}
+
+/// What was read, with the problems of the rest put to the others.
+fn sound<T>(read: impl Iterator<Item = Result<T, Problem>>, problems: &mut Vec<Problem>) -> Vec<T> {
+    read.filter_map(|item| item.map_err(|problem| problems.push(problem)).ok()).collect()
+}
+
+/// The rule `decimals` of `[rules]`.
+fn decimals(table: &toml::Table) -> Result<Option<Vec<Type>>, Problem> {
+    let Some(rules) = table.get("rules").and_then(toml::Value::as_table) else { return Ok(None) };
+    if let Some(other) = rules.keys().find(|key| *key != "decimals") {
+        return Err(Problem::of_field(FILE, format!("rules.{other}"), "is not known", "known are: decimals"));
+    }
+    let Some(given) = rules.get("decimals") else { return Ok(None) };
+    let decimal = |text: &toml::Value| {
+        let (precision, scale) = text.as_str()?.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+        Some(Type::Decimal { precision: precision.trim().parse().ok()?, scale: scale.trim().parse().ok()? })
+    };
+    let read: Option<Vec<Type>> = given.as_array().and_then(|all| all.iter().map(decimal).collect());
+    read.map(Some).ok_or_else(|| {
+        let mend = "write a list such as [\"decimal(12,2)\"], or leave it out to allow any";
+        Problem::of_field(FILE, "rules.decimals", "is no list of decimals", mend)
+    })
 }
 
 const FILE: &str = "topics.toml";
@@ -49,9 +93,9 @@ const KEYS: [&str; 11] = [
     "why",
 ];
 
-/// One `[[topics]]` entry while it is read; each fault is named with the topic.
+/// One `[[topics]]` or `[keys.<name>]` entry while it is read; each fault is named with it.
 struct Entry<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     table: &'a toml::Table,
 }
 
@@ -59,29 +103,85 @@ impl<'a> Entry<'a> {
     fn of(value: &'a toml::Value) -> Result<Self, Problem> {
         let table = value.as_table();
         match table.and_then(|table| Some((table.get("name")?.as_str()?, table))) {
-            Some((name, table)) => Ok(Self { name, table }),
+            Some((name, table)) => Ok(Self { name: name.into(), table }),
             None => Err(Problem::of_file(FILE, "a topic has no name", "give it `name = \"<aggregate>.events\"`")),
         }
     }
 
-    fn topic(&self) -> Result<TopicType, Problem> {
-        if let Some(key) = self.table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(self.problem(key, "is not known", format!("known are: {}", KEYS.join(", "))));
+    fn of_key(name: &str, value: &'a toml::Value) -> Result<Self, Problem> {
+        let name = format!("keys.{name}");
+        match value.as_table() {
+            Some(table) => Ok(Self { name: name.into(), table }),
+            None => Err(Problem::of_field(FILE, &name, "is no table", format!("write it as [{name}]"))),
         }
+    }
+
+    /// A key that is none of those known is a mistyped one.
+    fn knows(&self, known: &[&str]) -> Result<(), Problem> {
+        match self.table.keys().find(|key| !known.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(key) => Err(self.problem(key, "is not known", format!("known are: {}", known.join(", ")))),
+        }
+    }
+
+    fn pattern(&self, name: &str) -> Result<KeyPattern, Problem> {
+        self.knows(&["first", "rest", "longest", "case"])?;
+        let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if matches!(name, "uuid" | "text")
+            || !name.bytes().all(letters)
+            || !name.starts_with(|first: char| first.is_ascii_lowercase())
+        {
+            let mend = "use a-z, 0-9 and _, a letter first, and neither uuid nor text";
+            return Err(Problem::of_field(FILE, &*self.name, "is no name for a form of keys", mend));
+        }
+        let case = match self.text("case")? {
+            "as-is" => KeyCase::AsIs,
+            "lower" => KeyCase::Lower,
+            "upper" => KeyCase::Upper,
+            other => return Err(self.problem("case", format!("is `{other}`"), "use upper, lower or as-is")),
+        };
+        let set = |key: &str| {
+            let set = self.text(key)?;
+            let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'[' | b']' | b'\\' | b'^' | b'{' | b'}');
+            match !set.is_empty() && set.bytes().all(plain) && case.of(set) == set {
+                true => Ok(set.to_owned().into()),
+                false => {
+                    let mend =
+                        "write ASCII characters of the keys' case as in a regular expression's brackets, like A-Z0-9-";
+                    Err(self.problem(key, format!("is `{set}`"), mend))
+                }
+            }
+        };
+        Ok(KeyPattern {
+            name: name.to_owned().into(),
+            first: set("first")?,
+            rest: set("rest")?,
+            longest: self.count("longest")?.ok_or_else(|| self.problem("longest", "is missing", "set it"))?,
+            case,
+        })
+    }
+
+    fn topic(&self, forms: &[KeyPattern]) -> Result<TopicType, Problem> {
+        self.knows(&KEYS)?;
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if !self.name.bytes().all(legal) || self.name.is_empty() || self.name.len() > 200 {
             return Err(self.problem("name", "is no topic name", "use up to 200 of a-z, 0-9, `.`, `-`"));
         }
         let kind = self.kind()?;
         Ok(TopicType {
-            name: self.name.to_owned().into(),
+            name: self.name.to_string().into(),
             kind,
             writer: self.writer(kind)?,
             key: match self.text("key")? {
                 "uuid" => KeyKind::Uuid,
-                "sku" => KeyKind::Sku,
                 "text" => KeyKind::Text,
-                other => return Err(self.problem("key", format!("is `{other}`"), "use uuid, sku or text")),
+                other => KeyKind::Pattern(forms.iter().find(|form| form.name == other).cloned().ok_or_else(|| {
+                    self.problem(
+                        "key",
+                        format!("is `{other}`"),
+                        "use uuid, text or a form that is declared as [keys.<name>]",
+                    )
+                })?),
             },
             partitions: self.count("partitions")?.ok_or_else(|| self.problem("partitions", "is missing", "set it"))?,
             replication: self.count("replication")?,
@@ -248,7 +348,7 @@ why = "because"
                 ("max.decompressed.message.bytes", "1048588".to_owned()),
             ]
         );
-        assert_eq!(parse_topics(SOUND), Ok(vec![expected]));
+        assert_eq!(parse_topics(SOUND), Ok(Declared { topics: vec![expected], decimals: None }));
     }
 
     #[test]
@@ -257,7 +357,7 @@ why = "because"
             let text = SOUND
                 .replace("kind = \"state\"", &format!("kind = \"{kind}\""))
                 .replace("compact_within = \"1h\"\n", "");
-            parse_topics(&text.replace("writer = \"a\"\n", writer)).map(|topics| topics[0].writer.clone())
+            parse_topics(&text.replace("writer = \"a\"\n", writer)).map(|declared| declared.topics[0].writer.clone())
         };
         assert_eq!(of_kind("events", "writer = \"a\"\n"), Ok(TopicWriter::Service("a".into())));
         assert_eq!(of_kind("requests", ""), Ok(TopicWriter::Clients));
@@ -279,7 +379,7 @@ why = "because"
             assert_eq!(problem, format!("topics.toml: field `a.state.{expected}"));
         }
         let all = parse_topics(&SOUND.replace("writer = \"a\"", "writer = \"all\""));
-        assert_eq!(all.expect("every instance has a state")[0].writer, TopicWriter::All);
+        assert_eq!(all.expect("every instance has a state").topics[0].writer, TopicWriter::All);
     }
 
     #[test]
@@ -326,7 +426,11 @@ why = "because"
                 "secrets = \"yes\"",
                 "topics.toml: field `a.state.secrets`: is neither true nor false; set it to true where records have secret fields",
             ),
-            ("\"uuid\"", "\"id\"", "topics.toml: field `a.state.key`: is `id`; use uuid, sku or text"),
+            (
+                "\"uuid\"",
+                "\"id\"",
+                "topics.toml: field `a.state.key`: is `id`; use uuid, text or a form that is declared as [keys.<name>]",
+            ),
             (
                 "\"30d\"",
                 "\"30 days\"",
@@ -353,7 +457,11 @@ why = "because"
                 "topics.toml: field `a/events.name`: is no topic name; use up to 200 of a-z, 0-9, `.`, `-`",
             ),
             ("name = \"a.state\"", "", "topics.toml: a topic has no name; give it `name = \"<aggregate>.events\"`"),
-            ("[[topics]]", "[[topic]]", "topics.toml: field `topic`: is not known; declare topics as [[topics]]"),
+            (
+                "[[topics]]",
+                "[[topic]]",
+                "topics.toml: field `topic`: is not known; declare topics as [[topics]], forms of keys as [keys.<name>], rules under [rules]",
+            ),
         ];
         for (sound, broken, expected) in cases {
             let problems = parse_topics(&SOUND.replace(sound, broken)).expect_err(broken);
@@ -362,5 +470,43 @@ why = "because"
         let twice = parse_topics(&format!("{SOUND}{SOUND}")).expect_err("declared twice");
         assert_eq!(twice.to_string(), "topics.toml: field `a.state`: is declared twice; keep one of the two");
         assert!(parse_topics("[[topics").expect_err("no TOML").to_string().starts_with("topics.toml: is no TOML"));
+    }
+
+    const SKU: &str = r#"
+[keys.sku]
+first = "A-Z0-9"
+rest = "A-Z0-9-"
+longest = 40
+case = "upper"
+
+[rules]
+decimals = ["decimal(12,2)"]
+"#;
+
+    #[test]
+    fn a_folder_declares_forms_of_keys_and_its_decimals() {
+        let text = SOUND.replace("\"uuid\"", "\"sku\"") + SKU;
+        let declared = parse_topics(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(declared.topics[0].key.normalize(Some(b"tea-1")).as_deref(), Ok("TEA-1"));
+        assert_eq!(declared.decimals, Some(vec![Type::Decimal { precision: 12, scale: 2 }]));
+        let unused = parse_topics(&format!("{SOUND}{SKU}")).expect_err("no topic has such keys").to_string();
+        assert_eq!(unused, "topics.toml: field `keys.sku`: is the key of no topic; use it or remove it");
+        for (sound, broken, expected) in [
+            (
+                "[keys.sku]",
+                "[keys.uuid]",
+                "keys.uuid`: is no name for a form of keys; use a-z, 0-9 and _, a letter first, and neither uuid nor text",
+            ),
+            ("\"upper\"", "\"UPPER\"", "keys.sku.case`: is `UPPER`; use upper, lower or as-is"),
+            ("= \"A-Z0-9\"", "= \"a-z\"", "keys.sku.first`: is `a-z`; write ASCII characters of the keys' case"),
+            ("= \"A-Z0-9-\"", "= \"\"", "keys.sku.rest`: is ``; write ASCII characters"),
+            ("longest = 40", "", "keys.sku.longest`: is missing; set it"),
+            ("longest = 40", "length = 40", "keys.sku.length`: is not known; known are: first, rest, longest, case"),
+            ("decimals", "decimal", "rules.decimal`: is not known; known are: decimals"),
+            ("\"decimal(12,2)\"", "\"money\"", "rules.decimals`: is no list of decimals; write a list such as"),
+        ] {
+            let problems = parse_topics(&text.replace(sound, broken)).expect_err(broken).to_string();
+            assert!(problems.contains(&format!("topics.toml: field `{expected}")), "{problems}");
+        }
     }
 }

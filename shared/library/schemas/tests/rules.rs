@@ -48,7 +48,7 @@ fn each_breach_names_file_field_and_mend() {
         (
             "\"quadrille.key\": \"a_id\"",
             "\"quadrille.key\": \"reason\"",
-            "a.events/Happened.avsc: field `reason`: is string, but the keys of a.events are Uuid; make it uuid",
+            "a.events/Happened.avsc: field `reason`: is string, but the keys of a.events are uuid; make it uuid",
         ),
         (
             "\"doc\": \"Something happened.\"",
@@ -73,12 +73,12 @@ fn each_breach_names_file_field_and_mend() {
         (
             "\"scale\": 2",
             "\"scale\": 4",
-            "a.events/Happened.avsc: field `amount`: is decimal(12,4); money is decimal(12,2)",
+            "a.events/Happened.avsc: field `amount`: is decimal(12,4), which [rules] of topics.toml does not allow; use decimal(12,2)",
         ),
         (
             "\"string\", \"default\": \"\"",
             "\"double\", \"default\": 0",
-            "field `reason`: is a floating point number; use a decimal(12,2), an int or a long",
+            "field `reason`: is a floating point number; use a decimal, an int or a long",
         ),
         (
             "\"string\", \"default\": \"\"",

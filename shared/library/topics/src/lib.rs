@@ -6,5 +6,5 @@
 mod key;
 mod topic;
 
-pub use key::{KeyError, KeyKind, fold_sku};
+pub use key::{KeyCase, KeyError, KeyKind, KeyPattern};
 pub use topic::{MOST_UNPACKED, TopicKind, TopicType, TopicWriter};

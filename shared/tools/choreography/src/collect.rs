@@ -1,7 +1,7 @@
 //! From the services' declarations and a schemas folder to the document.
 
 use chrono::TimeDelta;
-use quadrille_core::{Declaration, KeyKind, Policy, RecordType, TopicType, declaration};
+use quadrille_core::{Declaration, Policy, RecordType, TopicType, declaration};
 use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
@@ -129,12 +129,7 @@ fn topic(declared: &TopicType) -> Topic {
         kind: declared.kind.to_string(),
         partitions: declared.partitions,
         writer: declared.writer.to_string(),
-        key: match declared.key {
-            KeyKind::Uuid => "uuid",
-            KeyKind::Sku => "sku",
-            KeyKind::Text => "text",
-        }
-        .into(),
+        key: declared.key.name().to_owned(),
         cleanup: if declared.compact_within.is_some() { "compact" } else { "delete" }.into(),
         retention: declared.retention.map_or("forever".into(), retention),
     }

@@ -186,7 +186,7 @@ pub struct Topic {
     pub partitions: u32,
     /// A service's name, `clients` or `all`.
     pub writer: String,
-    /// `uuid`, `sku` or `text`.
+    /// `uuid`, `text`, or the name of a form that the schemas folder declares.
     pub key: String,
     /// `delete` or `compact`.
     pub cleanup: String,

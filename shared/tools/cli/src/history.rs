@@ -94,8 +94,8 @@ pub fn is_requests(topic: &str) -> bool {
 }
 
 /// What a topic's keys are.
-pub fn key_kind(topic: &str) -> KeyKind {
-    catalogue::topic(topic).map_or(KeyKind::Text, |declared| declared.key)
+pub fn key_kind(topic: &str) -> &'static KeyKind {
+    catalogue::topic(topic).map_or(&KeyKind::Text, |declared| &declared.key)
 }
 
 /// The topics that hold one order's saga: requests, facts and dead letters apart from those of users and products.

@@ -119,7 +119,7 @@ pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyho
 fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<(&'static str, String)> {
     let info = encoder.info();
     // As services write it; a key that is none stays as it is, and is refused by whoever hears it.
-    let subject = match info.record.topic.key {
+    let subject = match &info.record.topic.key {
         KeyKind::Text => key.to_owned(),
         kind => kind.normalize(Some(key.as_bytes())).unwrap_or_else(|_| key.to_owned()),
     };

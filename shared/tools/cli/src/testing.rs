@@ -51,7 +51,7 @@ impl Made {
         let info = types::named(name).expect("a known type");
         let mut value: Value = serde_json::from_str(info.example).expect("a valid example");
         value[crate::show::key_field(info)] = json!(key.to_lowercase());
-        if info.record.topic.key == quadrille_core::KeyKind::Sku {
+        if matches!(info.record.topic.key, quadrille_core::KeyKind::Pattern(_)) {
             value[crate::show::key_field(info)] = json!(key);
         }
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);

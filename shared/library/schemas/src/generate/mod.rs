@@ -28,6 +28,7 @@ use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type};
 /// - a module per namespace (`order` for `quadrille.order`) with a struct per record, and all of them at the top as well;
 /// - `topics`: per topic its declaration (`topics::ORDER_EVENTS`) and an enum over its records (`topics::OrderEvents`), by
 ///   `quadrille_core::records!`;
+/// - `keys`: the forms of record keys that `topics.toml` declares;
 /// - `TOPICS`: the declarations of all topics; `REGISTRY`: every record type with its docs, example and JSON coding.
 ///
 /// Cargo is told to run the build script again when the folder changes.

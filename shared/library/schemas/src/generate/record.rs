@@ -103,12 +103,15 @@ fn defaults(schema: &Schema, record: &Record) -> String {
 
 fn record_impl(folder: &Folder, file: &RecordFile) -> String {
     let record = file.record();
-    let kind = folder.topic_of(file).map_or(KeyKind::Text, |topic| topic.key);
+    let kind = folder.topic_of(file).map_or(&KeyKind::Text, |topic| &topic.key);
     let field = ident(record.key.as_deref().unwrap_or_default());
     let key = match kind {
         KeyKind::Uuid => format!("self.{field}.to_string()"),
-        KeyKind::Sku => format!("{WIRE}::sku_key(&self.{field})"),
         KeyKind::Text => format!("self.{field}.clone()"),
+        KeyKind::Pattern(pattern) => format!(
+            "super::keys::{}.normal_form(&self.{field}).unwrap_or_else(|| self.{field}.clone())",
+            screaming(&pattern.name)
+        ),
     };
     format!(
         r####"    impl ::quadrille_core::Record for {name} {{

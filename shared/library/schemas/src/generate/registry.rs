@@ -1,16 +1,15 @@
 //! What spans all records: an enum per topic, the topics, the table of record types.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
-use quadrille_topics::{TopicType, TopicWriter};
+use quadrille_topics::{KeyKind, KeyPattern, TopicType, TopicWriter};
 
 use super::rust::{WIRE, module};
 use crate::{Folder, RecordFile, example};
 
 pub(super) fn code(folder: &Folder) -> String {
-    let mut code = String::from(
-        "\n/// The topics, and the records of each as a closed set.\npub mod topics {\n    use super::*;\n",
-    );
+    let mut code = keys_code(folder);
+    code += "\n/// The topics, and the records of each as a closed set.\npub mod topics {\n    use super::*;\n";
     for topic in &folder.topics {
         code += &topic_code(topic);
         let records = folder.records.iter().filter(|file| topic.name == file.folder);
@@ -52,14 +51,57 @@ pub(super) fn screaming(topic: &str) -> String {
     topic.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' }).collect()
 }
 
+/// The forms of keys that the topics have.
+fn keys_code(folder: &Folder) -> String {
+    let patterns: BTreeMap<&str, &KeyPattern> = folder
+        .topics
+        .iter()
+        .filter_map(|topic| match &topic.key {
+            KeyKind::Pattern(pattern) => Some((&*pattern.name, pattern)),
+            KeyKind::Uuid | KeyKind::Text => None,
+        })
+        .collect();
+    if patterns.is_empty() {
+        return String::new();
+    }
+    let mut code = String::from("\n/// The forms of record keys that `topics.toml` declares.\npub mod keys {\n");
+    for (name, pattern) in patterns {
+        code += &format!(
+            "    /// `{pattern}`.
+    pub const {constant}: ::quadrille_core::KeyPattern = ::quadrille_core::KeyPattern {{
+        name: {name},
+        first: {first},
+        rest: {rest},
+        longest: {longest},
+        case: ::quadrille_core::KeyCase::{case:?},
+    }};
+",
+            constant = screaming(name),
+            name = borrowed(name),
+            first = borrowed(&pattern.first),
+            rest = borrowed(&pattern.rest),
+            longest = pattern.longest,
+            case = pattern.case,
+        );
+    }
+    code + "}\n"
+}
+
+fn borrowed(text: &str) -> String {
+    format!("::std::borrow::Cow::Borrowed({text:?})")
+}
+
 fn topic_code(topic: &TopicType) -> String {
-    let borrowed = |text: &str| format!("::std::borrow::Cow::Borrowed({text:?})");
     let duration = |time: Option<Duration>| match time {
         Some(time) => format!("Some(::std::time::Duration::from_secs({}))", time.as_secs()),
         None => "None".to_owned(),
     };
     let writer = match &topic.writer {
         TopicWriter::Service(service) => format!("Service({})", borrowed(service)),
+        other => format!("{other:?}"),
+    };
+    let key = match &topic.key {
+        KeyKind::Pattern(pattern) => format!("Pattern(keys::{})", screaming(&pattern.name)),
         other => format!("{other:?}"),
     };
     let records: Vec<String> = topic.records.iter().map(Cow::as_ref).map(borrowed).collect();
@@ -70,7 +112,7 @@ fn topic_code(topic: &TopicType) -> String {
         name: {borrowed_name},
         kind: ::quadrille_core::TopicKind::{kind:?},
         writer: ::quadrille_core::TopicWriter::{writer},
-        key: ::quadrille_core::KeyKind::{key:?},
+        key: ::quadrille_core::KeyKind::{key},
         partitions: {partitions},
         replication: {replication:?},
         min_insync_replicas: {min_insync_replicas:?},
@@ -86,7 +128,6 @@ fn topic_code(topic: &TopicType) -> String {
         constant = screaming(&topic.name),
         borrowed_name = borrowed(&topic.name),
         kind = topic.kind,
-        key = topic.key,
         partitions = topic.partitions,
         replication = topic.replication,
         min_insync_replicas = topic.min_insync_replicas,

@@ -27,6 +27,9 @@ partitions = 6
 retention = "30d"
 secrets = true
 why = "enough"
+
+[rules]
+decimals = ["decimal(12,2)"]
 "#,
     ),
     (

@@ -367,7 +367,7 @@ fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value
         return Some("the key is missing or of the wrong kind".into());
     }
     let named = text(&value[show::key_field(info)]);
-    if kind != KeyKind::Text && kind.normalize(Some(named.as_bytes())).ok().as_ref() != Some(&fact.key) {
+    if *kind != KeyKind::Text && kind.normalize(Some(named.as_bytes())).ok().as_ref() != Some(&fact.key) {
         return Some(format!("the key is {}, the value speaks of {named}", fact.key));
     }
     if topic.kind == TopicKind::Requests

@@ -133,7 +133,7 @@ impl Maker {
     fn sound(&self, info: &'static RecordInfo, id: u32) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
         let (fresh, set) = match info.record.topic.key {
             KeyKind::Uuid => (true, vec![]),
-            KeyKind::Sku => (false, vec![format!("{}={}", key_field(info), sku())]),
+            KeyKind::Pattern(_) => (false, vec![format!("{}={}", key_field(info), sku())]),
             KeyKind::Text => (false, vec![]),
         };
         let json = example::text(info, &example::Options { fresh, set, docs: false })?;
@@ -143,7 +143,7 @@ impl Maker {
 
     /// A sound key that nobody uses.
     fn key(&self) -> Vec<u8> {
-        if self.info.record.topic.key == KeyKind::Sku {
+        if matches!(self.info.record.topic.key, KeyKind::Pattern(_)) {
             sku().into_bytes()
         } else {
             Uuid::new_v4().to_string().into_bytes()
