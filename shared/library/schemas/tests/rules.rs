@@ -184,16 +184,18 @@ fn what_spans_files_is_checked_too() {
     assert_eq!(faults, "a.events: is the folder of no topic; declare the topic in topics.toml, or remove the folder");
 
     let folder = TestFolder::sound();
-    let topic = folder.read(TOPICS).replace("a.events", "b.events");
-    folder.write(TOPICS, &(folder.read(TOPICS) + &topic));
+    let topics = folder.read(TOPICS);
+    let (topic, _) = topics.split_once("[rules]").expect("rules behind the topic");
+    folder.write(TOPICS, &(topic.replace("a.events", "b.events") + &topics));
     let faults = Folder::load(folder.path()).expect_err("a bare topic").to_string();
     assert_eq!(faults, "topics.toml: b.events has no records; add b.events/<Record>.avsc");
 
     let folder = TestFolder::sound();
     let copy = folder.read(RECORD).replace("\"namespace\": \"x.a\"", "\"namespace\": \"y.b\"");
     folder.write("b.events/Happened.avsc", &copy);
-    let topic = folder.read(TOPICS).replace("a.events", "b.events");
-    folder.write(TOPICS, &(folder.read(TOPICS) + &topic));
+    let topics = folder.read(TOPICS);
+    let (topic, _) = topics.split_once("[rules]").expect("rules behind the topic");
+    folder.write(TOPICS, &(topic.replace("a.events", "b.events") + &topics));
     let faults = Folder::load(folder.path()).expect_err("two of one name").to_string();
     assert_eq!(
         faults,
