@@ -17,9 +17,7 @@ use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type};
 /// Writes the Rust types of a schemas folder, for a `build.rs`. The folder's path is relative to the package:
 ///
 /// ```no_run
-/// fn main() {
-///     quadrille_schemas::build("../../schemas");
-/// }
+/// quadrille_schemas::build("../../schemas");
 /// ```
 ///
 /// and `include!(concat!(env!("OUT_DIR"), "/records.rs"));` in the library. What is wrong with the folder ends the build. The crate depends on `quadrille-core` and on
