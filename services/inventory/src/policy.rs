@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use quadrille_core::{
-    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row,
-    bounds::{self, Fault},
-    fold_sku,
-};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row};
 use quadrille_events::{
     Money,
+    bounds::{self, Fault},
+    keys::SKU,
     order::{OrderDetails, OrderLine},
     product::{PriceChanged, ProductListed, ProductListingRequested},
     reservation::{
@@ -375,7 +373,7 @@ fn goods(lines: &[OrderLine]) -> Goods {
 
 /// A line's SKU in its normal form. What is no SKU stays as it is: no stock has that name.
 fn sku(line: &OrderLine) -> String {
-    fold_sku(&line.sku).unwrap_or_else(|| line.sku.clone())
+    SKU.normal_form(&line.sku).unwrap_or_else(|| line.sku.clone())
 }
 
 fn lines(goods: &Goods) -> Vec<ReservedLine> {

@@ -38,10 +38,10 @@ async fn goods_of_an_order_that_has_gone_are_not_charged_again() -> Result<(), B
     for (record, event) in [(&late, id(21)), (&new, id(22))] {
         let value = world.framed(record).await?;
         let headers = [("ce_id", event.to_string())];
-        world.send_raw(StockReserved::TYPE.topic, Some(record.key().as_bytes()), &value, &headers).await?;
+        world.send_raw(&StockReserved::TYPE.topic.name, Some(record.key().as_bytes()), &value, &headers).await?;
     }
 
-    let captured = world.read_until(PaymentCaptured::TYPE.topic, |records| !records.is_empty()).await?;
+    let captured = world.read_until(&PaymentCaptured::TYPE.topic.name, |records| !records.is_empty()).await?;
     assert_eq!(decoded::<PaymentCaptured>(&captured[0])?.order_id, id(7), "others are charged as ever");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let letter: (String, String) = loop {
@@ -56,7 +56,7 @@ async fn goods_of_an_order_that_has_gone_are_not_charged_again() -> Result<(), B
     let effects = "select count(*) from effect where key = $1";
     let effects: i64 = sqlx::query_scalar(effects).bind(ORDER.to_string()).fetch_one(&database.pool).await?;
     assert_eq!(effects, 0);
-    assert_eq!(world.read(PaymentCaptured::TYPE.topic).await?.len(), 1);
+    assert_eq!(world.read(&PaymentCaptured::TYPE.topic.name).await?.len(), 1);
     stop.cancel();
     running.await??;
     Ok(())

@@ -47,6 +47,5 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
     public: &[UserRegistrationRejected::TYPE, UserDeactivated::TYPE, UserRequestRefused::TYPE],
     promised: &[CredentialsChanged::TYPE],
     saga_topics: &["verification.events"],
-    secret_topics: &["user.requests", "user.credentials"],
     ..Declaration::new(Users::SERVICE, Heard::TYPES, Stated::TYPES)
 };

@@ -113,7 +113,7 @@ proptest! {
         }
         let mut versions = BTreeMap::<(&str, &str), i64>::new();
         for fact in &facts {
-            let version = versions.entry((fact.record.record_type().topic, &fact.key)).or_default();
+            let version = versions.entry((&fact.record.record_type().topic.name, &fact.key)).or_default();
             *version += 1;
             prop_assert_eq!(fact.version, *version);
         }

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use quadrille_core::{
-    bounds::{self, Fault},
-    fold_sku,
-};
 use quadrille_events::{
     Money,
+    bounds::{self, Fault},
+    keys::SKU,
     order::{OrderDetails, OrderLine, OrderRequested},
 };
 
@@ -41,7 +39,7 @@ impl From<Fault> for Rejection {
 pub(super) fn skus(asked: &OrderRequested) -> impl Iterator<Item = String> {
     // More lines are refused before a price is looked up: the price list is not read for them.
     let lines = if asked.lines.len() <= *LINES.end() { &asked.lines[..] } else { &[] };
-    lines.iter().filter_map(|line| fold_sku(&line.sku))
+    lines.iter().filter_map(|line| SKU.normal_form(&line.sku))
 }
 
 /// The order as it is accepted, with the prices of now; or why it is not.
@@ -71,7 +69,7 @@ fn sound(asked: &OrderRequested) -> Result<(), Fault> {
         return Err(Fault::new("lines", "be 1 to 100 in number"));
     }
     for (index, line) in asked.lines.iter().enumerate() {
-        if fold_sku(&line.sku).is_none() {
+        if SKU.normal_form(&line.sku).is_none() {
             let must = "be letters A to Z, digits and hyphens, at most 40 of them, the first no hyphen";
             return Err(Fault::new(format_args!("lines[{index}].sku"), must));
         }
@@ -105,7 +103,7 @@ fn sound(asked: &OrderRequested) -> Result<(), Fault> {
 fn priced(prices: &BTreeMap<String, Price>, asked: &OrderRequested) -> Result<Vec<OrderLine>, Rejection> {
     let mut lines = Vec::with_capacity(asked.lines.len());
     for (index, line) in asked.lines.iter().enumerate() {
-        let sku = fold_sku(&line.sku).unwrap_or_default();
+        let sku = SKU.normal_form(&line.sku).unwrap_or_default();
         let field = format_args!("lines[{index}].sku");
         let Some(price) = prices.get(&sku) else {
             let must = format!("be on the price list, and {sku} is not: order once its ProductListed is there");

@@ -1,8 +1,8 @@
-//! The contract's bounds on what clients may say, each checked in one place.
+//! Bounds on what clients may say, each checked in one place.
 //!
 //! A [`Fault`] names the field and the mend, and never repeats the value: it may be a secret, or a megabyte.
 
-use std::{fmt::Display, ops::RangeInclusive};
+use std::fmt::Display;
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -11,8 +11,6 @@ use icu_properties::{
 
 /// How many characters a text may have.
 pub const TEXT: usize = 500;
-/// How many pieces a line or a delivery of goods may have.
-pub const QUANTITY: RangeInclusive<i32> = 1..=1_000_000;
 
 /// Why a value is not acceptable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -87,20 +85,6 @@ fn is_seen(letter: char) -> bool {
         && !BLANK.contains(&letter)
 }
 
-/// A quantity within [`QUANTITY`].
-pub fn quantity(field: impl Display, quantity: i32) -> Result<(), Fault> {
-    if QUANTITY.contains(&quantity) { Ok(()) } else { Err(Fault::new(field, "be from 1 to 1000000")) }
-}
-
-/// A currency by ISO 4217's form. Which currencies exist is not ours to know.
-pub fn currency(field: impl Display, currency: &str) -> Result<(), Fault> {
-    if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        Ok(())
-    } else {
-        Err(Fault::new(field, "be three upper-case letters by ISO 4217, e.g. EUR"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,17 +138,5 @@ mod tests {
             assert_eq!(text("reason", &fitted(said)), Ok(()));
         }
         assert_eq!(fitted("no\r\nfunds"), "no  funds");
-    }
-
-    #[test]
-    fn quantities_and_currencies() {
-        for refused in [0, -1, i32::MIN, 1_000_001, i32::MAX] {
-            assert!(quantity("quantity", refused).is_err(), "{refused}");
-        }
-        assert_eq!(quantity("quantity", 1).and(quantity("quantity", 1_000_000)), Ok(()));
-        for refused in ["", "eur", "EU", "EURO", "E R", "ÉU"] {
-            assert!(currency("currency", refused).is_err(), "{refused:?}");
-        }
-        assert_eq!(currency("currency", "EUR"), Ok(()));
     }
 }

@@ -38,8 +38,6 @@ pub struct Declaration {
     pub promised: &'static [RecordType],
     /// Which of the topics that it hears from clients or states on belong to the saga: keyed by the order, partitioned alike.
     pub saga_topics: &'static [&'static str],
-    /// Which topics may carry secret fields.
-    pub secret_topics: &'static [&'static str],
     /// Which `.._id` fields are names that the outside gives: texts of any form, and no UUIDs.
     pub outside_ids: &'static [&'static str],
 }
@@ -141,7 +139,6 @@ impl Declaration {
             public: &[],
             promised: &[],
             saga_topics: &[],
-            secret_topics: &[],
             outside_ids: &[],
         }
     }
@@ -150,7 +147,7 @@ impl Declaration {
     /// be read so far, may be any that its topic carries.
     pub fn alarms_at(&self, topic: &str, record_type: &str) -> bool {
         self.alarms.iter().any(|alarm| match record_type {
-            "" => alarm.topic == topic,
+            "" => alarm.topic.name == topic,
             name => alarm.name == name,
         })
     }

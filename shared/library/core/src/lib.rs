@@ -17,7 +17,6 @@ mod decision;
 pub mod declaration;
 mod envelope;
 pub mod ids;
-mod key;
 mod names_macro;
 mod policy;
 mod process;
@@ -27,9 +26,9 @@ mod records_macro;
 pub use decision::{Decision, Perform, SetTimer};
 pub use declaration::Declaration;
 pub use envelope::{Claims, Envelope, Input, Moment, Trace};
-pub use key::{KeyError, KeyKind, fold_sku};
 pub use policy::{Named, Nothing, Policy, Row};
 pub use process::{EffectRow, Fact, Processed, TimerRow, changed, process};
+pub use quadrille_topics::{KeyCase, KeyError, KeyKind, KeyPattern, MOST_UNPACKED, TopicKind, TopicType, TopicWriter};
 pub use record::{DecodeError, Record, RecordType, Records};
 
 /// Points in time: UTC, microseconds, always a value that came in from outside.

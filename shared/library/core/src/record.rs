@@ -1,15 +1,18 @@
 //! Records: one Avro record type of one topic, and closed sets of them.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{
+    fmt::Debug,
+    hash::{Hash, Hasher},
+};
 
-use crate::KeyKind;
+use crate::TopicType;
 
 /// One Avro record type on one topic. Implemented by the types that are generated from `schemas/`; never by hand.
 pub trait Record: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
-    /// The type's topic, full name, key and schema.
+    /// The type's topic, full name and schema.
     const TYPE: RecordType;
 
-    /// The record key that the value itself names, in the key's normal form (lower-case UUID, upper-case SKU).
+    /// The record key that the value itself names, in the normal form of its topic's keys.
     fn key(&self) -> String;
 
     /// Appends the Avro datum (no framing) to `datum`.
@@ -22,14 +25,12 @@ pub trait Record: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static 
 }
 
 /// What is fixed for all records of a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordType {
-    /// The topic, without any prefix of an isolated world.
-    pub topic: &'static str,
+    /// The topic.
+    pub topic: &'static TopicType,
     /// The Avro full name, e.g. `quadrille.order.OrderCreated`.
     pub name: &'static str,
-    /// What the topic's keys are.
-    pub key: KeyKind,
     /// The schema's text: exactly what is registered.
     pub schema: &'static str,
 }
@@ -37,12 +38,19 @@ pub struct RecordType {
 impl RecordType {
     /// The schema registry's subject, by TopicRecordNameStrategy: `<topic>-<full name>`.
     pub fn subject(&self) -> String {
-        format!("{}-{}", self.topic, self.name)
+        format!("{}-{}", self.topic.name, self.name)
     }
 
     /// The name without its namespace.
     pub fn short_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// By the name alone: schemas are long, and sets of record types small.
+impl Hash for RecordType {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
     }
 }
 

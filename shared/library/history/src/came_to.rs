@@ -86,7 +86,7 @@ impl CameTo {
     pub fn new<P: Policy>(processed: &Processed<P>) -> serde_json::Result<Self> {
         let fact = |fact: &quadrille_core::Fact<P>| Fact {
             r#type: fact.record.record_type().name.to_owned(),
-            topic: fact.record.record_type().topic.to_owned(),
+            topic: fact.record.record_type().topic.name.to_string(),
             key: fact.key.clone(),
             version: fact.version,
             id: fact.id,

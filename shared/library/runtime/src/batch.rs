@@ -105,7 +105,7 @@ impl<'a, P: Policy> BatchInput<'a, P> {
     /// Topic and key of an event that has just come from its topic.
     pub fn event(&self) -> Option<(&'a str, &str)> {
         match self.origin {
-            Origin::Record(record) if record.topic.ends_with(".events") => Some((record.topic, &self.envelope.key)),
+            Origin::Record(record) if record.is_event() => Some((&record.topic.name, &self.envelope.key)),
             _ => None,
         }
     }

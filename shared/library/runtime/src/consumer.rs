@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use quadrille_core::{Policy, RecordType, Records};
+use quadrille_core::{Policy, Records};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -44,10 +44,7 @@ impl Consumer {
     /// A client that joins its group when it is run.
     pub fn new<P: Policy>(ground: &Ground, contact: Arc<Contact>, progress: Arc<Progress>) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
-        let types = P::Heard::TYPES.iter().chain(operators::TYPES);
-        let mut topics: Vec<&'static str> = types.map(|RecordType { topic, .. }| *topic).collect();
-        topics.sort_unstable();
-        topics.dedup();
+        let topics = P::Heard::TYPES.iter().chain(operators::TYPES).map(|heard| heard.topic);
         let group = Group::new::<P>(ground, topics, contact, progress);
         let config = kafka::consumer_config(kafka, P::SERVICE, &ground.instance);
         let client = Mutex::new(Arc::new(config.create_with_context(group)?));
@@ -83,7 +80,7 @@ impl Consumer {
         {
             let assigned = group.assigned();
             for record in records {
-                let partition = (record.topic, record.partition);
+                let partition = record.topic_partition();
                 if assigned.is(partition, record.generation) {
                     let (next, count) = handled.entry((partition, record.generation)).or_default();
                     *next = (*next).max(record.offset + 1);

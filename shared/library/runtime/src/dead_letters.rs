@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
-use quadrille_core::{Envelope, Policy, Record, RecordType, bounds, ids};
-use quadrille_events::platform::{DeadLetter, RecordHeader};
+use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids};
+use quadrille_platform::{DeadLetter, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,14 @@ const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The dead letters' type on `<service>.dead-letters`.
+/// The service's own topic of dead letters.
+fn topic(service: &str) -> String {
+    DeadLetter::TYPE.topic.name_of(service)
+}
+
+/// The subject of the dead letters' type on it.
 pub(crate) fn subject(service: &str) -> String {
-    format!("{service}.dead-letters-{}", DeadLetter::TYPE.name)
+    format!("{}-{}", topic(service), DeadLetter::TYPE.name)
 }
 
 /// A header, kept as it was.
@@ -49,7 +54,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
     for (record, rejection) in rejected {
         let id = ids::v5(&[
             P::SERVICE,
-            record.topic,
+            &record.topic.name,
             &record.partition.to_string(),
             &record.offset.to_string(),
             &record.timestamp_ms.to_string(),
@@ -61,14 +66,15 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
             record.cut.as_ref().map_or_else(|| value.map(digest).unwrap_or_default(), |cut| cut.digest.clone());
         let headers = kept_headers(record);
         error!(
-            topic = record.topic,
+            topic = &*record.topic.name,
             partition = record.partition,
             offset = record.offset,
             reason = rejection.reason,
             "A record is a dead letter: {}",
             rejection.detail
         );
-        counter!("quadrille_dead_letters_total", "topic" => record.topic, "reason" => rejection.reason).increment(1);
+        counter!("quadrille_dead_letters_total", "topic" => &*record.topic.name, "reason" => rejection.reason)
+            .increment(1);
         sqlx::query(
             "insert into dead_letter (id, input_id, topic, partition, \"offset\", record_time, record_type, key, value, value_size,
                  value_digest, headers, withheld, reason, field, detail, holds, next_try)
@@ -77,7 +83,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
         )
         .bind(id)
         .bind(rejection.input)
-        .bind(record.topic)
+        .bind(&*record.topic.name)
         .bind(record.partition)
         .bind(record.offset)
         .bind(record_time(record))
@@ -87,7 +93,8 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
         .bind(size as i64)
         .bind(digest)
         .bind(Json(headers))
-        .bind(carries_secrets::<P>(record.topic))
+        // Then the original stays in the database.
+        .bind(record.topic.secrets)
         .bind(rejection.reason)
         .bind(&rejection.field)
         .bind(&rejection.detail)
@@ -117,7 +124,7 @@ pub(crate) fn too_old<P: Policy>(input: &Envelope<P>) -> Rejection {
 
 /// Why an input's record is not handled: an event's key then waits behind it. Requests of a key are not ordered among each other.
 pub(crate) fn handling_failed<P: Policy>(record: &RawRecord, input: &Envelope<P>, failure: &str) -> Rejection {
-    let holds = record.topic.ends_with(".events").then(|| input.key.clone());
+    let holds = record.is_event().then(|| input.key.clone());
     Rejection { holds, ..Rejection::new("handling_failed", "", failure).of_input(input) }
 }
 
@@ -217,8 +224,8 @@ pub(crate) async fn claim(pool: &Database, most: usize) -> sqlx::Result<Vec<Due>
 
 impl Due {
     /// The record as it was, if it was kept whole.
-    pub fn record(self, topics: &[&'static str]) -> Result<RawRecord, String> {
-        let Some(topic) = topics.iter().find(|topic| **topic == self.topic) else {
+    pub fn record(self, topics: &[&'static TopicType]) -> Result<RawRecord, String> {
+        let Some(topic) = topics.iter().find(|topic| topic.name == self.topic) else {
             return Err(format!("this service hears no {}", self.topic));
         };
         let kept = self.value.as_ref().map_or(0, Vec::len) as i64;
@@ -253,13 +260,6 @@ fn kept_headers(record: &RawRecord) -> Vec<KeptHeader> {
 fn record_time(record: &RawRecord) -> DateTime<Utc> {
     const YEAR_9999_MS: i64 = 253_370_764_800_000;
     DateTime::from_timestamp_millis(record.timestamp_ms.clamp(0, YEAR_9999_MS)).unwrap_or_default()
-}
-
-/// Whether a topic's records have secret fields: then the original stays in the database.
-fn carries_secrets<P: Policy>(topic: &str) -> bool {
-    use quadrille_core::Records;
-    let of_topic = |record_type: &&RecordType| record_type.topic == topic;
-    P::Heard::TYPES.iter().filter(of_topic).any(|record_type| record_type.schema.contains("\"quadrille.secret\""))
 }
 
 #[derive(sqlx::FromRow)]
@@ -342,7 +342,7 @@ impl Lane {
         let mut datum = vec![];
         row.into_record(self.ground.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
-        let topic = format!("{}{}.dead-letters", self.ground.kafka.topic_prefix, self.ground.service);
+        let topic = format!("{}{}", self.ground.kafka.topic_prefix, topic(self.ground.service));
         producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
         sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
             .bind(&key)

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_core::{Envelope, Input, KeyKind, Policy, RecordType, Records, ids};
+use quadrille_core::{Envelope, Input, Policy, RecordType, Records, TopicKind, ids};
 use quadrille_schemas::wire;
 use uuid::Uuid;
 
@@ -36,7 +36,6 @@ const CUT: &str = "kcat cuts its standard input at each byte 10: was the record 
 pub(crate) struct Decoder {
     /// What the service hears, and behind that the operators' requests.
     types: Vec<RecordType>,
-    retention_ms: HashMap<&'static str, i64>,
     registry: Registry,
     known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
     /// When the registry last had all our schemas.
@@ -83,12 +82,8 @@ impl<H: Records> Value<H> {
 
 impl Decoder {
     pub fn new<H: Records>(registry: Registry) -> Self {
-        let retention_ms = quadrille_events::TOPICS
-            .iter()
-            .filter_map(|topic| Some((topic.name.as_ref(), i64::try_from(topic.retention?.as_millis()).ok()?)))
-            .collect();
         let types = H::TYPES.iter().chain(operators::TYPES).copied().collect();
-        Self { types, retention_ms, registry, known: RwLock::default(), asked_for_ours: Default::default() }
+        Self { types, registry, known: RwLock::default(), asked_for_ours: Default::default() }
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -101,7 +96,8 @@ impl Decoder {
 
     #[expect(clippy::result_large_err, reason = "a rejection is rare, and moved once")]
     fn try_decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Result<Decoded<P>, Rejection> {
-        let is_request = raw.topic.ends_with(".requests");
+        let topic = raw.topic;
+        let is_request = topic.kind == TopicKind::Requests;
         match raw.header_fault {
             None => {}
             Some(HeaderFault::NotText) => {
@@ -113,8 +109,7 @@ impl Decoder {
                 return Err(Rejection::new("too_large", name, format!("the headers take more than {most} bytes")));
             }
         }
-        let key_kind = self.types.iter().find(|t| t.topic == raw.topic).map_or(KeyKind::Text, |t| t.key);
-        let key = key_kind.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
+        let key = topic.key.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
         let value = raw.value.as_deref().unwrap_or_default();
         if value.is_empty() {
             return Err(Rejection::new(
@@ -131,7 +126,7 @@ impl Decoder {
         }
         let (schema_id, datum) = wire::unframe(value).map_err(|error| Rejection::new("bad_frame", "value", error))?;
 
-        let writer = self.known.read().ok().and_then(|known| known.get(&(raw.topic, schema_id)).cloned());
+        let writer = self.known.read().ok().and_then(|known| known.get(&(&*topic.name, schema_id)).cloned());
         let (index, plan) = match writer.as_deref() {
             None => return Ok(Decoded::NeedsSchema(schema_id)),
             Some(Writer::Unknown(since)) if since.elapsed() > UNKNOWN_FOR => {
@@ -143,7 +138,7 @@ impl Decoder {
             }
             Some(Writer::Unreadable(rejection)) => return Err(rejection.clone()),
             Some(Writer::Foreign(name)) if is_request => {
-                let detail = format!("{} takes no {name}", raw.topic);
+                let detail = format!("{} takes no {name}", topic.name);
                 return Err(Rejection::new("unknown_type", "value", detail).of_type(name));
             }
             Some(Writer::Foreign(name)) => return Ok(Decoded::Skipped(name.clone())),
@@ -159,12 +154,12 @@ impl Decoder {
         };
         let value = value.map_err(|error| undecodable(&error))?;
         let names = value.key();
-        let named = self.types[index].key.normalize(Some(names.as_bytes()));
+        let named = topic.key.normalize(Some(names.as_bytes()));
         if named.as_deref() != Ok(key.as_str()) {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
-        if let Some(retention_ms) = self.retention_ms.get(raw.topic)
+        if let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
             && raw.timestamp_ms >= 0
             && raw.timestamp_ms < now_ms - retention_ms
         {
@@ -174,10 +169,10 @@ impl Decoder {
 
         let source = raw.header("ce_source").unwrap_or_default();
         let former = raw.header("ce_id").filter(|_| is_request);
-        let former = former.and_then(|ce_id| ids::former_request(raw.topic, &key, source, ce_id));
+        let former = former.and_then(|ce_id| ids::former_request(&topic.name, &key, source, ce_id));
         let id = match (is_request, raw.header("ce_id")) {
-            (true, Some(ce_id)) => ids::request(raw.topic, &key, name, source, ce_id),
-            (true, None) => ids::anonymous_request(raw.topic, raw.partition, raw.offset, raw.timestamp_ms),
+            (true, Some(ce_id)) => ids::request(&topic.name, &key, name, source, ce_id),
+            (true, None) => ids::anonymous_request(&topic.name, raw.partition, raw.offset, raw.timestamp_ms),
             (false, ce_id) => ce_id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
@@ -249,7 +244,7 @@ impl Decoder {
                 return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
             }
         };
-        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic == topic && t.name == schema.name());
+        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic.name == topic && t.name == schema.name());
         match heard {
             None => Writer::Foreign(schema.name().to_owned()),
             Some((index, reader)) => match schema.prepare(reader) {

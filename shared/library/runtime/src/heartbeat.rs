@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use quadrille_core::Record;
-use quadrille_events::platform::InstanceHeartbeat;
+use quadrille_platform::InstanceHeartbeat;
 use quadrille_schemas::wire;
 use rdkafka::producer::FutureRecord;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic);
+        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic.name);
         let client = format!("quadrille-{}-heartbeat", self.ground.service);
         let mut producer = match Producer::new(&self.ground.kafka, &client, 4_000) {
             Ok(producer) => producer,

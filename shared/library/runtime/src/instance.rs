@@ -89,7 +89,7 @@ where
             std::future::pending().await
         }
     });
-    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|record_type| record_type.topic).collect();
+    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|heard| &*heard.topic.name).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
         http: http.to_string(),

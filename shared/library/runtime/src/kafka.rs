@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quadrille_core::RecordType;
+use quadrille_core::{RecordType, TopicType};
 use quadrille_kafka::Brokers;
 use rdkafka::{
     ClientConfig,
@@ -119,8 +119,8 @@ pub(crate) enum Topics {
 
 /// What is wrong with a topic that has `count` partitions, if they are not as many as declared. None at all is another matter: then the
 /// topic is not there.
-pub(crate) fn changed_partitions(physical: &str, topic: &str, count: usize) -> Option<String> {
-    let declared = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic)?.partitions as usize;
+pub(crate) fn changed_partitions(physical: &str, topic: &TopicType, count: usize) -> Option<String> {
+    let declared = topic.partitions as usize;
     (count != 0 && count != declared).then(|| {
         format!(
             "topic {physical} has {count} partitions, {declared} are declared: a topic's number of partitions is fixed for its life, as keys would move"
@@ -136,10 +136,10 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
     };
     let mut counts = BTreeMap::new();
     for record_type in types {
-        if counts.contains_key(record_type.topic) {
+        if counts.contains_key(&*record_type.topic.name) {
             continue;
         }
-        let topic = format!("{}{}", kafka.topic_prefix, record_type.topic);
+        let topic = format!("{}{}", kafka.topic_prefix, record_type.topic.name);
         let count = match client.fetch_metadata(Some(&topic), limits::BROKER) {
             Ok(metadata) => match metadata.topics().first() {
                 Some(found) if found.error().is_none() => found.partitions().len(),
@@ -157,7 +157,7 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
         if let Some(changed) = changed_partitions(&topic, record_type.topic, count) {
             return Topics::Refused(changed);
         }
-        counts.insert(record_type.topic, count);
+        counts.insert(&*record_type.topic.name, count);
     }
     Topics::Ready
 }

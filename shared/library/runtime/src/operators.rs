@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, bounds, ids, records};
-use quadrille_events::platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
+use quadrille_platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -242,12 +242,9 @@ async fn skipped<P: Policy>(
     asked: &OffsetSkipRequested,
 ) -> sqlx::Result<Result<String, String>> {
     let (topic, partition, offset) = (asked.topic.as_str(), asked.partition, asked.offset);
-    let Some(declared) = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic) else {
-        return Ok(Err("topic: it names no declared topic".to_owned()));
+    let Some(declared) = P::Heard::TYPES.iter().map(|heard| heard.topic).find(|heard| heard.name == topic) else {
+        return Ok(Err(format!("topic: {} hears no topic of this name", P::SERVICE)));
     };
-    if !P::Heard::TYPES.iter().any(|heard| heard.topic == topic) {
-        return Ok(Err(format!("topic: {} hears no {topic}", P::SERVICE)));
-    }
     if !u32::try_from(partition).is_ok_and(|partition| partition < declared.partitions) {
         return Ok(Err(format!("partition: {topic} has {}, counted from 0", declared.partitions)));
     }

@@ -90,7 +90,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) 
              as fact(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema, n)
          order by n",
     )
-    .bind(facts.iter().map(|fact| fact.record.record_type().topic).collect::<Vec<_>>())
+    .bind(facts.iter().map(|fact| &*fact.record.record_type().topic.name).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.key.as_str()).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|fact| fact.record.record_type().name).collect::<Vec<_>>())
@@ -119,6 +119,6 @@ mod tests {
         assert_eq!(fingerprint(&of_type), fingerprint(&RecordType { ..of_type }));
         assert_ne!(fingerprint(&of_type), fingerprint(&ProductListed::TYPE));
         assert_ne!(fingerprint(&of_type), fingerprint(&RecordType { schema: "{}", ..of_type }));
-        assert_ne!(fingerprint(&of_type), fingerprint(&RecordType { topic: "other", ..of_type }));
+        assert_ne!(fingerprint(&of_type), fingerprint(&RecordType { topic: ProductListed::TYPE.topic, ..of_type }));
     }
 }

@@ -8,7 +8,6 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::bail;
 use quadrille_core::{KeyKind, Policy, Records};
-use quadrille_schemas::Topic;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -30,10 +29,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Refuses a retention that would forget an id while a topic can still bring its record back. Topics without end are no part of it: what
 /// is folded from them compares versions.
 pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<()> {
-    let heard = |topic: &&Topic| P::Heard::TYPES.iter().any(|heard| heard.topic == topic.name);
-    let longest =
-        quadrille_events::TOPICS.iter().filter(heard).filter_map(|topic| Some((topic.retention?, &topic.name)));
-    if let Some((kept, topic)) = longest.max()
+    let heard = P::Heard::TYPES.iter().map(|heard| heard.topic);
+    if let Some((kept, topic)) = heard.filter_map(|topic| Some((topic.retention?, &topic.name))).max()
         && kept >= DAY * u32::from(retention.inbox_days)
     {
         bail!(
@@ -207,7 +204,7 @@ async fn open_keys<P: Policy>(tx: &mut PgConnection) -> sqlx::Result<Vec<String>
     )
     .fetch_all(tx)
     .await?;
-    let kinds: Vec<KeyKind> = P::Heard::TYPES.iter().map(|heard| heard.key).collect();
+    let kinds: Vec<&KeyKind> = P::Heard::TYPES.iter().map(|heard| &heard.topic.key).collect();
     let forms = keys.iter().flat_map(|key| kinds.iter().filter_map(|kind| kind.normalize(Some(key)).ok()));
     Ok(forms.collect::<BTreeSet<String>>().into_iter().collect())
 }

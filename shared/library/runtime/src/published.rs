@@ -85,7 +85,7 @@ enum Found {
 
 /// The topics of what a policy states.
 pub(crate) fn topics<P: Policy>() -> Vec<&'static str> {
-    let topics: BTreeSet<&str> = P::Stated::TYPES.iter().map(|stated| stated.topic).collect();
+    let topics: BTreeSet<&str> = P::Stated::TYPES.iter().map(|stated| &*stated.topic.name).collect();
     topics.into_iter().collect()
 }
 

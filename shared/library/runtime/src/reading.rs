@@ -72,7 +72,7 @@ impl Reading {
             ground: Arc::clone(ground),
             contact,
             client: config,
-            topics: P::Heard::TYPES.iter().map(|heard| heard.topic).collect(),
+            topics: P::Heard::TYPES.iter().map(|heard| &*heard.topic.name).collect(),
             after_return: Duration::from_millis(after_return_ms),
         }
     }

@@ -1,12 +1,12 @@
 //! A record as it came, in bounded memory.
 
+use quadrille_core::{TopicKind, TopicType};
 use sha2::{Digest, Sha256};
 
 /// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.
 #[derive(Clone, Debug)]
 pub(crate) struct RawRecord {
-    /// Without the world's prefix.
-    pub topic: &'static str,
+    pub topic: &'static TopicType,
     pub partition: i32,
     pub offset: i64,
     /// The assignment under which it was read: an offset is stored under the same one only.
@@ -58,6 +58,16 @@ pub(crate) enum HeaderFault {
 }
 
 impl RawRecord {
+    /// Its topic's name, without the world's prefix, and its partition.
+    pub fn topic_partition(&self) -> (&'static str, i32) {
+        (&self.topic.name, self.partition)
+    }
+
+    /// Whether its order among the records of its key counts.
+    pub fn is_event(&self) -> bool {
+        self.topic.kind == TopicKind::Events
+    }
+
     /// What it takes while it waits.
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.bytes()
@@ -168,6 +178,8 @@ fn size_of_header(name: &str, value: Option<&[u8]>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use quadrille_core::Record;
+
     use super::*;
 
     fn admitted<'a>(all: &[(&'a str, Option<&'a [u8]>)]) -> (RawHeaders, Option<HeaderFault>) {
@@ -220,7 +232,7 @@ mod tests {
         let (headers, header_fault) = admitted(&[("ce_id", Some(b"0123456789"))]);
         let (key, value) = (Some(vec![0; 100]), Some(vec![0; 1_000]));
         let record = RawRecord {
-            topic: "order.requests",
+            topic: quadrille_events::StockReplenished::TYPE.topic,
             partition: 0,
             offset: 0,
             generation: 0,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
-use quadrille_core::Policy;
+use quadrille_core::{Policy, TopicType};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -28,7 +28,7 @@ const MOST: usize = 100;
 pub(crate) struct Redriver<P: Policy> {
     pub pool: Database,
     pub decoder: Arc<Decoder>,
-    pub topics: Vec<&'static str>,
+    pub topics: Vec<&'static TopicType>,
     pub worker: mpsc::Sender<WorkItem<P>>,
     pub wake: Arc<Notify>,
     pub health: Arc<Health>,
@@ -72,7 +72,7 @@ impl<P: Policy> Redriver<P> {
                 Decoded::Rejected(rejection) => return Err(rejection),
                 Decoded::Skipped(name) => return Err(failure(&format!("this service does not hear {name}"))),
                 Decoded::NeedsSchema(schema) => {
-                    if let Err(away) = self.decoder.fetch(record.topic, schema).await {
+                    if let Err(away) = self.decoder.fetch(&record.topic.name, schema).await {
                         // Nobody is to blame: the claim runs out, and the registry is asked again.
                         warn!(%away, dead_letter.id = %id, "A dead letter waits for its schema");
                         return Ok(());

@@ -82,7 +82,7 @@ impl<P: Policy> Work<P> {
                 format!("operator's request {}", request.id)
             }
             Self::Rejected(record, _) => {
-                format!("the dead letter of {}/{}@{}", record.topic, record.partition, record.offset)
+                format!("the dead letter of {}/{}@{}", record.topic.name, record.partition, record.offset)
             }
             Self::Timer(envelope) | Self::Outcome(_, envelope) => {
                 format!("{} {}", input_name(&envelope.input), envelope.id)

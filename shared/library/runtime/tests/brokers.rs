@@ -12,7 +12,8 @@ use std::{
 };
 
 use quadrille_core::Record as _;
-use quadrille_events::{StockReplenishmentRequested, platform::InstanceHeartbeat};
+use quadrille_events::StockReplenishmentRequested;
+use quadrille_platform::InstanceHeartbeat;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -176,7 +177,7 @@ async fn clients_that_were_told_of_no_broker_find_them_again() -> anyhow::Result
     shop.ask("A", 0).await?;
     shop.stated(1).await?;
     let letters = |count| shop.world.read_until("tally.dead-letters", move |records| records.len() >= count);
-    let not_avro = || shop.world.send_raw(StockReplenishmentRequested::TYPE.topic, Some(b"A"), b"no Avro", &[]);
+    let not_avro = || shop.world.send_raw(&StockReplenishmentRequested::TYPE.topic.name, Some(b"A"), b"no Avro", &[]);
     not_avro().await?;
     letters(1).await?;
 
@@ -189,7 +190,7 @@ async fn clients_that_were_told_of_no_broker_find_them_again() -> anyhow::Result
     assert_eq!((assert_order(&stated), shop.pieces().await?), (0, 2));
     letters(2).await?;
     let now = chrono::Utc::now();
-    let beats = shop.world.read_until(InstanceHeartbeat::TYPE.topic, move |records| {
+    let beats = shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, move |records| {
         records.iter().any(|record| record.timestamp_ms > now.timestamp_millis())
     });
     beats.await?;

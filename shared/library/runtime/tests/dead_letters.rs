@@ -2,7 +2,8 @@
 
 use crate::support::{Shop, assert_order, distinct, quantities};
 use quadrille_core::Record as _;
-use quadrille_events::{StockReplenishmentRequested, platform::DeadLetter};
+use quadrille_events::StockReplenishmentRequested;
+use quadrille_platform::DeadLetter;
 use quadrille_testkit::decoded;
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
@@ -43,7 +44,7 @@ async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Resul
     let mut shop = Shop::open().await?;
     let sound = StockReplenishmentRequested::new("TEA".into(), uuid::Uuid::from_u128(1), 5);
     let value = shop.world.framed(&sound).await?;
-    let topic = StockReplenishmentRequested::TYPE.topic;
+    let topic = &StockReplenishmentRequested::TYPE.topic.name;
     let mut foreign_id = value.clone();
     foreign_id[1..5].copy_from_slice(&999_999_u32.to_be_bytes());
     let mut magic = value.clone();
@@ -113,7 +114,7 @@ async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Resul
 async fn what_no_client_library_would_send_ends_as_a_dead_letter_too() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
     let instance = shop.start();
-    let topic = StockReplenishmentRequested::TYPE.topic;
+    let topic = &StockReplenishmentRequested::TYPE.topic.name;
     let nul = StockReplenishmentRequested::new("TEA\0".into(), uuid::Uuid::from_u128(1), 5);
     let value = shop.world.framed(&nul).await?;
     shop.world.send_raw(topic, Some(b"TEA"), &value, &[]).await?;

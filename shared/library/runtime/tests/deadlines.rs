@@ -103,7 +103,7 @@ impl Instance {
 async fn answer(shop: &mut Shop, sku: &str) -> anyhow::Result<()> {
     let value = shop.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), 1)).await?;
     let headers = [("ce_id", Uuid::new_v4().to_string())];
-    shop.world.send_raw(StockReplenished::TYPE.topic, Some(sku.as_bytes()), &value, &headers).await?;
+    shop.world.send_raw(&StockReplenished::TYPE.topic.name, Some(sku.as_bytes()), &value, &headers).await?;
     Ok(())
 }
 

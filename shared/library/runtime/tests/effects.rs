@@ -12,10 +12,8 @@ use std::{
 use crate::support::{Shop, assert_order, distinct};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
-use quadrille_events::{
-    StockReplenished, StockReplenishmentRequested, StockRequestRefused,
-    platform::{EffectAnswered, RedriveRequested},
-};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
+use quadrille_platform::{EffectAnswered, RedriveRequested};
 use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};

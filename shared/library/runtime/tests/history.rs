@@ -15,7 +15,7 @@ async fn a_history_may_begin_with_a_request_that_has_an_id() -> anyhow::Result<(
     let mut shop = Shop::open().await?;
     let value = shop.world.framed(&StockReplenishmentRequested::new("TEA".into(), Uuid::from_u128(1), 5)).await?;
     let named = [("ce_id", "the first".to_owned()), ("ce_source", "/test".to_owned())];
-    shop.world.send_raw(StockReplenishmentRequested::TYPE.topic, Some(b"TEA"), &value, &named).await?;
+    shop.world.send_raw(&StockReplenishmentRequested::TYPE.topic.name, Some(b"TEA"), &value, &named).await?;
     let mut config = shop.config();
     config.history.keep = true;
     let instance = shop.start_with(config);
@@ -31,7 +31,7 @@ async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow:
     let mut shop = Shop::open().await?;
     let request = StockReplenishmentRequested::new("TEA".into(), Uuid::from_u128(1), 5);
     let value = shop.world.framed(&request).await?;
-    let topic = StockReplenishmentRequested::TYPE.topic;
+    let topic = &StockReplenishmentRequested::TYPE.topic.name;
     let named = [("ce_id", "the same".to_owned()), ("ce_source", "/test".to_owned())];
     // All of it lies there before the instance starts: it arrives as one batch.
     shop.world.send_raw(topic, Some(b"TEA"), &value, &named).await?;

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Shop, Versions, VersionsBySku, distinct};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, ids, records};
-use quadrille_events::{
-    Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested,
-    platform::{OffsetSkipRequested, RedriveRequested},
-};
+use quadrille_events::{Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested};
+use quadrille_platform::{OffsetSkipRequested, RedriveRequested};
 use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::Proxy;
 use rdkafka::{
@@ -208,7 +206,7 @@ async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
     let instance = shop.start();
     for (refused, field) in [
         (skip("order.requests", 0, 0), "topic: tally hears no"),
-        (skip("nothing", 0, 0), "topic: it names no"),
+        (skip("nothing", 0, 0), "topic: tally hears no"),
         (skip(TOPIC, 6, 0), "partition: "),
         (skip(TOPIC, -1, 0), "partition: "),
         (skip(TOPIC, 0, -1), "offset: "),

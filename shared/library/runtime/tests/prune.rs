@@ -5,7 +5,7 @@ use crate::support::{
     tally::{State, Table, Tally},
 };
 use quadrille_core::Fact;
-use quadrille_events::platform::RedriveRequested;
+use quadrille_platform::RedriveRequested;
 use quadrille_runtime::{Ended, Service, Store, remove_ended};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;

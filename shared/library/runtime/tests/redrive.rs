@@ -9,10 +9,8 @@ use crate::support::{Shop, Versions, VersionsBySku, assert_order};
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
 };
-use quadrille_events::{
-    InstanceHeartbeat, Money, ProductListed, StockReplenished,
-    platform::{DiscardRequested, RedriveRequested},
-};
+use quadrille_events::{Money, ProductListed, StockReplenished};
+use quadrille_platform::{DiscardRequested, InstanceHeartbeat, RedriveRequested};
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +77,7 @@ fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Res
 async fn came(shop: &mut Shop, sku: &str, quantity: i32) -> anyhow::Result<()> {
     let value = shop.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), quantity)).await?;
     let headers = [("ce_id", Uuid::new_v4().to_string())];
-    shop.world.send_raw(StockReplenished::TYPE.topic, Some(sku.as_bytes()), &value, &headers).await?;
+    shop.world.send_raw(&StockReplenished::TYPE.topic.name, Some(sku.as_bytes()), &value, &headers).await?;
     Ok(())
 }
 
@@ -214,7 +212,7 @@ async fn a_redrive_that_is_cut_off_is_handled_once() -> anyhow::Result<()> {
 async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
     let (stop, ended) = start(&shop);
-    shop.world.send_raw(StockReplenished::TYPE.topic, Some(b"TEA".as_slice()), b"not framed", &[]).await?;
+    shop.world.send_raw(&StockReplenished::TYPE.topic.name, Some(b"TEA".as_slice()), b"not framed", &[]).await?;
     let says = |wanted: bool| {
         move |records: &[quadrille_cli::kafka::Record]| {
             let beats = records.iter().rev().filter(|record| record.value.is_some());
@@ -222,14 +220,14 @@ async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()
             last.is_some_and(|beat| beat.detail.contains("1 dead letters leave orders open") == wanted)
         }
     };
-    shop.world.read_until(InstanceHeartbeat::TYPE.topic, says(true)).await?;
+    shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says(true)).await?;
     let letter: Uuid =
         sqlx::query_scalar("select id from dead_letter where record_type = ''").fetch_one(&shop.database.pool).await?;
     let (who, why) = ("ann".to_owned(), "nobody knows it".to_owned());
     let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), letter) };
     let (result, detail) = shop.operate(&discard).await?;
     assert_eq!(result, "done", "{detail}");
-    shop.world.read_until(InstanceHeartbeat::TYPE.topic, says(false)).await?;
+    shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says(false)).await?;
     stop.cancel();
     ended.await?
 }

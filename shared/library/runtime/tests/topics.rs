@@ -3,7 +3,7 @@
 use crate::support::{Logged, Shop, distinct};
 use quadrille_cli::kafka::Admin;
 use quadrille_core::Record as _;
-use quadrille_events::platform::InstanceHeartbeat;
+use quadrille_platform::InstanceHeartbeat;
 use quadrille_testkit::decoded;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -42,7 +42,7 @@ async fn a_changed_partition_count_is_reported_while_the_service_runs() -> anyho
         let beats = records.iter().filter(|record| record.value.is_some());
         beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).any(|beat| beat.detail.contains(&wanted))
     };
-    shop.world.read_until(InstanceHeartbeat::TYPE.topic, says).await?;
+    shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says).await?;
     instance.stop().await
 }
 

@@ -42,7 +42,9 @@ fn some(ty: &Type) -> Value {
     match ty {
         Type::Boolean => false.into(),
         Type::Int | Type::Long => 1.into(),
-        Type::Decimal { .. } => "1.00".into(),
+        Type::Decimal { precision, scale } => {
+            format!("{:.*}", *scale as usize, if precision > scale { 1.0 } else { 0.0 }).into()
+        }
         Type::Uuid => "00000000-0000-4000-8000-000000000001".into(),
         Type::Time => "2026-01-01T00:00:00Z".into(),
         _ => "".into(),

@@ -6,13 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Common, Problem, Problems, Record, Schema, Topic, inlined, parse_topics, rules};
+use quadrille_topics::TopicType;
+
+use crate::{
+    Common, Problem, Problems, Record, Schema, inlined, rules,
+    topics::{Declared, parse_topics},
+};
 
 /// A schemas folder: topics, the record types on them, and the frozen versions of each.
 #[derive(Clone, Debug)]
 pub struct Folder {
     /// The topics in the order of their declaration.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<TopicType>,
     /// The record types, sorted by folder and name.
     pub records: Vec<RecordFile>,
 }
@@ -20,7 +25,7 @@ pub struct Folder {
 /// One record type: `<folder>/<Record>.avsc`.
 #[derive(Clone, Debug)]
 pub struct RecordFile {
-    /// The folder, which is a topic's name or a topic's `records`.
+    /// The folder, which is the topic's name.
     pub folder: String,
     /// The file, relative to the schemas folder.
     pub file: String,
@@ -46,12 +51,12 @@ pub struct Version {
 impl Folder {
     /// Reads the folder and checks it against our rules; every fault is named.
     pub fn load(root: &Path) -> Result<Self, Problems> {
-        let topics = parse_topics(&read(&root.join("topics.toml"))?)?;
+        let Declared { mut topics, decimals } = parse_topics(&read(&root.join("topics.toml"))?)?;
         let mut problems = Vec::new();
         let common = read_common(root, &mut problems)?;
         let mut records = Vec::new();
         for folder in sub_folders(root)?.iter().filter(|folder| *folder != "common") {
-            if !topics.iter().any(|topic| topic.records == *folder) {
+            if !topics.iter().any(|topic| topic.name == *folder) {
                 problems.push(Problem::of_file(
                     folder.clone(),
                     "is the folder of no topic",
@@ -65,18 +70,60 @@ impl Folder {
                 }
             }
         }
+        for topic in &mut topics {
+            let of_topic = records.iter().filter(|file| topic.name == file.folder);
+            topic.records = of_topic.map(|file| file.record().name.clone().into()).collect();
+        }
         let readable = problems.is_empty();
         let folder = Self { topics, records };
-        problems.extend(rules::of_records(&folder, &common));
+        problems.extend(rules::of_records(&folder, &common, decimals.as_deref()));
         if readable {
             problems.extend(rules::of_folder(&folder, &common));
         }
         Problems(problems).none_or(folder)
     }
 
-    /// The record type's topics: more than one share a folder only where `records` says so.
-    pub fn topics_of<'a>(&'a self, record: &'a RecordFile) -> impl Iterator<Item = &'a Topic> {
-        self.topics.iter().filter(|topic| topic.records == record.folder)
+    /// The topics and records that a program was built with, as if they were read from their folder. Of the frozen versions there is the newest.
+    #[cfg(feature = "wire")]
+    pub fn built_in(topics: &[&TopicType], records: &[crate::wire::RecordInfo]) -> Self {
+        let record = |info: &crate::wire::RecordInfo| {
+            let (folder, name, text) = (info.record.topic.name.to_string(), info.short_name(), info.record.schema);
+            let frozen = (info.version > 0).then(|| Version {
+                number: info.version,
+                file: format!("{folder}/versions/{name}.{}.avsc", info.version),
+                text: text.to_owned(),
+            });
+            RecordFile {
+                file: format!("{folder}/{name}.avsc"),
+                folder,
+                text: text.to_owned(),
+                schema: Schema::parse(text).expect("a generated record's schema is sound"),
+                versions: frozen.into_iter().collect(),
+            }
+        };
+        Self { topics: topics.iter().copied().cloned().collect(), records: records.iter().map(record).collect() }
+    }
+
+    /// What this folder and another one have. A topic that both declare is as this one says.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let known: Vec<_> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        self.topics.extend(other.topics.into_iter().filter(|topic| !known.contains(&topic.name)));
+        self.records.extend(other.records.into_iter().filter(|file| !known.iter().any(|name| *name == file.folder)));
+        self
+    }
+
+    /// The topics that there are with these services, each with its record types: dead letters are there once for each.
+    pub fn with_services<'a>(&'a self, services: &'a [&str]) -> impl Iterator<Item = (TopicType, Vec<&'a RecordFile>)> {
+        self.topics.iter().flat_map(move |topic| {
+            let records: Vec<&RecordFile> = self.records.iter().filter(|file| topic.name == file.folder).collect();
+            topic.with_services(services.iter().copied()).into_iter().map(move |topic| (topic, records.clone()))
+        })
+    }
+
+    /// The record type's topic. There is none only where the folder is at fault.
+    pub fn topic_of(&self, record: &RecordFile) -> Option<&TopicType> {
+        self.topics.iter().find(|topic| topic.name == record.folder)
     }
 }
 

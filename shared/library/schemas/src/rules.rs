@@ -1,18 +1,24 @@
 //! Our own rules for schemas, beyond Avro's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde_json::Value;
 
-use crate::{Common, Field, Folder, Key, Named, Problem, Record, RecordFile, Schema, Type};
+use quadrille_topics::{KeyKind, TopicType};
+
+use crate::{Common, Field, Folder, Named, Problem, Record, RecordFile, Schema, Type};
 
 /// Every breach of a rule within a record.
-pub(crate) fn of_records(folder: &Folder, common: &Common) -> Vec<Problem> {
+pub(crate) fn of_records(folder: &Folder, common: &Common, decimals: Option<&[Type]>) -> Vec<Problem> {
     let mut found = Vec::new();
     for file in &folder.records {
-        let mut rules = Rules { file, found: &mut found };
+        let topic = folder.topic_of(file);
+        let mut rules = Rules { file, topic, decimals, found: &mut found };
         rules.names();
-        rules.key(folder);
+        rules.key();
         for record in file.schema.named.values() {
             rules.named(record, common);
         }
@@ -30,6 +36,9 @@ pub(crate) fn of_folder(folder: &Folder, common: &Common) -> Vec<Problem> {
 
 struct Rules<'a> {
     file: &'a RecordFile,
+    topic: Option<&'a TopicType>,
+    /// The decimals that the folder allows, where it sets a rule.
+    decimals: Option<&'a [Type]>,
     found: &'a mut Vec<Problem>,
 }
 
@@ -47,7 +56,7 @@ impl Rules<'_> {
         }
     }
 
-    fn key(&mut self, folder: &Folder) {
+    fn key(&mut self) {
         let record = self.file.record();
         let Some(key) = &record.key else {
             return self
@@ -56,13 +65,11 @@ impl Rules<'_> {
         let Some(field) = record.fields.iter().find(|field| field.name == *key) else {
             return self.whole(format!("names the key `{key}`, which is no field"), "name the field that is the key");
         };
-        for topic in folder.topics_of(self.file) {
-            let wanted = if topic.key == Key::Uuid { Type::Uuid } else { Type::String };
-            if field.ty != wanted {
-                let what = format!("is {}, but the keys of {} are {:?}", field.ty.text(), topic.name, topic.key);
-                self.field(&field.name, what, format!("make it {}", wanted.text()));
-                break;
-            }
+        let Some(topic) = self.topic else { return };
+        let wanted = if topic.key == KeyKind::Uuid { Type::Uuid } else { Type::String };
+        if field.ty != wanted {
+            let what = format!("is {}, but the keys of {} are {}", field.ty.text(), topic.name, topic.key.name());
+            self.field(&field.name, what, format!("make it {}", wanted.text()));
         }
     }
 
@@ -100,12 +107,16 @@ impl Rules<'_> {
         if field.aliased {
             self.field(&name, "has aliases", "keep the name: a renamed field is a new field");
         }
-        if let Err((what, mend)) = allowed(&field.ty) {
+        if let Err((what, mend)) = allowed(&field.ty, self.decimals) {
             self.field(&name, what, mend);
         }
         self.check_default(record, field, &name);
         if field.secret && !matches!(field.ty.nullable().unwrap_or(&field.ty), Type::String) {
             self.field(&name, "is secret, but no text", "mark texts only, nullable or not");
+        }
+        if let Some(topic) = self.topic.filter(|topic| field.secret && !topic.secrets) {
+            let mend = format!("keep it off this topic, or set `secrets = true` of {} in topics.toml", topic.name);
+            self.field(&name, format!("is secret, and {} may have no secrets", topic.name), mend);
         }
     }
 
@@ -135,30 +146,48 @@ impl Rules<'_> {
     }
 }
 
+/// How many digits a decimal may have: what is held is a 64-bit number.
+const MOST_DIGITS: u64 = 18;
+
 /// The types that our records are made of; anything else is refused with a mend.
-fn allowed(ty: &Type) -> Result<(), (String, &'static str)> {
+fn allowed(ty: &Type, decimals: Option<&[Type]>) -> Result<(), (String, Cow<'static, str>)> {
     match ty {
         Type::Boolean | Type::Int | Type::Long | Type::Bytes | Type::String | Type::Uuid | Type::Time => Ok(()),
-        Type::Decimal { precision: 12, scale: 2 } | Type::Named(_) => Ok(()),
-        Type::Decimal { .. } => Err((format!("is {}", ty.text()), "money is decimal(12,2)")),
+        Type::Named(_) => Ok(()),
+        Type::Decimal { precision, scale } => match decimals {
+            Some(rule) if !rule.contains(ty) => {
+                let allowed: Vec<String> = rule.iter().map(Type::text).collect();
+                let what = format!("is {}, which [rules] of topics.toml does not allow", ty.text());
+                Err((what, format!("use {}", allowed.join(" or ")).into()))
+            }
+            _ if (1..=MOST_DIGITS).contains(precision) && scale <= precision => Ok(()),
+            _ => {
+                let mend = format!("use 1 to {MOST_DIGITS} digits, no more of them behind the point than there are");
+                Err((format!("is {}", ty.text()), mend.into()))
+            }
+        },
         Type::Float | Type::Double => {
-            Err(("is a floating point number".into(), "use a decimal(12,2), an int or a long"))
+            Err(("is a floating point number".into(), "use a decimal, an int or a long".into()))
         }
         Type::Array(items) => match &**items {
             Type::Named(_) | Type::String | Type::Int | Type::Long => Ok(()),
-            other => Err((format!("is an array of {}", other.text()), "use an array of records, texts or numbers")),
+            other => {
+                Err((format!("is an array of {}", other.text()), "use an array of records, texts or numbers".into()))
+            }
         },
         Type::Union(_) => match ty.nullable() {
-            Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []")),
-            Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner),
+            Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []".into())),
+            Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner, decimals),
             Some(_) => {
-                Err(("is nullable with null last".into(), "put \"null\" first, so that the default can be null"))
+                let mend = "put \"null\" first, so that the default can be null";
+                Err(("is nullable with null last".into(), mend.into()))
             }
-            None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields")),
+            None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields".into())),
         },
         Type::Null | Type::Map(_) | Type::Logical { .. } => Err((
             format!("is of the type {}", ty.text()),
-            "use boolean, int, long, string, bytes, uuid, decimal(12,2), timestamp-micros, an array or a record of common/",
+            "use boolean, int, long, string, bytes, uuid, a decimal, timestamp-micros, an array or a record of common/"
+                .into(),
         )),
     }
 }
@@ -223,9 +252,9 @@ fn unique_names(folder: &Folder, found: &mut Vec<Problem>) {
 /// Every topic has records, and every shared type is used.
 fn used(folder: &Folder, common: &Common, found: &mut Vec<Problem>) {
     for topic in &folder.topics {
-        if !folder.records.iter().any(|file| file.folder == topic.records) {
+        if !folder.records.iter().any(|file| topic.name == file.folder) {
             let what = format!("{} has no records", topic.name);
-            found.push(Problem::of_file("topics.toml", what, format!("add {}/<Record>.avsc", topic.records)));
+            found.push(Problem::of_file("topics.toml", what, format!("add {}/<Record>.avsc", topic.name)));
         }
     }
     let names: BTreeSet<&String> = folder.records.iter().flat_map(|file| file.schema.named.keys()).collect();

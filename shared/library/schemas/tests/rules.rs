@@ -48,7 +48,7 @@ fn each_breach_names_file_field_and_mend() {
         (
             "\"quadrille.key\": \"a_id\"",
             "\"quadrille.key\": \"reason\"",
-            "a.events/Happened.avsc: field `reason`: is string, but the keys of a.events are Uuid; make it uuid",
+            "a.events/Happened.avsc: field `reason`: is string, but the keys of a.events are uuid; make it uuid",
         ),
         (
             "\"doc\": \"Something happened.\"",
@@ -73,12 +73,12 @@ fn each_breach_names_file_field_and_mend() {
         (
             "\"scale\": 2",
             "\"scale\": 4",
-            "a.events/Happened.avsc: field `amount`: is decimal(12,4); money is decimal(12,2)",
+            "a.events/Happened.avsc: field `amount`: is decimal(12,4), which [rules] of topics.toml does not allow; use decimal(12,2)",
         ),
         (
             "\"string\", \"default\": \"\"",
             "\"double\", \"default\": 0",
-            "field `reason`: is a floating point number; use a decimal(12,2), an int or a long",
+            "field `reason`: is a floating point number; use a decimal, an int or a long",
         ),
         (
             "\"string\", \"default\": \"\"",
@@ -172,22 +172,30 @@ fn what_spans_files_is_checked_too() {
     let unused = faults(RECORD, "x.a.Line", "string");
     assert_eq!(unused, "common: x.a.Line is used by no record; use it or remove it");
 
+    let secret = faults(TOPICS, "secrets = true\n", "");
+    assert_eq!(
+        secret,
+        "a.events/Happened.avsc: field `hash`: is secret, and a.events may have no secrets; keep it off this topic, or set `secrets = true` of a.events in topics.toml"
+    );
+
     let folder = TestFolder::sound();
     folder.change(TOPICS, "name = \"a.events\"", "name = \"b.events\"");
     let faults = Folder::load(folder.path()).expect_err("no such topic").to_string();
     assert_eq!(faults, "a.events: is the folder of no topic; declare the topic in topics.toml, or remove the folder");
 
     let folder = TestFolder::sound();
-    let topic = folder.read(TOPICS).replace("a.events", "b.events");
-    folder.write(TOPICS, &(folder.read(TOPICS) + &topic));
+    let topics = folder.read(TOPICS);
+    let (topic, _) = topics.split_once("[rules]").expect("rules behind the topic");
+    folder.write(TOPICS, &(topic.replace("a.events", "b.events") + &topics));
     let faults = Folder::load(folder.path()).expect_err("a bare topic").to_string();
     assert_eq!(faults, "topics.toml: b.events has no records; add b.events/<Record>.avsc");
 
     let folder = TestFolder::sound();
     let copy = folder.read(RECORD).replace("\"namespace\": \"x.a\"", "\"namespace\": \"y.b\"");
     folder.write("b.events/Happened.avsc", &copy);
-    let topic = folder.read(TOPICS).replace("a.events", "b.events");
-    folder.write(TOPICS, &(folder.read(TOPICS) + &topic));
+    let topics = folder.read(TOPICS);
+    let (topic, _) = topics.split_once("[rules]").expect("rules behind the topic");
+    folder.write(TOPICS, &(topic.replace("a.events", "b.events") + &topics));
     let faults = Folder::load(folder.path()).expect_err("two of one name").to_string();
     assert_eq!(
         faults,

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use quadrille_core::{
-    EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, Timestamp, Trace, ids, process,
+    EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, Timestamp, TopicKind, Trace, ids,
+    process,
 };
 use uuid::Uuid;
 
@@ -57,8 +58,8 @@ impl<P: Policy> Given<P> {
     pub fn heard(mut self, record: impl Into<P::Heard>) -> Self {
         let record = record.into();
         let topic = record.record_type().topic;
-        let version = self.versions.entry((topic, record.key())).or_default();
-        if topic.ends_with(".events") {
+        let version = self.versions.entry((&*topic.name, record.key())).or_default();
+        if topic.kind == TopicKind::Events {
             *version += 1;
         }
         let version = *version;

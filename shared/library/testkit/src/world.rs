@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
+use quadrille_cli::catalogue::TOPICS;
 use quadrille_cli::{
     Settings,
     kafka::{Admin, Placed, Producer, Reader, Record, Start},
     registry::Registry,
     settings::Overrides,
 };
-use quadrille_events::{TOPICS, frame, unframe};
+use quadrille_events::{frame, unframe};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
@@ -93,7 +94,7 @@ impl World {
     /// Sends a record as a client without headers does.
     pub async fn send<R: quadrille_core::Record>(&mut self, record: &R) -> anyhow::Result<Placed> {
         let value = self.framed(record).await?;
-        self.send_raw(R::TYPE.topic, Some(record.key().as_bytes()), &value, &[]).await
+        self.send_raw(&R::TYPE.topic.name, Some(record.key().as_bytes()), &value, &[]).await
     }
 
     /// Sends anything.

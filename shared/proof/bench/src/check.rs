@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
+use quadrille_core::TopicKind;
 use quadrille_events::TOPICS;
 use rdkafka::Message;
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,7 @@ pub async fn all(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
 
 fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
     let topics: Vec<&str> =
-        TOPICS.iter().map(|topic| &*topic.name).filter(|topic| topic.ends_with(".events")).collect();
+        TOPICS.iter().filter(|topic| topic.kind == TopicKind::Events).map(|topic| &*topic.name).collect();
     let consumer = consumer(&stage.world.settings, &topics)?;
     let number = load.numbers();
     let mut checked = Checked { orders: load.placed(), ..Checked::default() };

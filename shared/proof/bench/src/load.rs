@@ -60,7 +60,7 @@ impl Load {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "0")
             .create()?;
-        let topic = world.settings.topic(OrderRequested::TYPE.topic);
+        let topic = world.settings.topic(&OrderRequested::TYPE.topic.name);
         Ok(Self { producer, topic, run: Uuid::new_v4().as_u64_pair().0, placed: 0 })
     }
 

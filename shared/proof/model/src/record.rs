@@ -93,7 +93,7 @@ impl Record {
     /// The request of the client `source` under the id `ce_id`.
     pub fn request<R: Typed>(request: &R, source: &str, ce_id: &str) -> Self {
         let key = request.key();
-        let id = ids::request(R::TYPE.topic, &key, R::TYPE.name, source, ce_id);
+        let id = ids::request(&R::TYPE.topic.name, &key, R::TYPE.name, source, ce_id);
         let mut datum = vec![];
         request.encode(&mut datum);
         Self { ce_id: ce_id.to_owned(), ..Self::new(&R::TYPE, key, 0, id, id, datum) }
@@ -122,6 +122,6 @@ impl Record {
                 *goods.entry(sku.to_owned()).or_default() += quantity;
             }
         }
-        Self { kind, topic: ty.topic, key, version, id, cause, ce_id: String::new(), datum, label, baton, goods }
+        Self { kind, topic: &ty.topic.name, key, version, id, cause, ce_id: String::new(), datum, label, baton, goods }
     }
 }

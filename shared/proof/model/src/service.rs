@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use quadrille_core::{
-    Declaration, EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records as _, Timestamp, Trace, ids,
-    process,
+    Declaration, EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records as _, Timestamp, TopicKind,
+    Trace, ids, process,
 };
 use uuid::Uuid;
 
@@ -195,7 +195,7 @@ impl<P: Policy> Player<P> {
             Input::Record(record) => match self.forgets {
                 _ if self.flaw == Some(Flaw::NoInbox) => false,
                 Forgets::Nothing => true,
-                Forgets::Events => record.record_type().topic.ends_with(".requests"),
+                Forgets::Events => record.record_type().topic.kind == TopicKind::Requests,
                 Forgets::All => false,
             },
             Input::Timer(_) | Input::Outcome { .. } => true,
@@ -243,7 +243,7 @@ impl<P: Policy> Service for Player<P> {
     }
 
     fn listens(&self, topic: &str) -> bool {
-        P::Heard::TYPES.iter().any(|ty| ty.topic == topic)
+        P::Heard::TYPES.iter().any(|ty| ty.topic.name == topic)
     }
 
     fn empty(&self) -> u32 {

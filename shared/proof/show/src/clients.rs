@@ -84,7 +84,7 @@ impl Clients {
     /// Sends a record.
     pub async fn send<R: Record>(&self, record: &R) -> anyhow::Result<Place> {
         let value = self.framed(record).await?;
-        self.send_raw(R::TYPE.topic, Some(record.key().as_bytes()), &value, &[]).await
+        self.send_raw(&R::TYPE.topic.name, Some(record.key().as_bytes()), &value, &[]).await
     }
 
     /// Sends anything.

@@ -13,9 +13,10 @@ use std::{
 use anyhow::{Context, bail};
 use quadrille_cli::{
     Settings,
+    catalogue::{self, TOPICS},
     kafka::{Reader, Record, Start},
 };
-use quadrille_events::TOPICS;
+use quadrille_core::TopicKind;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -48,12 +49,13 @@ pub struct Tally {
 
 impl Tally {
     fn hear(&mut self, record: &Record) {
-        if record.topic.ends_with(".dead-letters") {
-            *self.dead_letters.entry(record.topic.to_string()).or_default() += 1;
-            return;
-        }
-        if record.topic.ends_with(".requests") {
-            return;
+        match catalogue::topic(&record.topic).map(|topic| topic.kind) {
+            Some(TopicKind::DeadLetters) => {
+                *self.dead_letters.entry(record.topic.to_string()).or_default() += 1;
+                return;
+            }
+            Some(TopicKind::Requests) => return,
+            _ => {}
         }
         if !record.header("ce_source").is_some_and(|source| source.starts_with("/quadrille/")) {
             self.strangers += 1;
@@ -126,7 +128,12 @@ impl Follower {
         mut watch: impl FnMut(&Record) + Send + 'static,
     ) -> anyhow::Result<Self> {
         let reader = Reader::connect(settings)?;
-        let topics: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).filter(|topic| is_followed(topic)).collect();
+        let topics: Vec<&str> = TOPICS
+            .iter()
+            // Heartbeats and credentials are compacted: they carry no history.
+            .filter(|topic| topic.kind != TopicKind::State)
+            .map(|topic| &*topic.name)
+            .collect();
         let positions = reader.positions(&reader.partitions(&topics)?, start)?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -195,9 +202,4 @@ impl Drop for Follower {
             let _ = thread.join();
         }
     }
-}
-
-/// Heartbeats and credentials are compacted: they carry no history.
-fn is_followed(topic: &str) -> bool {
-    [".events", ".dead-letters", ".requests"].iter().any(|kind| topic.ends_with(kind))
 }

@@ -118,7 +118,7 @@ fn look(settings: &Settings, longest: &Mutex<Longest>, stop: &AtomicBool) -> any
             .set("bootstrap.servers", &settings.kafka.brokers)
             .set("group.id", format!("{}{service}", settings.kafka.group_prefix))
             .create()?;
-        let mut topics: Vec<String> = types.iter().map(|info| settings.topic(info.record.topic)).collect();
+        let mut topics: Vec<String> = types.iter().map(|info| settings.topic(&info.record.topic.name)).collect();
         topics.sort();
         topics.dedup();
         let mut list = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! Freezes the schemas and writes the golden records that are missing: `cargo run -p quadrille-events --example freeze`.
+//! Freezes the shop's and the platform's schemas and writes the golden records that are missing: `cargo run -p quadrille-events --example freeze`.
 //! `quadrille schemas freeze` does the same.
 
 use std::path::Path;
@@ -7,12 +7,15 @@ use quadrille_events::{REGISTRY, write_golden};
 use quadrille_schemas::{Problems, freeze};
 
 fn main() -> Result<(), Problems> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../schemas"));
-    for frozen in freeze(root)? {
-        println!("{}", frozen.file);
-    }
-    for golden in write_golden(root, REGISTRY)? {
-        println!("{golden}");
+    let repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."));
+    for (root, registry) in [("schemas", REGISTRY), ("shared/library/platform/schemas", quadrille_platform::REGISTRY)] {
+        let root = repository.join(root);
+        for frozen in freeze(&root)? {
+            println!("{}", frozen.file);
+        }
+        for golden in write_golden(&root, registry)? {
+            println!("{golden}");
+        }
     }
     Ok(())
 }

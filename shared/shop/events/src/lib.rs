@@ -15,10 +15,15 @@
 //! # let _ = OrderLine::new("TEA-1".into(), 2, Money::cents(1999));
 //! ```
 
+pub mod bounds;
+
 pub use quadrille_schemas::wire::{
-    Bytes, Content, Encoded, FieldInfo, FrameError, Money, MoneyError, Plan, RecordInfo, Secret, Time, Uuid, Writer,
-    check_golden, digest, digest_hex, frame, from_json, to_json, unframe, write_golden,
+    Bytes, Content, Encoded, FieldInfo, FrameError, Plan, RecordInfo, Secret, Time, Uuid, Writer, check_golden, digest,
+    digest_hex, frame, from_json, to_json, unframe, write_golden,
 };
+
+/// An amount of money, in a currency that stands beside it.
+pub type Money = quadrille_schemas::wire::Decimal<12, 2>;
 
 include!(concat!(env!("OUT_DIR"), "/records.rs"));
 

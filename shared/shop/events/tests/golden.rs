@@ -23,5 +23,5 @@ fn the_schemas_fit_all_of_their_frozen_versions() {
 #[test]
 fn every_golden_record_is_read() {
     let count = check_golden(root(), REGISTRY).unwrap_or_else(|problems| panic!("{problems}"));
-    assert!(count >= 49, "{count} golden records");
+    assert!(count >= 43, "{count} golden records");
 }

@@ -30,12 +30,9 @@ fn a_refusal_names_the_field() {
     starts(&|json| json["delivery"]["personal"]["nme"] = json!("x"), "field `delivery.personal.nme` is not known");
     starts(
         &|json| json["expected_total"] = json!("19.999"),
-        "field `expected_total`: `19.999` has more than two decimals",
+        "field `expected_total`: `19.999` has more than 2 decimals",
     );
-    starts(
-        &|json| json["expected_total"] = json!(19.999),
-        "field `expected_total`: `19.999` has more than two decimals",
-    );
+    starts(&|json| json["expected_total"] = json!(19.999), "field `expected_total`: `19.999` has more than 2 decimals");
     starts(&|json| drop(json.as_object_mut().map(|json| json.remove("customer_id"))), "missing field `customer_id`");
 }
 
@@ -49,8 +46,8 @@ fn a_number_is_never_rounded() {
     assert_eq!(with("\"19.99\""), Ok(Some(Money::cents(1999))));
     assert_eq!(with("null"), Ok(None));
     let long = "19.99000000000000000001";
-    assert!(with(long).expect_err("too many digits").contains("`19.99000000000000000001` has more than two decimals"));
-    assert!(with("9999999999.990000001").expect_err("too many digits").contains("more than two decimals"));
+    assert!(with(long).expect_err("too many digits").contains("`19.99000000000000000001` has more than 2 decimals"));
+    assert!(with("9999999999.990000001").expect_err("too many digits").contains("more than 2 decimals"));
     assert!(with("NaN").is_err());
 }
 

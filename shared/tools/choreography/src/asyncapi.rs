@@ -97,7 +97,13 @@ fn channel(choreography: &Choreography, topic: &Topic) -> Channel {
     let name = |record: &Record| (record.name.clone(), to(format!("#/components/messages/{}", record.name)));
     Channel {
         address: topic.name.clone(),
-        description: format!("Written by {}, keyed by {}, kept {}.", topic.writer, topic.key, kept(topic)),
+        description: format!(
+            "{}: written by {}, keyed by {}, kept {}.",
+            kinds(topic),
+            topic.writer,
+            topic.key,
+            kept(topic)
+        ),
         messages: choreography.records_of(&topic.name).map(name).collect(),
         bindings: Bindings {
             kafka: ChannelBinding {
@@ -107,6 +113,16 @@ fn channel(choreography: &Choreography, topic: &Topic) -> Channel {
                 binding_version: "0.5.0",
             },
         },
+    }
+}
+
+/// What a topic holds, to begin a sentence with.
+fn kinds(topic: &Topic) -> &'static str {
+    match topic.kind.as_str() {
+        "requests" => "Requests",
+        "state" => "State",
+        "dead-letters" => "Dead letters",
+        _ => "Events",
     }
 }
 
@@ -164,7 +180,24 @@ struct Message {
 #[serde(rename_all = "camelCase")]
 struct Payload {
     schema_format: &'static str,
-    schema: Reference,
+    schema: Schema,
+}
+
+/// A workspace's own schemas are files beside the document. The platform's are in its crate, wherever that is: they stand here.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Schema {
+    File(Reference),
+    Here(serde_json::Value),
+}
+
+fn schema(record: &Record) -> Schema {
+    match quadrille_platform::REGISTRY.iter().find(|info| info.record.name == record.full_name) {
+        None => Schema::File(to(format!("../{}", newest(record)))),
+        Some(info) => {
+            Schema::Here(serde_json::from_str(info.record.schema).expect("a generated record's schema is JSON"))
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -192,10 +225,7 @@ fn message(choreography: &Choreography, record: &Record) -> Message {
         summary: record.doc.clone(),
         content_type: CONTENT_TYPE,
         headers: to("#/components/schemas/Headers".into()),
-        payload: Payload {
-            schema_format: "application/vnd.apache.avro;version=1.9.0",
-            schema: to(format!("../{}", newest(record))),
-        },
+        payload: Payload { schema_format: "application/vnd.apache.avro;version=1.9.0", schema: schema(record) },
         bindings: Bindings {
             kafka: MessageBinding {
                 key: KeySchema {

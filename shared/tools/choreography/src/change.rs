@@ -62,6 +62,9 @@ impl Change {
                     topic.name, topic.writer, topic.key, before.writer, before.key
                 ));
             }
+            if !before.kind.is_empty() && before.kind != topic.kind {
+                self.rewired.push(format!("topic `{}` has {}, and not {}", topic.name, topic.kind, before.kind));
+            }
             if before.retention != topic.retention || before.cleanup != topic.cleanup {
                 let form = |topic: &crate::Topic| format!("{} ({})", topic.retention, topic.cleanup);
                 self.rewired.push(format!("topic `{}` is kept {}, and not {}", topic.name, form(topic), form(before)));
@@ -296,6 +299,7 @@ mod tests {
         let topics: BTreeSet<String> = names.iter().map(|name| topic(name)).collect();
         let topic = |name: String| Topic {
             name,
+            kind: "events".into(),
             partitions: 6,
             writer: "a".into(),
             key: "uuid".into(),

@@ -13,7 +13,7 @@ use crate::{Choreography, Kind, Problem, graph};
 /// What a schemas folder may be at fault for by itself is [`quadrille_schemas::check`]'s business.
 pub fn check(choreography: &Choreography) -> Vec<Problem> {
     // A check a kind of fault. The last one's findings often have one of the others for their cause.
-    let checks: [fn(&Choreography) -> Vec<Problem>; 12] = [
+    let checks: [fn(&Choreography) -> Vec<Problem>; 11] = [
         facts::without_speaker,
         facts::without_listener,
         facts::not_undone,
@@ -24,7 +24,6 @@ pub fn check(choreography: &Choreography) -> Vec<Problem> {
         topics::not_keyed_by_the_order,
         topics::unequal_partitions,
         fields::wrong_types,
-        fields::secrets,
         declarations::disagreeing,
     ];
     checks.iter().flat_map(|check| check(choreography)).collect()

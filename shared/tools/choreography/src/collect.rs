@@ -1,14 +1,12 @@
 //! From the services' declarations and a schemas folder to the document.
 
 use chrono::TimeDelta;
-use quadrille_core::{Declaration, Policy, RecordType, declaration};
-use quadrille_schemas::{Cleanup, Folder, Key, Named, RecordFile, Writer};
+use quadrille_core::{Declaration, Policy, RecordType, TopicType, declaration};
+use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
     Choreography,
-    document::{
-        ALL, Answer, CLIENTS, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait,
-    },
+    document::{Answer, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait},
 };
 
 /// The six services' declarations, in the order in which an order meets them.
@@ -22,17 +20,22 @@ pub const DECLARATIONS: [Declaration; 6] = [
 ];
 
 impl Choreography {
-    /// What the six services declare, over the topics and records of `folder`.
+    /// What the six services declare, over the topics and records of `folder`, and the platform's.
     pub fn declared(folder: &Folder) -> Self {
         let services = DECLARATIONS.iter().map(service).collect();
         Self { services, ..Self::default() }.over(folder)
     }
 
-    /// The same services over the topics and records of `folder`.
+    /// The same services over the topics and records of `folder`, and the platform's.
     #[must_use]
     pub fn over(self, folder: &Folder) -> Self {
-        let topics = folder.topics.iter().map(topic).collect();
-        let records = folder.records.iter().map(|file| record(folder, file)).collect();
+        let services: Vec<&str> = self.services.iter().map(|service| service.name.as_str()).collect();
+        let (mut topics, mut records) = (vec![], vec![]);
+        for (root, folder) in [("schemas", folder), ("quadrille-platform", &quadrille_platform::folder())] {
+            let declared: Vec<TopicType> = folder.with_services(&services).map(|(topic, _)| topic).collect();
+            records.extend(folder.records.iter().map(|file| record(root, &declared, file)));
+            topics.extend(declared.iter().map(topic));
+        }
         Self { topics, records, ..self }
     }
 }
@@ -52,8 +55,8 @@ fn service(declared: &Declaration) -> Service {
         public: names(declared.public),
         promised: names(declared.promised),
         saga_topics: texts(declared.saga_topics),
-        secret_topics: texts(declared.secret_topics),
         outside_ids: texts(declared.outside_ids),
+        ..Service::default()
     }
 }
 
@@ -119,33 +122,22 @@ fn span(time: TimeDelta) -> String {
     }
 }
 
-fn topic(declared: &quadrille_schemas::Topic) -> Topic {
+fn topic(declared: &TopicType) -> Topic {
     let retention = |time: std::time::Duration| span(TimeDelta::from_std(time).unwrap_or_default());
     Topic {
         name: declared.name.to_string(),
+        kind: declared.kind.to_string(),
         partitions: declared.partitions,
-        writer: match &declared.writer {
-            Writer::Clients => CLIENTS.into(),
-            Writer::All => ALL.into(),
-            Writer::Service(service) => service.to_string(),
-        },
-        key: match declared.key {
-            Key::Uuid => "uuid",
-            Key::Sku => "sku",
-            Key::Text => "text",
-        }
-        .into(),
-        cleanup: match declared.cleanup {
-            Cleanup::Delete => "delete",
-            Cleanup::Compact { .. } => "compact",
-        }
-        .into(),
+        writer: declared.writer.to_string(),
+        key: declared.key.name().to_owned(),
+        cleanup: if declared.compact_within.is_some() { "compact" } else { "delete" }.into(),
         retention: declared.retention.map_or("forever".into(), retention),
     }
 }
 
-fn record(folder: &Folder, file: &RecordFile) -> Record {
+fn record(folder: &str, topics: &[TopicType], file: &RecordFile) -> Record {
     let root = file.record();
+    let of_topic = |topic: &&TopicType| topic.records.iter().any(|name| *name == root.name);
     let named = file.schema.named.values().filter_map(|named| match named {
         Named::Record(record) => Some(record),
         Named::Enum { .. } | Named::Fixed { .. } => None,
@@ -160,10 +152,10 @@ fn record(folder: &Folder, file: &RecordFile) -> Record {
     Record {
         name: root.short_name().to_owned(),
         full_name: root.name.clone(),
-        file: format!("schemas/{}", file.file),
-        topics: folder.topics_of(file).map(|topic| topic.name.to_string()).collect(),
+        file: format!("{folder}/{}", file.file),
+        topics: topics.iter().filter(of_topic).map(|topic| topic.name.to_string()).collect(),
         key: root.key.clone().unwrap_or_default(),
-        versions: u32::try_from(file.versions.len()).unwrap_or(u32::MAX),
+        versions: file.versions.last().map_or(0, |version| version.number),
         doc: root.doc.clone(),
         fields: fields.collect(),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quadrille_core::TopicKind;
 use serde::{Deserialize, Serialize};
 
 /// All services' declarations, and the topics and records that they speak of.
@@ -49,9 +50,10 @@ pub struct Service {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub saga_topics: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub secret_topics: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outside_ids: Vec<String>,
+    /// In documents of before `topics.toml` said which topics may have secrets. Nothing reads it.
+    #[serde(skip_serializing)]
+    pub secret_topics: Vec<String>,
 }
 
 /// What comes of one kind of input.
@@ -177,11 +179,14 @@ pub struct Effect {
 pub struct Topic {
     /// The name, without any prefix.
     pub name: String,
+    /// `events`, `requests`, `state` or `dead-letters`; empty in a document of before there were kinds.
+    #[serde(default)]
+    pub kind: String,
     /// For the topic's life.
     pub partitions: u32,
     /// A service's name, `clients` or `all`.
     pub writer: String,
-    /// `uuid`, `sku` or `text`.
+    /// `uuid`, `text`, or the name of a form that the schemas folder declares.
     pub key: String,
     /// `delete` or `compact`.
     pub cleanup: String,
@@ -197,7 +202,7 @@ pub struct Record {
     pub name: String,
     /// The Avro full name.
     pub full_name: String,
-    /// The file, relative to the checkout.
+    /// The file, relative to the checkout; of the platform's records, relative to its crate.
     pub file: String,
     /// The topics on which it stands.
     pub topics: Vec<String>,
@@ -211,10 +216,8 @@ pub struct Record {
     pub fields: BTreeMap<String, String>,
 }
 
-/// The writer of topics that the outside writes.
+/// Clients, where they are drawn beside the services.
 pub(crate) const CLIENTS: &str = "clients";
-/// The writer of topics that every service writes.
-pub(crate) const ALL: &str = "all";
 
 impl Choreography {
     /// The record of this short name.
@@ -238,9 +241,9 @@ impl Choreography {
         self.records.iter().filter(move |record| record.topics.iter().any(|name| name == topic))
     }
 
-    /// Whether clients say it: then it is a question by nature.
+    /// Whether it is a request: then it is a question by nature.
     pub fn is_request(&self, record: &str) -> bool {
-        self.topics_of(record).any(|topic| topic.writer == CLIENTS)
+        self.topics_of(record).any(|topic| topic.kind == TopicKind::Requests.name())
     }
 
     /// The services that state it.
@@ -268,7 +271,8 @@ impl Choreography {
 impl Topic {
     /// Whether it belongs to every service: heartbeats, dead letters, what operators ask. No service declares these.
     pub fn is_platform(&self) -> bool {
-        self.name.starts_with("platform.") || self.name.ends_with(".dead-letters")
+        self.kind == TopicKind::DeadLetters.name()
+            || quadrille_platform::TOPICS.iter().any(|topic| topic.name == self.name)
     }
 }
 

@@ -165,6 +165,7 @@ fn topics(choreography: &Choreography) -> String {
         let listeners = choreography.services.iter().filter(hears).map(|service| &service.name);
         [
             format!("`{}`", topic.name),
+            topic.kind.clone(),
             list(records.iter().copied()),
             topic.writer.clone(),
             or_dash(list(listeners)),
@@ -175,7 +176,7 @@ fn topics(choreography: &Choreography) -> String {
     });
     format!(
         "[`schemas/topics.toml`](../schemas/topics.toml) declares them, with the reasons.\n\n{}",
-        table(["topic", "records", "written by", "heard by", "key", "partitions", "kept"], rows)
+        table(["topic", "kind", "records", "written by", "heard by", "key", "partitions", "kept"], rows)
     )
 }
 

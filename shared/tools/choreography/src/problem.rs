@@ -25,8 +25,6 @@ pub enum Kind {
     Partitions,
     /// A money, id or time field of the wrong logical type.
     FieldType,
-    /// A secret field on a topic that is not listed for secrets.
-    Secret,
     /// A schema that breaks a rule or FULL_TRANSITIVE: see `quadrille_schemas`.
     Schema,
     /// A declaration that does not agree with itself or with the schemas.

@@ -86,7 +86,6 @@ fn each_way_to_break_it_is_refused_naming_file_event_and_mend() {
         "Partitions",
         "SagaKey",
         "Schema",
-        "Secret",
         "TwoWriters",
     ];
     assert_eq!(kinds, expected.map(str::to_owned).into());

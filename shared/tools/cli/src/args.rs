@@ -254,7 +254,7 @@ struct WatchArgs {
 enum TopicsCommand {
     /// Make missing topics and correct settings that differ; a differing partition count is refused.
     Apply {
-        /// How many brokers keep each record [the broker's default]
+        /// How many brokers keep each record [as topics.toml says, else the broker's default]
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
         replication_factor: Option<u16>,
         #[command(flatten)]

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use quadrille_events::{Plan, REGISTRY, RecordInfo, Writer, frame, unframe};
+use quadrille_events::{Plan, RecordInfo, Writer, frame, unframe};
 use tokio::runtime::Handle;
 
-use crate::{Settings, registry::Registry};
+use crate::{Settings, catalogue::RECORDS, registry::Registry};
 
 /// What a value turned out to be.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Decoder {
             Known::Unusable(reason) => return Ok(Decoded::bad(reason)),
             Known::Writer(writer, readers) => (writer, readers),
         };
-        let reader = readers.iter().find(|(info, _)| topic.is_none_or(|topic| info.record.topic == topic));
+        let reader = readers.iter().find(|(info, _)| topic.is_none_or(|topic| info.record.topic.name == topic));
         Ok(match reader {
             None => Decoded::Unknown { name: writer.name().to_owned() },
             Some((info, Err(reason))) => Decoded::Bad { reason: reason.clone(), of: Some(info) },
@@ -99,7 +99,7 @@ impl Decoder {
             None => Known::Unusable(format!("the registry has no schema id {id}")),
             Some(Err(error)) => Known::Unusable(format!("schema id {id} is of no use: {error}")),
             Some(Ok(writer)) => {
-                let readers = REGISTRY.iter().filter(|info| info.record.name == writer.name());
+                let readers = RECORDS.iter().filter(|info| info.record.name == writer.name());
                 let plan =
                     |info: &'static RecordInfo| (info, writer.prepare(&info.record).map_err(|error| error.to_string()));
                 let readers = readers.map(plan).collect();

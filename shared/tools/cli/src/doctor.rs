@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use crate::{
     Settings,
     audit::databases,
+    catalogue,
     catalogue::Catalogue,
     output::{self, Paint},
     registry::{LEVEL, Registry},
@@ -203,7 +204,7 @@ fn look_at_instances(settings: &Settings) -> Vec<Look> {
         // The topics were looked at already.
         Err(_) => return vec![],
     };
-    judged(&instances, &databases::services())
+    judged(&instances, &catalogue::services())
 }
 
 /// What the instances say, and which services have none.
@@ -246,7 +247,7 @@ fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
 async fn look_at_databases(settings: &Settings) -> Vec<Look> {
     let mut looks = Vec::new();
     let mut sound = 0;
-    for service in databases::services() {
+    for service in catalogue::services() {
         let name = settings.database(service);
         let mut connection = match databases::connect(settings, service).await {
             Ok(connection) => connection,

@@ -1,11 +1,12 @@
 //! `quadrille example`: a valid JSON to start from.
 
 use anyhow::{Context, anyhow};
-use quadrille_events::{REGISTRY, RecordInfo};
+use quadrille_events::RecordInfo;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    catalogue::RECORDS,
     output::{self, Table},
     show, types,
 };
@@ -35,7 +36,7 @@ pub fn text(info: &RecordInfo, options: &Options) -> anyhow::Result<String> {
         let example: Value = serde_json::from_str(&text)?;
         let key = example[show::key_field(info)].as_str().filter(|key| Uuid::try_parse(key).is_ok());
         let key =
-            key.with_context(|| format!("The keys of {} are no UUIDs: choose one by --set", info.record.topic))?;
+            key.with_context(|| format!("The keys of {} are no UUIDs: choose one by --set", info.record.topic.name))?;
         text = text.replace(key, &Uuid::new_v4().to_string());
     }
     if options.set.is_empty() {
@@ -98,9 +99,9 @@ fn set(example: &mut Value, path: &str, value: Value) -> anyhow::Result<()> {
 
 fn list() -> anyhow::Result<()> {
     let mut table = Table::new(["topic", "type", "what it means"]);
-    for info in REGISTRY {
+    for info in RECORDS.iter() {
         let first = info.doc.split_inclusive(". ").next().unwrap_or(info.doc).trim().to_owned();
-        table.row([info.record.topic.to_owned(), info.short_name().to_owned(), first]);
+        table.row([info.record.topic.name.to_string(), info.short_name().to_owned(), first]);
     }
     table.print()
 }
@@ -109,7 +110,7 @@ fn explain(info: &RecordInfo) -> anyhow::Result<()> {
     output::line(&format!(
         "{} on {}, key: {}\n{}\n",
         info.record.name,
-        info.record.topic,
+        info.record.topic.name,
         show::key_field(info),
         info.doc
     ))?;
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_example_is_valid() {
-        for info in REGISTRY {
+        for info in RECORDS.iter() {
             info.from_json(info.example).unwrap_or_else(|error| panic!("{}: {error}", info.record.name));
         }
     }

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::{
     Settings,
-    audit::{Place, databases},
+    audit::Place,
+    catalogue::{self, TOPICS},
     codec::{Decoded, Decoder},
     kafka::{self, At, PATIENCE, Partition, Reader, Start},
     operate::{self, Person},
@@ -67,7 +68,7 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
 }
 
 fn known(service: &str) -> anyhow::Result<()> {
-    let services = databases::services();
+    let services = catalogue::services();
     if !services.contains(&service) {
         bail!("there is no service '{service}': {}", services.join(", "));
     }
@@ -86,7 +87,7 @@ pub fn place(text: &str) -> anyhow::Result<Place> {
     let Some((topic, partition, offset)) = parts() else {
         bail!("'{text}' is no place: use TOPIC/PARTITION@OFFSET, such as order.requests/3@42");
     };
-    let Some(declared) = quadrille_events::TOPICS.iter().find(|declared| declared.name == topic) else {
+    let Some(declared) = catalogue::topic(topic) else {
         bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
     };
     Ok(Place { topic: &declared.name, partition, offset })
@@ -170,7 +171,7 @@ fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &
 
 fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> anyhow::Result<Vec<Rewind>> {
     let reader = Reader::connect(settings)?;
-    let names: Vec<&str> = quadrille_events::TOPICS.iter().map(|topic| &*topic.name).collect();
+    let names: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).collect();
     let partitions = reader.partitions(&names)?;
     let committed = kafka::committed(settings, group, &partitions)?;
     let is_named = |partition: &Partition| {

@@ -6,15 +6,14 @@ use std::{
     ops::ControlFlow,
 };
 
-use quadrille_core::{KeyKind, ids};
-use quadrille_events::{REGISTRY, TOPICS};
-use quadrille_schemas::{Key, Writer};
+use quadrille_core::{KeyKind, TopicKind, ids};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
     Settings,
     audit::Place,
+    catalogue::{self, RECORDS, TOPICS},
     codec::{Decoded, Decoder},
     kafka::{Partition, Positions, Reader, Record, Start},
     output::{self, Progress},
@@ -74,7 +73,7 @@ impl Fact {
         match &self.decoded {
             Decoded::Record { info, .. } => {
                 let (partition, offset) = (self.record.partition, self.record.offset);
-                Some(Place { topic: info.record.topic, partition, offset })
+                Some(Place { topic: &info.record.topic.name, partition, offset })
             }
             _ => None,
         }
@@ -89,24 +88,20 @@ impl Fact {
     }
 }
 
-/// Whether clients write a topic.
+/// Whether a topic's records are requests.
 pub fn is_requests(topic: &str) -> bool {
-    TOPICS.iter().any(|declared| declared.name == topic && declared.writer == Writer::Clients)
+    catalogue::topic(topic).is_some_and(|declared| declared.kind == TopicKind::Requests)
 }
 
 /// What a topic's keys are.
-pub fn key_kind(topic: &str) -> KeyKind {
-    match TOPICS.iter().find(|declared| declared.name == topic).map(|declared| declared.key) {
-        Some(Key::Uuid) => KeyKind::Uuid,
-        Some(Key::Sku) => KeyKind::Sku,
-        Some(Key::Text) | None => KeyKind::Text,
-    }
+pub fn key_kind(topic: &str) -> &'static KeyKind {
+    catalogue::topic(topic).map_or(&KeyKind::Text, |declared| &declared.key)
 }
 
 /// The topics that hold one order's saga: requests, facts and dead letters apart from those of users and products.
 pub fn saga_topics() -> Vec<&'static str> {
     let keyed_by_order = |topic: &str| {
-        REGISTRY.iter().any(|info| info.record.topic == topic && crate::show::key_field(info) == "order_id")
+        RECORDS.iter().any(|info| info.record.topic.name == topic && crate::show::key_field(info) == "order_id")
     };
     TOPICS.iter().map(|topic| &*topic.name).filter(|topic| keyed_by_order(topic)).collect()
 }

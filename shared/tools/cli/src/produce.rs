@@ -59,7 +59,7 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     if !types::is_request(info) && !options.anyway {
         bail!(
             "{} is written by its service only, and listeners rely on that: send a request instead (--anyway sends it all the same, for tests)",
-            info.record.topic
+            info.record.topic.name
         );
     }
     let encoder = Encoder::connect(settings, info, None).await?;
@@ -76,14 +76,14 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
         let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
         let source = options.source.as_deref();
         let headers = if options.no_headers { vec![] } else { headers(&encoder, &key, &id, source) };
-        let placed = producer.send(info.record.topic, Some(key.as_bytes()), &record.value, &headers).await?;
+        let placed = producer.send(&info.record.topic.name, Some(key.as_bytes()), &record.value, &headers).await?;
         anyhow::Ok((key, id, placed))
     };
     // Sent in order, acknowledged in their own time.
     let mut sent = pin!(stream::iter(&framed).map(send).buffered(IN_FLIGHT));
     while let Some((key, id, placed)) = sent.try_next().await? {
         let sent = Sent {
-            topic: info.record.topic,
+            topic: &info.record.topic.name,
             partition: placed.partition,
             offset: placed.offset,
             key: &key,
@@ -109,7 +109,7 @@ pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyho
     let send = async |record: &Framed| {
         let id = Uuid::now_v7().to_string();
         let headers = headers(&encoder, &record.key, &id, None);
-        producer.send(encoder.info().record.topic, Some(record.key.as_bytes()), &record.value, &headers).await?;
+        producer.send(&encoder.info().record.topic.name, Some(record.key.as_bytes()), &record.value, &headers).await?;
         anyhow::Ok(id)
     };
     stream::iter(&records).map(send).buffered(IN_FLIGHT).try_collect().await
@@ -119,7 +119,7 @@ pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyho
 fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<(&'static str, String)> {
     let info = encoder.info();
     // As services write it; a key that is none stays as it is, and is refused by whoever hears it.
-    let subject = match info.record.key {
+    let subject = match &info.record.topic.key {
         KeyKind::Text => key.to_owned(),
         kind => kind.normalize(Some(key.as_bytes())).unwrap_or_else(|_| key.to_owned()),
     };

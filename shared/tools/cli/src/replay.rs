@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use quadrille_replay::Report;
 use sqlx::{Connection, PgConnection};
 
-use crate::{Settings, audit::databases, input, output};
+use crate::{Settings, audit::databases, catalogue, input, output};
 
 /// Writes the histories of all services, or of `service` alone, to a file, and returns how many decisions that is.
 ///
@@ -19,7 +19,7 @@ use crate::{Settings, audit::databases, input, output};
 ///
 /// A database cannot be read, a history does not reach back to its service's first input, or there is none at all.
 pub async fn export(settings: &Settings, out: &Path, service: Option<&str>) -> anyhow::Result<usize> {
-    let services = databases::services();
+    let services = catalogue::services();
     if let Some(service) = service {
         ensure!(services.contains(&service), "there is no service '{service}': {}", services.join(", "));
     }

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::bail;
 use quadrille_core::KeyKind;
-use quadrille_events::TOPICS;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     Settings,
     audit::Place,
+    catalogue,
     codec::Decoded,
     dead_letters::{self, Fate},
     history::{self, Fact},
@@ -94,7 +94,7 @@ fn ordered(facts: Vec<Fact>, were_there: &[bool]) -> Vec<Step> {
 async fn look_up_letters(settings: &Settings, steps: &mut [Step]) {
     let place = |step: &Step| {
         let record = &step.fact.record;
-        let topic = TOPICS.iter().find(|topic| *topic.name == *record.topic)?;
+        let topic = catalogue::topic(&record.topic)?;
         Some(Place { topic: &topic.name, partition: record.partition, offset: record.offset })
     };
     let mut fates = dead_letters::fates(settings, steps.iter().filter_map(place).collect()).await;

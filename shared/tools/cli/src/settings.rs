@@ -239,7 +239,7 @@ mod tests {
     /// Names that the prefix makes fit.
     #[test]
     fn the_longest_names_fit_behind_the_longest_prefixes() {
-        let longest = quadrille_events::TOPICS.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
+        let longest = crate::catalogue::TOPICS.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
         assert!(200 + longest <= 249, "{longest}");
         assert!(50 + "notification".len() <= 63);
     }

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use quadrille_events::{REGISTRY, TOPICS};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::{
     Settings,
     audit::databases,
+    catalogue::{self, RECORDS, TOPICS},
     codec::{Decoded, Decoder},
     http,
     kafka::{self, Partition, Reader, Start},
@@ -124,7 +124,7 @@ pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
     }
     let mut found = Vec::new();
     let mut orders = BTreeMap::new();
-    for service in databases::services() {
+    for service in catalogue::services() {
         found.push(database(settings, service, &mut orders).await);
     }
     Ok(Status { instances, groups, databases: found, orders })
@@ -156,7 +156,7 @@ fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Gro
     let names: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).collect();
     let partitions = Reader::connect(settings)?.partitions(&names)?;
     let mut groups = Vec::new();
-    for service in databases::services() {
+    for service in catalogue::services() {
         let committed = kafka::committed(settings, &settings.group(service), &partitions)?;
         let of_service = || instances.iter().filter(|instance| instance.service == service);
         let hears = |topic: &str| of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(topic, heard));
@@ -174,7 +174,7 @@ fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Gro
 
 /// Whether what an instance says to hear is this topic or a record type of it.
 fn is_of(topic: &str, heard: &str) -> bool {
-    heard == topic || REGISTRY.iter().any(|info| info.record.topic == topic && info.record.name == heard)
+    heard == topic || RECORDS.iter().any(|info| info.record.topic.name == topic && info.record.name == heard)
 }
 
 fn lag(partition: &Partition, committed: Option<i64>) -> i64 {

@@ -3,7 +3,6 @@
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use quadrille_core::KeyKind;
-use quadrille_events::REGISTRY;
 use quadrille_schemas::wire::Writer;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     Settings,
     audit::databases,
+    catalogue::RECORDS,
     output::{self, Table},
     show,
 };
@@ -41,7 +41,7 @@ pub async fn read(settings: &Settings, order: &str) -> anyhow::Result<Vec<Stored
 }
 
 fn stored(event: quadrille_event_store::Recorded) -> anyhow::Result<Stored> {
-    let info = REGISTRY.iter().find(|info| info.record.name == event.record);
+    let info = RECORDS.iter().find(|info| info.record.name == event.record);
     let info = info
         .with_context(|| format!("version {} is a {}, which this build does not know", event.version, event.record))?;
     let datum = Writer::new(&event.schema)?.prepare(&info.record)?.apply(&event.payload)?.into_owned();
@@ -58,7 +58,7 @@ pub async fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result
     }
     let mut table = Table::new(["version", "time", "event", "id", "cause", "what it says"]);
     for event in &events {
-        let info = REGISTRY.iter().find(|info| info.record.name == event.record);
+        let info = RECORDS.iter().find(|info| info.record.name == event.record);
         table.row([
             event.version.to_string(),
             show::clock(event.time.timestamp_millis()),

@@ -34,18 +34,14 @@ impl Made {
     /// A service's fact.
     pub fn event(name: &'static str, key: &str, version: i64) -> Self {
         let topic = types::named(name).expect("a known type").record.topic;
-        let id = ids::v5(&[topic, key, name, &version.to_string()]);
-        let service = match &types::topic_of(types::named(name).expect("known")).expect("declared").writer {
-            quadrille_schemas::Writer::Service(service) => service.to_string(),
-            other => format!("{other:?}"),
-        };
+        let id = ids::v5(&[&topic.name, key, name, &version.to_string()]);
         Self::new(name, key)
             .header("ce_specversion", "1.0")
             .header("ce_id", &id.to_string())
             .header("ce_type", types::named(name).expect("known").record.name)
             .header("ce_time", "2026-01-31T12:00:00.000000Z")
             .header("content-type", "application/avro")
-            .header("ce_source", &format!("/quadrille/{service}"))
+            .header("ce_source", &format!("/quadrille/{}", topic.writer))
             .header("ce_subject", key)
             .header("ce_correlationid", key)
             .header("ce_aggregateversion", &version.to_string())
@@ -55,7 +51,7 @@ impl Made {
         let info = types::named(name).expect("a known type");
         let mut value: Value = serde_json::from_str(info.example).expect("a valid example");
         value[crate::show::key_field(info)] = json!(key.to_lowercase());
-        if history_is_sku(info.record.topic) {
+        if matches!(info.record.topic.key, quadrille_core::KeyKind::Pattern(_)) {
             value[crate::show::key_field(info)] = json!(key);
         }
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +109,7 @@ impl Made {
     pub fn fact(&self) -> Fact {
         let info = types::named(self.name).expect("a known type");
         let record = Record {
-            topic: Arc::from(info.record.topic),
+            topic: Arc::from(&*info.record.topic.name),
             partition: 0,
             offset: self.offset,
             timestamp_ms: self.timestamp_ms,
@@ -123,8 +119,4 @@ impl Made {
         };
         Fact::of(record, Decoded::Record { info, json: self.value.to_string() })
     }
-}
-
-fn history_is_sku(topic: &str) -> bool {
-    crate::history::key_kind(topic) == quadrille_core::KeyKind::Sku
 }

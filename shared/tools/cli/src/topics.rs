@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::bail;
-use quadrille_schemas::{Cleanup, MOST_UNPACKED, Topic};
+use quadrille_core::{MOST_UNPACKED, TopicType};
 use rdkafka::{
     admin::{NewTopic, TopicReplication},
     types::RDKafkaErrorCode,
@@ -68,9 +68,9 @@ pub struct Status {
 }
 
 /// A topic's settings: the declaration's, and what it takes to keep its word.
-fn settings_of(topic: &Topic) -> Vec<(&'static str, String)> {
+fn settings_of(topic: &TopicType) -> Vec<(&'static str, String)> {
     let mut settings = topic.settings();
-    if let (Cleanup::Delete, Some(retention)) = (topic.cleanup, topic.retention) {
+    if let (None, Some(retention)) = (topic.compact_within, topic.retention) {
         // Records go by whole segments, and a busy segment stays open for a week by default: what is kept a day would live eight.
         let segment = (retention / 8).clamp(Duration::from_secs(600), Duration::from_secs(7 * 86_400));
         settings.push(("segment.ms", segment.as_millis().to_string()));
@@ -79,7 +79,7 @@ fn settings_of(topic: &Topic) -> Vec<(&'static str, String)> {
 }
 
 /// Compares a declaration with what the broker has.
-pub fn plan(topic: &Topic, found: Option<&TopicFound>) -> Plan {
+pub fn plan(topic: &TopicType, found: Option<&TopicFound>) -> Plan {
     let Some(found) = found else { return Plan::Missing };
     let declared = topic.partitions as usize;
     if declared != found.partitions {
@@ -96,34 +96,35 @@ pub fn plan(topic: &Topic, found: Option<&TopicFound>) -> Plan {
 }
 
 /// Looks at every declared topic; changes nothing.
-pub async fn statuses(settings: &Settings, topics: &[Topic]) -> anyhow::Result<Vec<Status>> {
+pub async fn statuses(settings: &Settings, topics: &[TopicType]) -> anyhow::Result<Vec<Status>> {
     let (names, found) = find(&Admin::connect(settings)?, settings, topics).await?;
-    let status = |(topic, name): (&Topic, String)| Status {
+    let status = |(topic, name): (&TopicType, String)| Status {
         plan: plan(topic, found.get(&name)),
         topic: name,
         partitions: topic.partitions,
-        writer: writer(topic),
-        cleanup: if topic.cleanup == Cleanup::Delete { "delete" } else { "compact" },
+        writer: topic.writer.to_string(),
+        cleanup: if topic.compact_within.is_some() { "compact" } else { "delete" },
         retention: topic.retention.map_or_else(|| "forever".to_owned(), output::duration),
     };
     Ok(topics.iter().zip(names).map(status).collect())
 }
 
 /// Makes what is missing and corrects what differs. A differing partition count is refused before anything is changed.
-pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u16>) -> anyhow::Result<()> {
+pub async fn apply(settings: &Settings, topics: &[TopicType], replication: Option<u16>) -> anyhow::Result<()> {
     let admin = Admin::connect(settings)?;
     let (names, found) = find(&admin, settings, topics).await?;
     let plans: Vec<Plan> = topics.iter().zip(&names).map(|(topic, name)| plan(topic, found.get(name))).collect();
     refuse_other_partitions(&names, &plans)?;
+    refuse_too_few_copies(topics, replication)?;
 
     let planned = || topics.iter().zip(&names).zip(&plans);
     let missing: Vec<_> = planned().filter(|(_, plan)| **plan == Plan::Missing).map(|(topic, _)| topic).collect();
     let wanted: Vec<Vec<(&str, String)>> = missing.iter().map(|(topic, _)| settings_of(topic)).collect();
     // -1: as many as the broker's own default.replication.factor says.
-    let copies = || TopicReplication::Fixed(replication.map_or(-1, i32::from));
+    let copies = |topic: &TopicType| TopicReplication::Fixed(replication.or(topic.replication).map_or(-1, i32::from));
     let new = |known: fn(&str) -> bool| -> Vec<NewTopic<'_>> {
         let new = missing.iter().zip(&wanted).map(|((topic, name), wanted)| {
-            let new = NewTopic::new(name, i32::try_from(topic.partitions).unwrap_or(i32::MAX), copies());
+            let new = NewTopic::new(name, i32::try_from(topic.partitions).unwrap_or(i32::MAX), copies(topic));
             wanted.iter().filter(|(key, _)| known(key)).fold(new, |new, (key, value)| new.set(key, value))
         });
         new.collect()
@@ -161,7 +162,7 @@ pub async fn apply(settings: &Settings, topics: &[Topic], replication: Option<u1
 }
 
 /// Shows every declared topic with its state.
-pub async fn list(settings: &Settings, topics: &[Topic], json: bool) -> anyhow::Result<()> {
+pub async fn list(settings: &Settings, topics: &[TopicType], json: bool) -> anyhow::Result<()> {
     let statuses = statuses(settings, topics).await?;
     if json {
         return output::json(&statuses);
@@ -187,7 +188,7 @@ pub async fn list(settings: &Settings, topics: &[Topic], json: bool) -> anyhow::
 async fn find(
     admin: &Admin,
     settings: &Settings,
-    topics: &[Topic],
+    topics: &[TopicType],
 ) -> anyhow::Result<(Vec<String>, BTreeMap<String, TopicFound>)> {
     let names: Vec<String> = topics.iter().map(|topic| settings.topic(&topic.name)).collect();
     let found = admin.find(&names).await?;
@@ -212,38 +213,46 @@ fn refuse_other_partitions(names: &[String], plans: &[Plan]) -> anyhow::Result<(
     )
 }
 
-fn writer(topic: &Topic) -> String {
-    use quadrille_schemas::Writer;
-    match &topic.writer {
-        Writer::Clients => "clients".into(),
-        Writer::All => "all".into(),
-        Writer::Service(name) => name.to_string(),
+/// Nothing could be written to a topic that has fewer copies than have to be written.
+fn refuse_too_few_copies(topics: &[TopicType], replication: Option<u16>) -> anyhow::Result<()> {
+    let Some(copies) = replication else { return Ok(()) };
+    match topics.iter().find(|topic| topic.min_insync_replicas.is_some_and(|least| least > copies)) {
+        None => Ok(()),
+        Some(topic) => bail!(
+            "{} has min_insync_replicas = {} in topics.toml, and --replication-factor is {copies}: nothing could be written to it. Give it as many, or declare fewer.",
+            topic.name,
+            topic.min_insync_replicas.unwrap_or_default()
+        ),
     }
 }
 
-fn kept(topic: &Topic) -> String {
-    match (topic.cleanup, topic.retention) {
-        (Cleanup::Compact { within }, _) => format!("compacted within {}", output::duration(within)),
-        (Cleanup::Delete, Some(retention)) => format!("kept {}", output::duration(retention)),
-        (Cleanup::Delete, None) => "kept forever".into(),
+fn kept(topic: &TopicType) -> String {
+    match (topic.compact_within, topic.retention) {
+        (Some(within), _) => format!("compacted within {}", output::duration(within)),
+        (None, Some(retention)) => format!("kept {}", output::duration(retention)),
+        (None, None) => "kept forever".into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use quadrille_schemas::{Key, Writer};
+    use quadrille_core::{KeyKind, TopicKind, TopicWriter};
 
     use super::*;
 
-    fn topic() -> Topic {
-        Topic {
+    fn topic() -> TopicType {
+        TopicType {
             name: "user.requests".into(),
-            records: "user.requests".into(),
+            kind: TopicKind::Requests,
+            writer: TopicWriter::Clients,
+            key: KeyKind::Uuid,
             partitions: 6,
-            writer: Writer::Clients,
-            key: Key::Uuid,
-            cleanup: Cleanup::Delete,
+            replication: None,
+            min_insync_replicas: None,
             retention: Some(Duration::from_secs(86_400)),
+            compact_within: None,
+            secrets: true,
+            records: [].as_slice().into(),
             why: "hashes".into(),
         }
     }
@@ -264,6 +273,14 @@ mod tests {
         let unbounded = [&declared[..], &[(MOST_UNPACKED, "2147483647")]].concat();
         let change = Change { key: MOST_UNPACKED, from: "2147483647".into(), to: "1048588".into() };
         assert_eq!(plan(&topic(), Some(&found(6, &unbounded))), Plan::Differs { changes: vec![change] });
+    }
+
+    #[test]
+    fn fewer_copies_than_have_to_be_written_are_refused() {
+        let topics = [TopicType { replication: Some(3), min_insync_replicas: Some(2), ..topic() }];
+        assert!(refuse_too_few_copies(&topics, None).is_ok() && refuse_too_few_copies(&topics, Some(2)).is_ok());
+        let refused = refuse_too_few_copies(&topics, Some(1)).expect_err("one copy").to_string();
+        assert!(refused.contains("user.requests has min_insync_replicas = 2"), "{refused}");
     }
 
     #[test]

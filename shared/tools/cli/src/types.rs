@@ -1,13 +1,15 @@
 //! Record types by the names that people use.
 
 use anyhow::bail;
-use quadrille_events::{REGISTRY, RecordInfo, TOPICS};
-use quadrille_schemas::{Topic, Writer};
+use quadrille_core::TopicKind;
+use quadrille_events::RecordInfo;
+
+use crate::catalogue::RECORDS;
 
 /// The record type of this name: `OrderRequested`, `quadrille.order.OrderRequested`, or a subject
 /// (`order.requests-quadrille.order.OrderRequested`), which is needed only where several topics have the type.
 pub fn named(name: &str) -> anyhow::Result<&'static RecordInfo> {
-    let found: Vec<&RecordInfo> = REGISTRY
+    let found: Vec<&RecordInfo> = RECORDS
         .iter()
         .filter(|info| info.record.name == name || info.short_name() == name || info.record.subject() == name)
         .collect();
@@ -15,7 +17,7 @@ pub fn named(name: &str) -> anyhow::Result<&'static RecordInfo> {
         [info] => Ok(info),
         [] => {
             let near: Vec<&str> =
-                REGISTRY.iter().map(RecordInfo::short_name).filter(|known| is_near(known, name)).collect();
+                RECORDS.iter().map(RecordInfo::short_name).filter(|known| is_near(known, name)).collect();
             let hint = if near.is_empty() {
                 "`quadrille example` lists them all".to_owned()
             } else {
@@ -30,14 +32,9 @@ pub fn named(name: &str) -> anyhow::Result<&'static RecordInfo> {
     }
 }
 
-/// The declaration of a record type's topic.
-pub fn topic_of(info: &RecordInfo) -> Option<&'static Topic> {
-    TOPICS.iter().find(|topic| topic.name == info.record.topic)
-}
-
-/// Whether clients write the type's topic.
+/// Whether records of the type are requests.
 pub fn is_request(info: &RecordInfo) -> bool {
-    topic_of(info).is_some_and(|topic| topic.writer == Writer::Clients)
+    info.record.topic.kind == TopicKind::Requests
 }
 
 /// Differs in case only, contains the other, or is two letters away at most.
@@ -55,7 +52,7 @@ mod tests {
         for name in
             ["OrderRequested", "quadrille.order.OrderRequested", "order.requests-quadrille.order.OrderRequested"]
         {
-            assert_eq!(named(name).expect(name).record.topic, "order.requests");
+            assert_eq!(named(name).expect(name).record.topic.name, "order.requests");
         }
         assert!(is_request(named("OrderRequested").expect("known")));
         assert!(!is_request(named("OrderCreated").expect("known")));

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     Settings,
     audit::{Place, databases},
+    catalogue,
     dead_letters::{self, Fate},
     output,
 };
@@ -176,7 +177,7 @@ pub async fn look_up_letters(settings: &Settings, waits: &mut [&mut Wait]) {
 pub async fn look_up(settings: &Settings, orders: &mut [(String, Vec<Wait>)]) -> Vec<String> {
     let keys: Vec<String> = orders.iter().map(|(key, _)| key.clone()).collect();
     let (mut rows, mut unread) = (HashMap::<String, Vec<(&str, Row)>>::new(), vec![]);
-    for service in databases::services() {
+    for service in catalogue::services() {
         match rows_of(settings, service, &keys).await {
             Ok(found) => {
                 found.into_iter().for_each(|(key, row)| rows.entry(key).or_default().push((service, row)));

@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use chrono::DateTime;
 use quadrille_core::KeyKind;
-use quadrille_events::{REGISTRY, TOPICS};
 use wildmatch::WildMatchPattern;
 
 use crate::{
     Settings,
+    catalogue::{RECORDS, TOPICS},
     codec::{Decoded, Decoder},
     history::key_kind,
     kafka::{Positions, Reader, Record, Start},
@@ -87,7 +87,7 @@ pub fn run(
 fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
     let fits_a_topic =
         |wanted: &str| topics.iter().any(|topic| key_kind(topic).normalize(Some(wanted.as_bytes())).is_ok());
-    let mut kinds: Vec<&str> = topics.iter().map(|topic| told_kind(key_kind(topic))).collect();
+    let mut kinds: Vec<String> = topics.iter().map(|topic| told_kind(key_kind(topic))).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let no_key = |wanted: &&String| !wanted.contains('*') && !fits_a_topic(wanted);
@@ -98,7 +98,7 @@ fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
         )
     });
     let no_type = |wanted: &&String| {
-        !REGISTRY.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&info.record.topic))
+        !RECORDS.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&&*info.record.topic.name))
     };
     let types = options.types.iter().filter(no_type);
     let types = types.map(|wanted| {
@@ -107,11 +107,11 @@ fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
     keys.chain(types).collect()
 }
 
-fn told_kind(kind: KeyKind) -> &'static str {
+fn told_kind(kind: &KeyKind) -> String {
     match kind {
-        KeyKind::Uuid => "UUIDs",
-        KeyKind::Sku => "SKUs (A-Z, 0-9 and -, at most 40)",
-        KeyKind::Text => "texts",
+        KeyKind::Uuid => "UUIDs".to_owned(),
+        KeyKind::Text => "texts".to_owned(),
+        KeyKind::Pattern(form) => format!("of the form {} ({form})", form.name),
     }
 }
 
@@ -206,12 +206,12 @@ fn fits_type(pattern: &str, name: &str) -> bool {
 }
 
 /// Whether a key fits a pattern: as it is written, or in the normal form of its topic's keys, whatever the spelling of either.
-fn fits_key(kind: KeyKind, pattern: &str, key: &str) -> bool {
+fn fits_key(kind: &KeyKind, pattern: &str, key: &str) -> bool {
     let folded = match (kind, kind.normalize(Some(pattern.as_bytes()))) {
         (KeyKind::Text, _) => return matches(pattern, key),
         (_, Ok(normal)) => normal,
         (KeyKind::Uuid, Err(_)) => pattern.to_lowercase(),
-        (KeyKind::Sku, Err(_)) => pattern.to_uppercase(),
+        (KeyKind::Pattern(form), Err(_)) => form.case.of(pattern),
     };
     matches(pattern, key) || kind.normalize(Some(key.as_bytes())).is_ok_and(|key| matches(&folded, &key))
 }
@@ -340,18 +340,19 @@ mod tests {
     #[test]
     fn keys_are_known_in_any_spelling() {
         let uuid = "6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11";
+        let sku = KeyKind::Pattern(quadrille_events::keys::SKU);
         for (kind, pattern, key, fits) in [
-            (KeyKind::Uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", uuid, true),
-            (KeyKind::Uuid, "{6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11}", uuid, true),
-            (KeyKind::Uuid, uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", true),
-            (KeyKind::Uuid, "6F1D*", uuid, true),
-            (KeyKind::Uuid, "6F1E*", uuid, false),
-            (KeyKind::Sku, "tea-1", "TEA-1", true),
-            (KeyKind::Sku, "tea-*", "Tea-12", true),
-            (KeyKind::Sku, "tea 1", "tea 1", true),
-            (KeyKind::Sku, "tea-1", "TEA-12", false),
-            (KeyKind::Text, "Order", "order", false),
-            (KeyKind::Text, "order", "order", true),
+            (&KeyKind::Uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", uuid, true),
+            (&KeyKind::Uuid, "{6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11}", uuid, true),
+            (&KeyKind::Uuid, uuid, "6F1D3C58-1F0E-4C5E-9A37-2B8F0D9E4A11", true),
+            (&KeyKind::Uuid, "6F1D*", uuid, true),
+            (&KeyKind::Uuid, "6F1E*", uuid, false),
+            (&sku, "tea-1", "TEA-1", true),
+            (&sku, "tea-*", "Tea-12", true),
+            (&sku, "tea 1", "tea 1", true),
+            (&sku, "tea-1", "TEA-12", false),
+            (&KeyKind::Text, "Order", "order", false),
+            (&KeyKind::Text, "order", "order", true),
         ] {
             assert_eq!(fits_key(kind, pattern, key), fits, "{pattern} {key}");
         }

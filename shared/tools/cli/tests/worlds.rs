@@ -207,7 +207,7 @@ async fn no_order_waits_for_what_a_later_fact_disproves_while_orders_flow() {
             let example: serde_json::Value = serde_json::from_str(info.example).unwrap();
             let json = info.example.replace(example["order_id"].as_str().unwrap(), &id);
             let framed = encoder.encode(&json).unwrap_or_else(|error| panic!("{name}: {error}"));
-            producer.send(info.record.topic, Some(framed.key.as_bytes()), &framed.value, &[]).await.unwrap();
+            producer.send(&info.record.topic.name, Some(framed.key.as_bytes()), &framed.value, &[]).await.unwrap();
         }
     };
     // One that stays open, and is to be seen each time.

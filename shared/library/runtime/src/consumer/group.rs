@@ -7,7 +7,7 @@ use std::{
 };
 
 use metrics::gauge;
-use quadrille_core::Policy;
+use quadrille_core::{Policy, TopicType};
 use quadrille_kafka::{Brokers, headers};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -30,7 +30,7 @@ use crate::{
 
 /// Which partitions are ours, each with the number of its assignment.
 pub(crate) struct Group {
-    pub topics: HashMap<String, &'static str>,
+    pub topics: HashMap<String, &'static TopicType>,
     pub service: &'static str,
     pub brokers: String,
     /// For the look at gaps: a client that joins no group.
@@ -73,13 +73,13 @@ impl Assigned {
 impl Group {
     pub fn new<P: Policy>(
         ground: &Ground,
-        topics: Vec<&'static str>,
+        topics: impl Iterator<Item = &'static TopicType>,
         contact: Arc<Contact>,
         progress: Arc<Progress>,
     ) -> Self {
         let kafka = &ground.kafka;
         Self {
-            topics: topics.into_iter().map(|topic| (format!("{}{topic}", kafka.topic_prefix), topic)).collect(),
+            topics: topics.map(|topic| (format!("{}{}", kafka.topic_prefix, topic.name), topic)).collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
             onlooker: kafka::onlooker_config(kafka, P::SERVICE),
@@ -114,8 +114,8 @@ impl Group {
 
     pub fn take_in_hand(&self, record: &RawRecord) {
         let mut assigned = self.assigned();
-        if assigned.is((record.topic, record.partition), record.generation)
-            && let Some(assignment) = assigned.current.get_mut(&(record.topic, record.partition))
+        if assigned.is(record.topic_partition(), record.generation)
+            && let Some(assignment) = assigned.current.get_mut(&record.topic_partition())
         {
             assignment.in_hand += 1;
         }
@@ -126,7 +126,7 @@ impl Group {
     pub fn store(&self, client: &BaseConsumer<Self>, next: impl Iterator<Item = (Partition, i64)>) {
         let mut list = TopicPartitionList::new();
         for ((topic, partition), offset) in next {
-            let topic = self.physical(topic).unwrap_or(topic);
+            let topic = self.physical(topic);
             let added = list.add_partition_offset(topic, partition, Offset::Offset(offset));
             debug_assert!(added.is_ok());
         }
@@ -168,20 +168,26 @@ impl Group {
         self.assigned().current.contains_key(&partition)
     }
 
-    pub fn physical(&self, topic: &str) -> Option<&str> {
-        self.topics.iter().find(|(_, logical)| **logical == topic).map(|(physical, _)| physical.as_str())
+    /// A topic's name with the world's prefix, and its declaration.
+    pub fn topic(&self, name: &str) -> Option<(&str, &'static TopicType)> {
+        let mut topics = self.topics.iter().map(|(physical, declared)| (physical.as_str(), *declared));
+        topics.find(|(_, declared)| declared.name == name)
+    }
+
+    pub fn physical<'a>(&'a self, topic: &'a str) -> &'a str {
+        self.topic(topic).map_or(topic, |(physical, _)| physical)
     }
 
     pub fn list(&self, (topic, partition): Partition) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        list.add_partition(self.physical(topic).unwrap_or(topic), partition);
+        list.add_partition(self.physical(topic), partition);
         list
     }
 
     /// Copies a message of a partition that is ours.
     pub fn to_raw_record(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
         let topic = *self.topics.get(message.topic())?;
-        let generation = self.assigned().current.get(&(topic, message.partition()))?.generation;
+        let generation = self.assigned().current.get(&(&topic.name, message.partition()))?.generation;
         let headers = headers(message, |headers| RawHeaders::admit(headers));
         let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
         let (value, cut) = message.payload().map(admit_value).unzip();
@@ -200,7 +206,7 @@ impl Group {
     }
 
     pub fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
-        let known = |topic: &str| self.topics.get(topic).copied();
+        let known = |topic: &str| self.topics.get(topic).map(|declared| &*declared.name);
         list.elements().iter().filter_map(|element| Some((known(element.topic())?, element.partition()))).collect()
     }
 }

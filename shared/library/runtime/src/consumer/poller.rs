@@ -11,7 +11,6 @@ use std::{
 
 use metrics::counter;
 use quadrille_core::Policy;
-use quadrille_events::records_named;
 use quadrille_kafka::{Unreadable, unreadable};
 use rdkafka::{
     ClientConfig, Offset,
@@ -133,7 +132,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         let Some(record) = self.client.context().to_raw_record(message) else {
             return;
         };
-        let partition = (record.topic, record.partition);
+        let partition = record.topic_partition();
         if let Some(parked) = self.parked.get_mut(&partition) {
             parked.bytes += record.bytes();
             parked.records.push_back(record);
@@ -152,7 +151,7 @@ impl<'a, P: Policy> Poller<'a, P> {
     /// Decodes a record and hands it to the worker, or passes it over.
     fn dispatch(&mut self, record: RawRecord, wait: Duration) -> Result<(), Blocked> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-        if let Some(rejection) = self.downstream.skips.rejection(record.topic, record.partition, record.offset) {
+        if let Some(rejection) = self.downstream.skips.rejection(&record.topic.name, record.partition, record.offset) {
             return self.hand_on(record, |record| Work::Rejected(record, rejection), wait);
         }
         match self.downstream.decoder.decode::<P>(&record, now_ms) {
@@ -161,9 +160,10 @@ impl<'a, P: Policy> Poller<'a, P> {
             Decoded::NeedsSchema(id) => Err(Blocked::NeedsSchema(Box::new(record), id)),
             Decoded::Skipped(name) => {
                 // A stranger's type has any name: as a label it would be a series of its own for good.
-                let known = records_named(&name).next().map_or("other", |known| known.record.name);
-                counter!("quadrille_records_skipped_total", "topic" => record.topic, "type" => known).increment(1);
-                self.skipped.insert((record.topic, record.partition), (record.generation, record.offset + 1));
+                let known = record.topic.records.iter().find(|known| **known == name).map_or("other", |known| known);
+                counter!("quadrille_records_skipped_total", "topic" => &*record.topic.name, "type" => known)
+                    .increment(1);
+                self.skipped.insert(record.topic_partition(), (record.generation, record.offset + 1));
                 Ok(())
             }
         }
@@ -184,7 +184,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         match self.downstream.tokio.block_on(async { tokio::time::timeout(wait, capacity).await }) {
             Ok(Ok((slot, memory))) => {
                 // What was skipped before it goes on with it.
-                self.skipped.remove(&(record.topic, record.partition));
+                self.skipped.remove(&record.topic_partition());
                 self.client.context().take_in_hand(&record);
                 slot.send(WorkItem::sized(work(Box::new(record)), memory));
                 Ok(())
@@ -243,7 +243,7 @@ impl<'a, P: Policy> Poller<'a, P> {
     fn try_resume(&mut self, partition: Partition, parked: &mut Parked) -> bool {
         // What a person has passed over needs no schema.
         let is_skipped = |record: &RawRecord| {
-            self.downstream.skips.rejection(record.topic, record.partition, record.offset).is_some()
+            self.downstream.skips.rejection(&record.topic.name, record.partition, record.offset).is_some()
         };
         if parked.records.front().is_some_and(is_skipped) {
             parked.fetch = None;
@@ -322,8 +322,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         let group = self.client.context();
         let Some(search) = self.searching.take() else {
             if let Some((partition, generation, from)) = group.standing_still(&self.downstream.skips) {
-                let (client, topic) =
-                    (group.onlooker.clone(), group.physical(partition.0).unwrap_or(partition.0).to_owned());
+                let (client, topic) = (group.onlooker.clone(), group.physical(partition.0).to_owned());
                 let find = move || unreadable_in_a_row(&client, &topic, partition.1, from);
                 match std::thread::Builder::new().name(format!("{}-unreadable", group.service)).spawn(find) {
                     Ok(found) => self.searching = Some(Search { partition, generation, found }),
@@ -357,14 +356,16 @@ impl<'a, P: Policy> Poller<'a, P> {
     /// Tells of one batch, and sets reading behind it. Whether it is told.
     fn advance_past_batch(&mut self, (topic, partition): Partition, generation: u64, batch: Unreadable) -> bool {
         let Unreadable { from, to, cause } = batch;
-        let group = self.client.context();
+        let Some((physical, declared)) = self.client.context().topic(topic) else {
+            return false;
+        };
         error!(
             topic,
             partition, from, to, "Offsets cannot be read and are passed over; reading goes on at {to}: {cause}"
         );
         let detail = format!("the offsets {from} to {} cannot be read: {cause}; no original could be kept", to - 1);
         let record = RawRecord {
-            topic,
+            topic: declared,
             partition,
             offset: from,
             generation,
@@ -379,7 +380,6 @@ impl<'a, P: Policy> Poller<'a, P> {
         let is_told = self.hand_on(record, |record| Work::Rejected(record, rejection), CAPACITY_WAIT).is_ok();
         if is_told {
             counter!("quadrille_records_unreadable_total", "topic" => topic).increment((to - from).max(1) as u64);
-            let physical = group.physical(topic).unwrap_or(topic);
             match self.client.seek(physical, partition, Offset::Offset(to), limits::BROKER) {
                 // The letter stands for all of them.
                 Ok(()) => drop(self.skipped.insert((topic, partition), (generation, to))),

@@ -47,13 +47,14 @@ impl ClientContext for Group {
             let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
             changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
             for (partition, stats) in stats.partitions {
-                let Some(topic) = self.topics.get(topic.as_str()) else {
+                let Some(declared) = self.topics.get(topic.as_str()) else {
                     continue;
                 };
-                self.note_unread((*topic, partition), &stats);
-                hidden = hidden.or(self.hidden((*topic, partition), &stats));
-                if self.owns((*topic, partition)) && stats.consumer_lag >= 0 {
-                    gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string())
+                let topic = &*declared.name;
+                self.note_unread((topic, partition), &stats);
+                hidden = hidden.or(self.hidden((topic, partition), &stats));
+                if self.owns((topic, partition)) && stats.consumer_lag >= 0 {
+                    gauge!("quadrille_consumer_lag", "topic" => topic, "partition" => partition.to_string())
                         .set(stats.consumer_lag as f64);
                 }
             }

@@ -18,7 +18,8 @@ use quadrille_cli::{
     registry::Registry,
 };
 use quadrille_core::{Fact, Policy, Record as _, ids};
-use quadrille_events::{StockReplenished, StockReplenishmentRequested, platform::DeadLetter};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_platform::DeadLetter;
 use quadrille_runtime::{
     Config, Mapped, Service, Store,
     config::{Log, LogFormat, NoSettings},
@@ -204,7 +205,7 @@ impl Shop {
     }
 
     pub async fn ask_for(&self, sku: &str, quantity: i32, partition: Option<i32>) -> anyhow::Result<()> {
-        let topic = self.world.settings.topic(StockReplenishmentRequested::TYPE.topic);
+        let topic = self.world.settings.topic(&StockReplenishmentRequested::TYPE.topic.name);
         let mut value = self.value[..5].to_vec();
         StockReplenishmentRequested::new(sku.into(), Uuid::new_v4(), quantity).encode(&mut value);
         let mut record = FutureRecord::to(&topic).key(sku).payload(&value);
@@ -228,8 +229,8 @@ impl Shop {
         let (ce_id, source) = (Uuid::new_v4().to_string(), "/test");
         let value = self.world.framed(request).await?;
         let headers = [("ce_id", ce_id.clone()), ("ce_source", source.to_owned())];
-        self.world.send_raw(R::TYPE.topic, Some(request.key().as_bytes()), &value, &headers).await?;
-        let id = ids::request(R::TYPE.topic, &request.key(), R::TYPE.name, source, &ce_id);
+        self.world.send_raw(&R::TYPE.topic.name, Some(request.key().as_bytes()), &value, &headers).await?;
+        let id = ids::request(&R::TYPE.topic.name, &request.key(), R::TYPE.name, source, &ce_id);
         let came = "select result, detail from operator_action where id = $1";
         self.row(|pool| sqlx::query_as(came).bind(id).fetch_optional(pool)).await
     }

@@ -10,25 +10,40 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type, Writer};
+use quadrille_topics::TopicKind;
 
-/// Writes the Rust types of a schemas folder to `out`; for a `build.rs`:
+use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type};
+
+/// Writes the Rust types of a schemas folder, for a `build.rs`. The folder's path is relative to the package:
 ///
 /// ```no_run
-/// let out = format!("{}/records.rs", std::env::var("OUT_DIR").unwrap());
-/// quadrille_schemas::generate("../../schemas".as_ref(), out.as_ref()).unwrap_or_else(|problems| panic!("{problems}"));
+/// quadrille_schemas::build("../../schemas");
 /// ```
 ///
-/// and `include!(concat!(env!("OUT_DIR"), "/records.rs"));` in the library. The crate depends on `quadrille-core` and on
+/// and `include!(concat!(env!("OUT_DIR"), "/records.rs"));` in the library. What is wrong with the folder ends the build. The crate depends on `quadrille-core` and on
 /// `quadrille-schemas` with the feature `wire`. What it then has:
 ///
 /// - a module per namespace (`order` for `quadrille.order`) with a struct per record, and all of them at the top as well;
-/// - `topics`: an enum per topic over its records, by `quadrille_core::records!`;
-/// - `TOPICS`: the declared topics; `REGISTRY`: every record type with its docs, example and JSON coding.
+/// - `topics`: per topic its declaration (`topics::ORDER_EVENTS`) and an enum over its records (`topics::OrderEvents`), by
+///   `quadrille_core::records!`;
+/// - `keys`: the forms of record keys that `topics.toml` declares;
+/// - `TOPICS`: the declarations of all topics; `REGISTRY`: every record type with its docs, example and JSON coding.
 ///
 /// Cargo is told to run the build script again when the folder changes.
+pub fn build(root: &str) {
+    println!("cargo::rerun-if-changed={root}");
+    let Some(out) = std::env::var_os("OUT_DIR") else {
+        return println!("cargo::error=OUT_DIR is not set: this is for a build script");
+    };
+    if let Err(Problems(problems)) = generate(Path::new(root), &Path::new(&out).join("records.rs")) {
+        for problem in problems {
+            println!("cargo::error={problem}");
+        }
+    }
+}
+
+/// Writes the Rust types of the folder `root` to the file `out`: see [`build`].
 pub fn generate(root: &Path, out: &Path) -> Result<(), Problems> {
-    println!("cargo::rerun-if-changed={}", root.display());
     let folder = Folder::load(root)?;
     let code = code(&folder)?;
     if fs::read_to_string(out).is_ok_and(|written| written == code) {
@@ -50,7 +65,7 @@ struct Struct<'a> {
 fn code(folder: &Folder) -> Result<String, Problems> {
     for file in &folder.records {
         let name = file.record().short_name();
-        if let Some(topic) = folder.topics.iter().find(|topic| registry::pascal(&topic.records) == name) {
+        if let Some(topic) = folder.topics.iter().find(|topic| registry::pascal(&topic.name) == name) {
             let what = format!("is named like the enum of the topic {}", topic.name);
             return Err(Problem::of_file(&file.file, what, "name the record after what happened").into());
         }
@@ -90,7 +105,7 @@ fn structs(folder: &Folder) -> BTreeMap<&str, Struct<'_>> {
     let requests: BTreeSet<&str> = folder
         .records
         .iter()
-        .filter(|file| folder.topics_of(file).any(|topic| topic.writer == Writer::Clients))
+        .filter(|file| folder.topic_of(file).is_some_and(|topic| topic.kind == TopicKind::Requests))
         .flat_map(|file| file.schema.named.keys().map(String::as_str))
         .collect();
     let mut structs = BTreeMap::new();

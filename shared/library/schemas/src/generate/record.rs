@@ -2,9 +2,12 @@
 
 use super::{
     Struct,
+    registry::screaming,
     rust::{WIRE, default, field_type, ident, is_plain, serde_with},
 };
-use crate::{Field, Folder, Key, Record, RecordFile, Schema, Type};
+use quadrille_topics::KeyKind;
+
+use crate::{Field, Folder, Record, RecordFile, Schema, Type};
 
 pub(super) fn code(folder: &Folder, item: &Struct<'_>) -> String {
     let name = item.record.short_name();
@@ -100,19 +103,21 @@ fn defaults(schema: &Schema, record: &Record) -> String {
 
 fn record_impl(folder: &Folder, file: &RecordFile) -> String {
     let record = file.record();
-    let kind = folder.topics_of(file).next().map_or(Key::Text, |topic| topic.key);
+    let kind = folder.topic_of(file).map_or(&KeyKind::Text, |topic| &topic.key);
     let field = ident(record.key.as_deref().unwrap_or_default());
     let key = match kind {
-        Key::Uuid => format!("self.{field}.to_string()"),
-        Key::Sku => format!("{WIRE}::sku_key(&self.{field})"),
-        Key::Text => format!("self.{field}.clone()"),
+        KeyKind::Uuid => format!("self.{field}.to_string()"),
+        KeyKind::Text => format!("self.{field}.clone()"),
+        KeyKind::Pattern(pattern) => format!(
+            "super::keys::{}.normal_form(&self.{field}).unwrap_or_else(|| self.{field}.clone())",
+            screaming(&pattern.name)
+        ),
     };
     format!(
         r####"    impl ::quadrille_core::Record for {name} {{
         const TYPE: ::quadrille_core::RecordType = ::quadrille_core::RecordType {{
-            topic: {topic:?},
+            topic: &super::topics::{topic},
             name: {full:?},
-            key: ::quadrille_core::KeyKind::{kind:?},
             schema: r###"{schema}"###,
         }};
 
@@ -139,7 +144,7 @@ fn record_impl(folder: &Folder, file: &RecordFile) -> String {
 
 "####,
         name = record.short_name(),
-        topic = file.folder,
+        topic = screaming(&file.folder),
         full = record.name,
         schema = file.text,
     )

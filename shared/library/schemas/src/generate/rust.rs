@@ -49,7 +49,7 @@ fn type_of(ty: &Type, secret: bool) -> String {
         Type::String if secret => format!("{WIRE}::Secret"),
         Type::Uuid => format!("{WIRE}::Uuid"),
         Type::Time => format!("{WIRE}::Time"),
-        Type::Decimal { .. } => format!("{WIRE}::Money"),
+        Type::Decimal { precision, scale } => format!("{WIRE}::Decimal<{precision}, {scale}>"),
         Type::Array(items) => format!("Vec<{}>", type_of(items, false)),
         Type::Named(name) => path(name),
         _ => match ty.nullable() {
@@ -75,7 +75,7 @@ pub(super) fn is_plain(schema: &Schema, ty: &Type, default: &Value) -> bool {
     match (ty, default) {
         (_, Value::Null | Value::Bool(false)) => true,
         (_, Value::Number(number)) => number.as_i64() == Some(0),
-        (Type::Decimal { .. }, Value::String(text)) => cents(text) == 0,
+        (Type::Decimal { .. }, Value::String(text)) => units(text) == 0,
         (_, Value::String(text)) => text.is_empty(),
         (_, Value::Array(items)) => items.is_empty(),
         (ty, Value::Object(object)) => record_of(schema, ty).is_some_and(|record| {
@@ -99,7 +99,7 @@ fn default_of(schema: &Schema, ty: &Type, default: &Value, secret: bool) -> Stri
     }
     match (ty, default) {
         (Type::Time, Value::Number(micros)) => format!("{WIRE}::time::from_micros({micros})"),
-        (Type::Decimal { .. }, Value::String(text)) => format!("{WIRE}::Money::cents({})", cents(text)),
+        (Type::Decimal { .. }, Value::String(text)) => format!("{WIRE}::Decimal::units({})", units(text)),
         (Type::Bytes, Value::String(text)) => format!("{WIRE}::Bytes({:?}.into())", text),
         (Type::String, Value::String(text)) if secret => format!("{WIRE}::Secret::new({text:?})"),
         (Type::String, Value::String(text)) => format!("String::from({text:?})"),
@@ -116,6 +116,6 @@ fn default_of(schema: &Schema, ty: &Type, default: &Value, secret: bool) -> Stri
 }
 
 /// A decimal's default: big-endian two's complement in the text's code points, which the rules keep to ASCII.
-fn cents(text: &str) -> i64 {
-    text.chars().fold(0, |cents, byte| cents << 8 | i64::from(u32::from(byte) & 0x7f))
+fn units(text: &str) -> i64 {
+    text.chars().fold(0, |units, byte| units << 8 | i64::from(u32::from(byte) & 0x7f))
 }

@@ -8,7 +8,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Bytes, Money, Secret, Time, time};
+use super::{Bytes, Decimal, Secret, Time, time};
 
 /// A value that belongs to a request's content. Generated for requests and for the records within.
 pub trait Content {
@@ -80,9 +80,14 @@ written_as! {
     String => |value, json| text(value, json);
     Secret => |value, json| text(value.expose(), json);
     Bytes => |value, json| text(&value.to_base64(), json);
-    Money => |value, json| text(&value.to_string(), json);
     Time => |value, json| text(&time::text(value), json);
     Uuid => |value, json| text(value.hyphenated().encode_lower(&mut Uuid::encode_buffer()), json);
+}
+
+impl<const PRECISION: u32, const SCALE: u32> Content for Decimal<PRECISION, SCALE> {
+    fn write(&self, json: &mut Vec<u8>) {
+        text(&self.to_string(), json);
+    }
 }
 
 impl<T: Content> Content for Option<T> {

@@ -112,7 +112,10 @@ fn sample_of(schema: &Schema, ty: &Type) -> Value {
         Type::Bytes => json!("AAoK/w=="),
         Type::Uuid => json!("0a0a0a0a-0a0a-4a0a-8a0a-0a0a0a0a0a0a"),
         Type::Time => json!("2026-01-31T12:00:00.000001Z"),
-        Type::Decimal { .. } => json!("-19.99"),
+        Type::Decimal { precision, scale } => {
+            let amount = if *precision >= scale + 2 { -19.99 } else { 0.0 };
+            json!(format!("{amount:.*}", *scale as usize))
+        }
         Type::Array(items) => json!([sample_of(schema, items), sample_of(schema, items)]),
         Type::Named(name) => schema.record_named(name).map_or(Value::Null, |record| sample(schema, record)),
         ty => ty.nullable().map_or_else(|| json!("Grüße, 茶"), |inner| sample_of(schema, inner)),

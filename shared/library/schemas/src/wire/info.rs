@@ -1,6 +1,6 @@
 //! A record type with everything that tools ask of it.
 
-use quadrille_core::{DecodeError, Record, RecordType};
+use quadrille_core::{DecodeError, Record, RecordType, TopicType};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{from_json, to_json};
@@ -8,7 +8,7 @@ use super::{from_json, to_json};
 /// What tools know of a record type on a topic. The table of all is generated.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordInfo {
-    /// Topic, full name, key and schema.
+    /// Topic, full name and schema.
     pub record: RecordType,
     /// What the record means.
     pub doc: &'static str,
@@ -16,6 +16,8 @@ pub struct RecordInfo {
     pub fields: &'static [FieldInfo],
     /// A valid JSON to start from.
     pub example: &'static str,
+    /// The number of its newest frozen version, or 0.
+    pub version: u32,
     encode: fn(&str) -> Result<Encoded, DecodeError>,
     decode: fn(&[u8]) -> Result<String, DecodeError>,
 }
@@ -45,22 +47,20 @@ pub struct Encoded {
 }
 
 impl RecordInfo {
-    /// The table's entry for a type on a topic.
+    /// The table's entry for a type.
     pub const fn of<T: Record + Serialize + DeserializeOwned>(
-        topic: &'static str,
         doc: &'static str,
         fields: &'static [FieldInfo],
         example: &'static str,
+        version: u32,
     ) -> Self {
-        let RecordType { name, key, schema, .. } = T::TYPE;
-        Self {
-            record: RecordType { topic, name, key, schema },
-            doc,
-            fields,
-            example,
-            encode: encode::<T>,
-            decode: decode::<T>,
-        }
+        Self { record: T::TYPE, doc, fields, example, version, encode: encode::<T>, decode: decode::<T> }
+    }
+
+    /// The same type on another topic: dead letters are of one type, on a topic of each service.
+    #[must_use]
+    pub const fn on(self, topic: &'static TopicType) -> Self {
+        Self { record: RecordType { topic, ..self.record }, ..self }
     }
 
     /// The record's name without its namespace.

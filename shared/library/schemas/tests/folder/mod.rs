@@ -20,12 +20,16 @@ const SOUND: [(&str, &str); 3] = [
         TOPICS,
         r#"[[topics]]
 name = "a.events"
-partitions = 6
+kind = "events"
 writer = "a"
 key = "uuid"
-cleanup = "delete"
+partitions = 6
 retention = "30d"
+secrets = true
 why = "enough"
+
+[rules]
+decimals = ["decimal(12,2)"]
 "#,
     ),
     (

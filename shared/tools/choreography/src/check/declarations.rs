@@ -39,7 +39,7 @@ impl<'a> Findings<'a> {
                 self.problem(record, "has no schema", "add schemas/<topic>/<Record>.avsc, or mend the name");
             }
         }
-        for topic in service.saga_topics.iter().chain(&service.secret_topics) {
+        for topic in &service.saga_topics {
             if choreography.topic(topic).is_none() {
                 self.problem(topic, "is no topic", "declare it in schemas/topics.toml, or mend the name");
             }

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{
-    Choreography, Kind, Problem,
-    document::{ALL, CLIENTS},
-};
+use crate::{Choreography, Kind, Problem};
 
 /// The field that is the record key of all that belongs to one order's saga.
 pub(crate) const SAGA_KEY: &str = "order_id";
@@ -17,7 +14,7 @@ pub(super) fn two_writers(choreography: &Choreography) -> Vec<Problem> {
         for fact in &service.states {
             for topic in choreography.topics_of(fact).filter(|topic| topic.writer != service.name) {
                 let what = match topic.writer.as_str() {
-                    CLIENTS | ALL => {
+                    "clients" | "all" => {
                         format!("{} states it on {}, which {} write", service.name, topic.name, topic.writer)
                     }
                     other => format!("{} states it on {}, which {other} writes", service.name, topic.name),

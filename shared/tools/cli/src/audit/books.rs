@@ -9,14 +9,14 @@ use std::{
 };
 
 use quadrille_choreography::DECLARATIONS;
-use quadrille_core::KeyKind;
-use quadrille_events::{Money, RecordInfo, TOPICS};
-use quadrille_schemas::{Cleanup, Topic, Writer};
+use quadrille_core::{KeyKind, TopicKind, TopicType, TopicWriter};
+use quadrille_events::{Money, RecordInfo};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::report::{Place, Report, Rule};
 use crate::{
+    catalogue::{self, RECORDS},
     codec::Decoded,
     history::{self, Fact},
     kafka::Unreadable,
@@ -142,7 +142,7 @@ impl Books {
 
     /// Enters a record. `truncated`: retention has taken the beginning of its partition. `now_ms` is the audit's time.
     pub fn enter(&mut self, fact: &Fact, truncated: bool, now_ms: i64, report: &mut Report) {
-        let Some(topic) = TOPICS.iter().find(|topic| *topic.name == *fact.record.topic) else { return };
+        let Some(topic) = catalogue::topic(&fact.record.topic) else { return };
         self.records += 1;
         // Heartbeats state nothing; compaction takes them as it likes.
         if topic.name == "platform.instances" {
@@ -151,7 +151,7 @@ impl Books {
         let place = Place { topic: &topic.name, partition: fact.record.partition, offset: fact.record.offset };
         let info = match &fact.decoded {
             Decoded::Record { info, .. } => *info,
-            Decoded::Unknown { .. } if topic.writer != Writer::Clients => {
+            Decoded::Unknown { .. } if topic.kind != TopicKind::Requests => {
                 self.unknown_types += 1;
                 return;
             }
@@ -161,7 +161,7 @@ impl Books {
             Decoded::Bad { reason, .. } => return self.malformed(fact, place, reason.clone()),
         };
         let value = fact.value();
-        if topic.records == "dead-letters" {
+        if topic.kind == TopicKind::DeadLetters {
             self.enter_letter(&value);
             return;
         }
@@ -171,8 +171,8 @@ impl Books {
         if let Some(reason) = unacceptable(fact, topic, info, &value, now_ms) {
             return self.malformed(fact, place, reason);
         }
-        match (&topic.writer, fact.id) {
-            (Writer::Clients, Some(id)) => self.enter_request(fact, id, place, &value),
+        match (topic.kind, fact.id) {
+            (TopicKind::Requests, Some(id)) => self.enter_request(fact, id, place, &value),
             (_, Some(id)) => self.enter_event(fact, id, place, topic, &value, truncated, report),
             (_, None) => self.malformed(fact, place, "an event without ce_id".into()),
         }
@@ -221,7 +221,7 @@ impl Books {
         fact: &Fact,
         id: Uuid,
         place: Place,
-        topic: &'static Topic,
+        topic: &'static TopicType,
         value: &Value,
         truncated: bool,
         report: &mut Report,
@@ -257,12 +257,12 @@ impl Books {
         &mut self,
         fact: &Fact,
         place: Place,
-        topic: &'static Topic,
+        topic: &'static TopicType,
         truncated: bool,
         report: &mut Report,
     ) {
         // Of a compacted topic the overtaken versions are gone.
-        if topic.cleanup != Cleanup::Delete {
+        if topic.kind == TopicKind::State {
             return;
         }
         let Some(version) = fact.version else {
@@ -345,32 +345,32 @@ impl Books {
 }
 
 /// Whether a record says that the service wrote it whose topic it is.
-fn is_of_its_service(fact: &Fact, topic: &Topic) -> bool {
+fn is_of_its_service(fact: &Fact, topic: &TopicType) -> bool {
     let source = fact.record.header("ce_source").unwrap_or_default();
-    matches!(&topic.writer, Writer::Service(service) if source == format!("/quadrille/{service}"))
+    matches!(&topic.writer, TopicWriter::Service(service) if source == format!("/quadrille/{service}"))
 }
 
 /// Whether nothing can come of a record: it is of a type that no service hears, so all pass over it whatever it holds, and no service
 /// wrote it.
-fn is_idle(fact: &Fact, topic: &Topic, info: &RecordInfo) -> bool {
+fn is_idle(fact: &Fact, topic: &TopicType, info: &RecordInfo) -> bool {
     let is_heard = || DECLARATIONS.iter().any(|service| service.hears.contains(&info.record));
-    matches!(topic.writer, Writer::Service(_))
-        && topic.records != "dead-letters"
+    matches!(topic.kind, TopicKind::Events | TopicKind::State)
+        && topic.writer != TopicWriter::All
         && !is_of_its_service(fact, topic)
         && !is_heard()
 }
 
 /// Why a decodable record is none that a service may act upon.
-fn unacceptable(fact: &Fact, topic: &Topic, info: &RecordInfo, value: &Value, now_ms: i64) -> Option<String> {
+fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value, now_ms: i64) -> Option<String> {
     let kind = history::key_kind(&topic.name);
     if fact.key.is_empty() {
         return Some("the key is missing or of the wrong kind".into());
     }
     let named = text(&value[show::key_field(info)]);
-    if kind != KeyKind::Text && kind.normalize(Some(named.as_bytes())).ok().as_ref() != Some(&fact.key) {
+    if *kind != KeyKind::Text && kind.normalize(Some(named.as_bytes())).ok().as_ref() != Some(&fact.key) {
         return Some(format!("the key is {}, the value speaks of {named}", fact.key));
     }
-    if topic.writer == Writer::Clients
+    if topic.kind == TopicKind::Requests
         && fact.record.value.as_ref().is_some_and(|value| value.len() > MAX_REQUEST_BYTES)
     {
         return Some("a request of more than 256 KiB".into());
@@ -420,7 +420,7 @@ fn info(fact: &Fact) -> &'static RecordInfo {
     match &fact.decoded {
         Decoded::Record { info, .. } => info,
         // Only decoded records come here; any entry stands in for the rest.
-        _ => &quadrille_events::REGISTRY[0],
+        _ => &RECORDS[0],
     }
 }
 

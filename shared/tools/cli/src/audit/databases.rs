@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use quadrille_events::TOPICS;
-use quadrille_schemas::Writer;
 use sqlx::{Connection, PgConnection};
 
-use crate::Settings;
+use crate::{Settings, catalogue::services};
 
 /// The runtime's tables of one service.
 #[derive(Clone, Debug, Default)]
@@ -67,19 +65,6 @@ pub struct Databases {
     pub gone: HashSet<String>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
-}
-
-/// The services that have a database: those that write a topic.
-pub fn services() -> Vec<&'static str> {
-    let mut services: Vec<&str> = Vec::new();
-    for topic in TOPICS {
-        if let Writer::Service(service) = &topic.writer
-            && !services.contains(&&**service)
-        {
-            services.push(service);
-        }
-    }
-    services
 }
 
 /// What was found is not all there is where a database could not be read.

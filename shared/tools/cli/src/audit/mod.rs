@@ -16,10 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_events::TOPICS;
-
 use crate::{
     Settings,
+    catalogue::TOPICS,
     codec::Decoder,
     history::Fact,
     kafka::{Partition, Reader, Start},

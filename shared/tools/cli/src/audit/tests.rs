@@ -127,7 +127,7 @@ fn sound(report: &Report) {
 }
 
 fn databases() -> Databases {
-    let services = super::databases::services();
+    let services = crate::catalogue::services();
     let services = services.into_iter().map(|service| (service.to_owned(), Database::default())).collect();
     Databases { services, ..Databases::default() }
 }

@@ -10,10 +10,10 @@ use std::{
 
 use quadrille_cli::{
     Settings,
+    catalogue::TOPICS,
     kafka::{Admin, Reader, Record, Start},
     settings::Overrides,
 };
-use quadrille_events::TOPICS;
 use uuid::Uuid;
 
 /// The isolated world of one test.

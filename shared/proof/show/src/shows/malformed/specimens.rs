@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use quadrille_cli::{example, show::key_field};
-use quadrille_core::KeyKind;
+use quadrille_core::{KeyKind, TopicKind};
 use quadrille_events::{RecordInfo, frame};
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ impl Maker {
     /// One specimen of each kind.
     pub fn all(&self) -> anyhow::Result<Vec<Specimen>> {
         use Verdict::{Letter, OfType};
-        let (name, is_request) = (self.info.record.name, self.info.record.topic.ends_with(".requests"));
+        let (name, is_request) = (self.info.record.name, self.info.record.topic.kind == TopicKind::Requests);
         let (key, value) = self.sound(self.info, self.id)?;
         let with_key =
             |key: &[u8]| RawRecord { key: Some(key.to_vec()), value: Some(value.clone()), ..RawRecord::default() };
@@ -75,7 +75,7 @@ impl Maker {
         let cut = (5 + datum.len() / 2..value.len()).find(|at| value[*at] != 0).context("a place to cut at")?;
         let mut not_utf8 = datum.to_vec();
         not_utf8[1..5].fill(0xff);
-        let other_kind: &[u8] = if self.info.record.key == KeyKind::Uuid { b"TEA-1" } else { b"no sku at all!" };
+        let other_kind: &[u8] = if self.info.record.topic.key == KeyKind::Uuid { b"TEA-1" } else { b"no sku at all!" };
 
         let mut specimens = vec![
             ("no key", RawRecord { value: Some(value.clone()), ..RawRecord::default() }, Letter("bad_key")),
@@ -131,9 +131,9 @@ impl Maker {
 
     /// A sound record of a type, under a key that nobody else uses.
     fn sound(&self, info: &'static RecordInfo, id: u32) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
-        let (fresh, set) = match info.record.key {
+        let (fresh, set) = match info.record.topic.key {
             KeyKind::Uuid => (true, vec![]),
-            KeyKind::Sku => (false, vec![format!("{}={}", key_field(info), sku())]),
+            KeyKind::Pattern(_) => (false, vec![format!("{}={}", key_field(info), sku())]),
             KeyKind::Text => (false, vec![]),
         };
         let json = example::text(info, &example::Options { fresh, set, docs: false })?;
@@ -143,7 +143,11 @@ impl Maker {
 
     /// A sound key that nobody uses.
     fn key(&self) -> Vec<u8> {
-        if self.info.record.key == KeyKind::Sku { sku().into_bytes() } else { Uuid::new_v4().to_string().into_bytes() }
+        if matches!(self.info.record.topic.key, KeyKind::Pattern(_)) {
+            sku().into_bytes()
+        } else {
+            Uuid::new_v4().to_string().into_bytes()
+        }
     }
 }
 

@@ -1,25 +1,26 @@
 //! What cannot be handled is a dead letter, and some dead letters let nobody rest.
 
 use quadrille_choreography::DECLARATIONS;
-use quadrille_core::Declaration;
-use quadrille_events::TOPICS;
+use quadrille_core::{Declaration, TopicKind};
 
 use super::Checks;
 use crate::{
     audit::{databases::DeadLetter, report::Rule},
+    catalogue::TOPICS,
     kafka::Unreadable,
 };
 
 /// Whether some service hears a topic: what cannot be handled there must be a dead letter.
 fn is_heard(topic: &str) -> bool {
-    let hears = |service: &Declaration| service.hears.iter().any(|heard| heard.topic == topic);
+    let hears = |service: &Declaration| service.hears.iter().any(|heard| heard.topic.name == topic);
     // The operators' requests are heard by the runtime of each.
     topic == "platform.requests" || DECLARATIONS.iter().any(hears)
 }
 
 /// How long dead letters are kept on their topics: of what is older there may be none any more.
 fn kept_ms() -> i64 {
-    let kept = TOPICS.iter().filter(|topic| topic.records == "dead-letters").filter_map(|topic| topic.retention).min();
+    let kept =
+        TOPICS.iter().filter(|topic| topic.kind == TopicKind::DeadLetters).filter_map(|topic| topic.retention).min();
     kept.and_then(|kept| i64::try_from(kept.as_millis()).ok()).unwrap_or(i64::MAX)
 }
 

@@ -1,80 +1,82 @@
-//! Money: exact, never a floating point number.
+//! Decimal numbers: exact, never a floating point number.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An amount of money as `decimal(12,2)`: at most 9,999,999,999.99 either way, held in cents.
+/// A number of at most `PRECISION` digits, `SCALE` of them behind the point, held as a count of the last digit's units.
 ///
-/// As JSON it is the text `"19.99"`; a number is taken too if it has at most two decimals. Sums are checked.
+/// What a schema calls `decimal(12,2)` is a `Decimal<12, 2>`, and ends at 9,999,999,999.99 either way. As JSON it is the text `"19.99"`;
+/// a number is taken too if it has no more decimals than there may be. Sums are checked.
 ///
 /// ```
-/// use quadrille_schemas::wire::Money;
+/// use quadrille_schemas::wire::Decimal;
 ///
+/// type Money = Decimal<12, 2>;
 /// let price: Money = "19.99".parse()?;
 /// assert_eq!(price, Money::cents(1999));
 /// assert_eq!(price.checked_mul(3).map(|total| total.to_string()).as_deref(), Some("59.97"));
 /// assert!("19.999".parse::<Money>().is_err());
-/// # Ok::<(), quadrille_schemas::wire::MoneyError>(())
+/// # Ok::<(), quadrille_schemas::wire::DecimalError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Money(i64);
+pub struct Decimal<const PRECISION: u32, const SCALE: u32>(i64);
 
-/// Why something is no amount of money.
+/// Why something is no such decimal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MoneyError {
+pub enum DecimalError {
     /// Neither digits nor a point where they belong.
     #[error("`{0}` is no amount: write it like 19.99")]
     NoAmount(String),
-    /// More than two decimals, which are refused and not rounded.
-    #[error("`{0}` has more than two decimals")]
-    TooPrecise(String),
-    /// More digits than the schema holds.
-    #[error("`{0}` has more than ten digits before the point")]
-    TooLarge(String),
+    /// More decimals than there may be, which are refused and not rounded.
+    #[error("`{0}` has more than {1} decimals")]
+    TooPrecise(String, u32),
+    /// More digits before the point than the schema holds.
+    #[error("`{0}` has more than {1} digits before the point")]
+    TooLarge(String, u32),
 }
 
-impl Money {
+impl<const PRECISION: u32, const SCALE: u32> Decimal<PRECISION, SCALE> {
     /// Nothing.
     pub const ZERO: Self = Self(0);
-    /// The largest amount: 9,999,999,999.99.
-    pub const MAX: Self = Self(999_999_999_999);
+    /// The largest number.
+    pub const MAX: Self = Self(10_i64.pow(PRECISION) - 1);
 
-    /// An amount that is known to be within bounds, such as a literal.
+    /// A number that is known to be within bounds, such as a literal, in units of its last digit.
     ///
     /// # Panics
-    /// Beyond [`Self::MAX`] either way; [`Self::try_cents`] does not.
-    pub const fn cents(cents: i64) -> Self {
-        match Self::try_cents(cents) {
-            Some(money) => money,
-            None => panic!("more than twelve digits"),
+    /// Beyond [`Self::MAX`] either way; [`Self::try_units`] does not.
+    pub const fn units(units: i64) -> Self {
+        match Self::try_units(units) {
+            Some(number) => number,
+            None => panic!("more digits than the decimal's precision"),
         }
     }
 
-    /// An amount in cents, or `None` beyond [`Self::MAX`] either way.
-    pub const fn try_cents(cents: i64) -> Option<Self> {
-        if cents.unsigned_abs() <= Self::MAX.0.unsigned_abs() { Some(Self(cents)) } else { None }
+    /// A number in units of its last digit, or `None` beyond [`Self::MAX`] either way.
+    pub const fn try_units(units: i64) -> Option<Self> {
+        if units.unsigned_abs() <= Self::MAX.0.unsigned_abs() { Some(Self(units)) } else { None }
     }
 
-    /// The amount in cents.
-    pub const fn as_cents(self) -> i64 {
+    /// The number in units of its last digit.
+    pub const fn as_units(self) -> i64 {
         self.0
     }
 
     /// The sum, or `None` beyond the bounds.
     pub const fn checked_add(self, other: Self) -> Option<Self> {
-        Self::try_cents(self.0 + other.0)
+        Self::try_units(self.0 + other.0)
     }
 
     /// The difference, or `None` beyond the bounds.
     pub const fn checked_sub(self, other: Self) -> Option<Self> {
-        Self::try_cents(self.0 - other.0)
+        Self::try_units(self.0 - other.0)
     }
 
-    /// The amount so many times, or `None` beyond the bounds.
+    /// The number so many times, or `None` beyond the bounds.
     pub const fn checked_mul(self, times: i64) -> Option<Self> {
         match self.0.checked_mul(times) {
-            Some(cents) => Self::try_cents(cents),
+            Some(units) => Self::try_units(units),
             None => None,
         }
     }
@@ -86,10 +88,10 @@ impl Money {
         let (padding, digits) = bytes.split_at(bytes.len().saturating_sub(8));
         let mut wide = [sign; 8];
         wide[8 - digits.len()..].copy_from_slice(digits);
-        let cents = i64::from_be_bytes(wide);
-        let padded = padding.iter().all(|byte| *byte == sign) && (cents < 0) == (sign == 0xff);
-        let money = if padded { Self::try_cents(cents) } else { None };
-        money.ok_or_else(|| "the decimal has more than twelve digits".to_owned())
+        let units = i64::from_be_bytes(wide);
+        let padded = padding.iter().all(|byte| *byte == sign) && (units < 0) == (sign == 0xff);
+        let number = if padded { Self::try_units(units) } else { None };
+        number.ok_or_else(|| format!("the decimal has more than {PRECISION} digits"))
     }
 
     /// The shortest two's complement.
@@ -102,38 +104,67 @@ impl Money {
     }
 }
 
-impl fmt::Display for Money {
+/// With two decimals the units are hundredths: cents, where it is an amount of money.
+impl<const PRECISION: u32> Decimal<PRECISION, 2> {
+    /// See [`Self::units`].
+    ///
+    /// # Panics
+    /// Beyond [`Self::MAX`] either way; [`Self::try_cents`] does not.
+    pub const fn cents(cents: i64) -> Self {
+        Self::units(cents)
+    }
+
+    /// See [`Self::try_units`].
+    pub const fn try_cents(cents: i64) -> Option<Self> {
+        Self::try_units(cents)
+    }
+
+    /// See [`Self::as_units`].
+    pub const fn as_cents(self) -> i64 {
+        self.as_units()
+    }
+}
+
+impl<const PRECISION: u32, const SCALE: u32> fmt::Display for Decimal<PRECISION, SCALE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let cents = self.0.unsigned_abs();
-        f.pad(&format!("{sign}{}.{:02}", cents / 100, cents % 100))
+        let (units, one) = (self.0.unsigned_abs(), 10_u64.pow(SCALE));
+        match SCALE as usize {
+            0 => f.pad(&format!("{sign}{units}")),
+            decimals => f.pad(&format!("{sign}{}.{:0decimals$}", units / one, units % one)),
+        }
     }
 }
 
-impl FromStr for Money {
-    type Err = MoneyError;
+impl<const PRECISION: u32, const SCALE: u32> FromStr for Decimal<PRECISION, SCALE> {
+    type Err = DecimalError;
 
-    fn from_str(text: &str) -> Result<Self, MoneyError> {
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
         let shown = || text.chars().take(40).collect();
         let unsigned = text.strip_prefix('-').unwrap_or(text);
-        let (whole, decimals) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+        let (whole, decimals) = match unsigned.split_once('.') {
+            Some((whole, decimals)) => (whole, Some(decimals)),
+            None => (unsigned, None),
+        };
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(decimals) {
-            return Err(MoneyError::NoAmount(shown()));
+        if !digits(whole) || !decimals.is_none_or(digits) {
+            return Err(DecimalError::NoAmount(shown()));
         }
-        if decimals.len() > 2 {
-            return Err(MoneyError::TooPrecise(shown()));
+        let (decimals, scale) = (decimals.unwrap_or_default(), SCALE as usize);
+        if decimals.len() > scale {
+            return Err(DecimalError::TooPrecise(shown(), SCALE));
         }
         let whole = whole.trim_start_matches('0');
-        if whole.len() > 10 {
-            return Err(MoneyError::TooLarge(shown()));
+        if whole.len() > (PRECISION - SCALE) as usize {
+            return Err(DecimalError::TooLarge(shown(), PRECISION - SCALE));
         }
-        let cents = format!("0{whole}{decimals:0<2}").parse::<i64>().map_err(|_| MoneyError::NoAmount(shown()))?;
-        Ok(Self(if text.starts_with('-') { -cents } else { cents }))
+        let units = format!("0{whole}{decimals:0<scale$}").parse::<i64>();
+        let units = units.map_err(|_| DecimalError::NoAmount(shown()))?;
+        Ok(Self(if text.starts_with('-') { -units } else { units }))
     }
 }
 
-impl Serialize for Money {
+impl<const PRECISION: u32, const SCALE: u32> Serialize for Decimal<PRECISION, SCALE> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
@@ -144,7 +175,7 @@ impl Serialize for Money {
     }
 }
 
-impl<'de> Deserialize<'de> for Money {
+impl<'de, const PRECISION: u32, const SCALE: u32> Deserialize<'de> for Decimal<PRECISION, SCALE> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             deserializer.deserialize_any(Amount)
@@ -154,35 +185,35 @@ impl<'de> Deserialize<'de> for Money {
     }
 }
 
-struct Amount;
+struct Amount<const PRECISION: u32, const SCALE: u32>;
 
-impl de::Visitor<'_> for Amount {
-    type Value = Money;
+impl<const PRECISION: u32, const SCALE: u32> de::Visitor<'_> for Amount<PRECISION, SCALE> {
+    type Value = Decimal<PRECISION, SCALE>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an amount like \"19.99\"")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Money, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         text.parse().map_err(E::custom)
     }
 
-    fn visit_i64<E: de::Error>(self, whole: i64) -> Result<Money, E> {
+    fn visit_i64<E: de::Error>(self, whole: i64) -> Result<Self::Value, E> {
         self.visit_str(&whole.to_string())
     }
 
-    fn visit_u64<E: de::Error>(self, whole: u64) -> Result<Money, E> {
+    fn visit_u64<E: de::Error>(self, whole: u64) -> Result<Self::Value, E> {
         self.visit_str(&whole.to_string())
     }
 
     /// Rust prints the shortest number that reads back as the same float: 19.99 for 19.99. `from_json` sees to it that a
     /// number with more digits than a float holds does not come here.
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Money, E> {
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
         self.visit_str(&number.to_string())
     }
 
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Money, E> {
-        Money::from_bytes(bytes).map_err(E::custom)
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Decimal::from_bytes(bytes).map_err(E::custom)
     }
 }
 
@@ -191,6 +222,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    type Money = Decimal<12, 2>;
 
     #[test]
     fn text_and_number_are_the_same_cents_and_nothing_is_rounded() {
@@ -209,9 +242,9 @@ mod tests {
             assert_eq!(json(text), Ok(Money::cents(cents)), "{text}");
         }
         for (text, cause) in [
-            ("19.999", "`19.999` has more than two decimals"),
-            ("\"19.999\"", "`19.999` has more than two decimals"),
-            ("1e-3", "`0.001` has more than two decimals"),
+            ("19.999", "`19.999` has more than 2 decimals"),
+            ("\"19.999\"", "`19.999` has more than 2 decimals"),
+            ("1e-3", "`0.001` has more than 2 decimals"),
             ("\"NaN\"", "`NaN` is no amount"),
             ("\"\"", "`` is no amount"),
             ("\"1,50\"", "`1,50` is no amount"),
@@ -220,8 +253,8 @@ mod tests {
             ("\"1.\"", "`1.` is no amount"),
             ("\".5\"", "`.5` is no amount"),
             ("\"1e3\"", "`1e3` is no amount"),
-            ("10000000000", "`10000000000` has more than ten digits"),
-            ("1e30", "has more than ten digits"),
+            ("10000000000", "`10000000000` has more than 10 digits"),
+            ("1e30", "has more than 10 digits"),
             ("true", "expected an amount like \"19.99\""),
             ("null", "expected an amount like \"19.99\""),
         ] {
@@ -251,7 +284,7 @@ mod tests {
         assert_eq!(Money::from_bytes(&[0; 20]), Ok(Money::ZERO));
         assert_eq!(Money::from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0xcf]), Ok(Money::cents(1999)));
         assert_eq!(Money::from_bytes(&[0xff; 20]), Ok(Money::cents(-1)));
-        let too_large = Err("the decimal has more than twelve digits".to_owned());
+        let too_large = Err("the decimal has more than 12 digits".to_owned());
         assert_eq!(Money::from_bytes(&[1, 0, 0, 0, 0, 0, 0, 0, 0]), too_large);
         assert_eq!(Money::from_bytes(&[0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0]), too_large);
         assert_eq!(Money::from_bytes(&1_000_000_000_000_i64.to_be_bytes()), too_large);
@@ -266,6 +299,21 @@ mod tests {
         assert_eq!(Money::cents(2).checked_mul(i64::MAX), None);
         assert_eq!(Money::cents(1999).checked_mul(1_000_000), Some(Money::cents(1_999_000_000)));
         assert_eq!(Money::try_cents(i64::MIN), None);
+    }
+
+    #[test]
+    fn precision_and_scale_are_the_types() {
+        let parsed = |text: &str| text.parse::<Decimal<4, 3>>().map_err(|error| error.to_string());
+        assert_eq!(parsed("-1.5"), Ok(Decimal::units(-1500)));
+        assert_eq!(parsed("1.5").map(|number| number.to_string()).as_deref(), Ok("1.500"));
+        assert_eq!(parsed("1.2345"), Err("`1.2345` has more than 3 decimals".into()));
+        assert_eq!(parsed("10"), Err("`10` has more than 1 digits before the point".into()));
+        let whole = |text: &str| text.parse::<Decimal<18, 0>>().map_err(|error| error.to_string());
+        assert_eq!(whole("999999999999999999"), Ok(Decimal::MAX));
+        assert_eq!(whole("7").map(|number| number.to_string()).as_deref(), Ok("7"));
+        assert_eq!(whole("7.0"), Err("`7.0` has more than 0 decimals".into()));
+        let all_decimals: Decimal<2, 2> = "0.25".parse().expect("no digit before the point is no digit too many");
+        assert_eq!(all_decimals.to_string(), "0.25");
     }
 
     proptest! {
