@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row,
     bounds::{self, Fault},
-    fold_sku,
+    fold_sku, rows,
 };
 use quadrille_events::{
     Money,
@@ -41,6 +41,8 @@ pub struct State {
     /// See [`STOCK`].
     pub stock: BTreeMap<String, Stock>,
 }
+
+rows! { State { reservations: RESERVATION, replenishments: REPLENISHMENT, stock: STOCK } }
 
 /// What the inventory knows of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
