@@ -18,7 +18,7 @@ mod world;
 
 #[cfg(feature = "database")]
 pub use database::Database;
-pub use given::{Given, given, outcomes_as_declared, start, step_on_touched_rows};
+pub use given::{Given, given, outcomes_as_declared, start};
 #[cfg(feature = "proxy")]
 pub use proxy::{Direction, Proxy};
 #[cfg(feature = "world")]
