@@ -43,7 +43,7 @@ async fn batch(tx: &mut PgConnection, inputs: &[Envelope<Orders>]) -> sqlx::Resu
     let moment = Moment { now: start(), claims: Claims::default() };
     let mut processed = Processed::default();
     for input in inputs {
-        processed.then(process(&mut state, false, &moment, input));
+        processed.then(process(&mut state, &moment, input));
     }
     store.save(tx, &before, &state, &processed.facts).await?;
     Ok(processed)

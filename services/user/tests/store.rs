@@ -98,7 +98,7 @@ async fn take(tx: &mut PgConnection, heard: Heard) -> sqlx::Result<Processed<Use
     }
     let before = state.clone();
     let moment = Moment { now: start(), claims: Claims::default() };
-    let processed = process(&mut state, false, &moment, &input);
+    let processed = process(&mut state, &moment, &input);
     UserStore.save(tx, &before, &state, &processed.facts).await?;
     Ok(processed)
 }

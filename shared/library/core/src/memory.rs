@@ -70,7 +70,7 @@ impl<P: Policy> Service<P> {
                 // Removed, so that an input which the batch brings twice takes effect once.
                 let seen = !fresh.remove(&input.id)
                     || matches!(&input.input, Input::Timer(timer) if cleared.contains(&(input.key.clone(), timer.name())));
-                let came_to = if seen { Processed::default() } else { process(state, false, &moment, input) };
+                let came_to = if seen { Processed::default() } else { process(state, &moment, input) };
                 cleared.extend(came_to.cleared.iter().cloned());
                 came_to
             };

@@ -95,14 +95,10 @@ impl<P: Policy> Processed<P> {
     }
 }
 
-/// Processes one input: inbox, decision, fold, ids, versions and causes.
+/// Processes one input that the inbox does not know: decision, fold, ids, versions and causes.
 ///
-/// `seen` says that the inbox knows the input already: then nothing happens. Otherwise the state has moved on when this returns,
-/// and what is returned must be committed together with it.
-pub fn process<P: Policy>(state: &mut P::State, seen: bool, moment: &Moment, input: &Envelope<P>) -> Processed<P> {
-    if seen {
-        return Processed::default();
-    }
+/// The state has moved on when this returns, and what is returned must be committed together with it.
+pub fn process<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelope<P>) -> Processed<P> {
     let decision = P::react(state, moment, input);
     P::evolve(state, input, &decision);
 

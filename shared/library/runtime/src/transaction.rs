@@ -190,7 +190,10 @@ impl<S: Store> Transactions<S> {
             committed.handled += usize::from(!seen);
             let kept = self.history.filter(|_| !seen);
             let unlocked = kept.and_then(|_| S::Policy::unlocked(&state, input));
-            let came_to = decide::<S::Policy>(&mut state, seen, &moment, input)?;
+            let came_to = match seen {
+                true => Processed::default(),
+                false => decide::<S::Policy>(&mut state, &moment, input)?,
+            };
             if let Some(header) = kept {
                 // Before the batch merges it: what one input wants another one of its batch may withdraw.
                 history.push(history::decided(header, &moment, input, unlocked, &came_to)?);
@@ -331,13 +334,8 @@ async fn wait_behind<P: Policy>(
 }
 
 /// A policy that panics is a poisoned input, not the end of the service.
-fn decide<P: Policy>(
-    state: &mut P::State,
-    seen: bool,
-    moment: &Moment,
-    input: &Envelope<P>,
-) -> Result<Processed<P>, Failure> {
-    catch_unwind(AssertUnwindSafe(|| process(state, seen, moment, input))).map_err(|panic| {
+fn decide<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelope<P>) -> Result<Processed<P>, Failure> {
+    catch_unwind(AssertUnwindSafe(|| process(state, moment, input))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
         Failure::Poisoned(format!("the policy panicked: {text}"))

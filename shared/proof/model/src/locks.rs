@@ -174,8 +174,10 @@ impl Locks {
                 }
                 None => {
                     let moment = Moment { now: now(), claims: Default::default() };
-                    let seen = inbox.contains(&input.id);
-                    let facts = process(&mut transaction.rows, seen, &moment, input).facts;
+                    let facts = match inbox.contains(&input.id) {
+                        true => vec![],
+                        false => process(&mut transaction.rows, &moment, input).facts,
+                    };
                     if transaction.numbers.is_empty() {
                         transaction.numbers = draw(next_number, facts.len() as u32);
                     }

@@ -163,7 +163,7 @@ impl<P: Policy> Service<P> {
         }
         let claims: Claims = decided.claims.iter().map(|name| (decided.key.clone(), name.clone())).collect();
         let moment = Moment { now: decided.now, claims };
-        let processed = catch_unwind(AssertUnwindSafe(|| process(&mut self.state, false, &moment, input)));
+        let processed = catch_unwind(AssertUnwindSafe(|| process(&mut self.state, &moment, input)));
         Ok(match processed {
             Ok(processed) => Ok(CameTo::new(&processed)?),
             Err(panic) => {
