@@ -5,7 +5,6 @@ mod common;
 use common::*;
 use proptest::{collection::vec, prelude::*};
 use quadrille_core::{Fact, Input, Named, Records};
-use quadrille_events::{order::OrderRequested, product::ProductListed};
 use quadrille_order::{
     Heard, Orders, Stated, Timer,
     policy::{Order, Stage, Status},
@@ -14,23 +13,8 @@ use quadrille_testkit::{Given, given};
 
 /// Anything that may happen to one order and its price list.
 fn anything() -> impl Strategy<Value = Input<Orders>> {
-    let record = prop_oneof![
-        3 => Just(Heard::from(requested())),
-        1 => Just(Heard::from(OrderRequested { payment_token: "tok_other".into(), ..requested() })),
-        2 => Just(Heard::from(cancellation("Changed my mind."))),
-        1 => (0..3i64).prop_map(|cents| Heard::from(price_changed("TEA-1", 1999 + cents))),
-        1 => Just(Heard::from(ProductListed { currency: "USD".into(), ..listed("MUG-1", 500) })),
-        1 => Just(Heard::from(customer_rejected())),
-        1 => Just(Heard::from(reservation_rejected())),
-        4 => Just(Heard::from(captured())),
-        1 => Just(Heard::from(declined())),
-        3 => Just(Heard::from(dispatched())),
-        1 => Just(Heard::from(delivered())),
-        1 => Just(Heard::from(aborted())),
-        1 => Just(Heard::from(recalled())),
-    ];
     prop_oneof![
-        12 => record.prop_map(Input::Record),
+        12 => heard().prop_map(Input::Record),
         1 => prop::sample::select(vec![Timer::ConfirmBy, Timer::EndBy]).prop_map(Input::Timer),
     ]
 }

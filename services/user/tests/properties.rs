@@ -10,24 +10,6 @@ use quadrille_events::Uuid;
 use quadrille_testkit::{Given, given};
 use quadrille_user::{Heard, State, Stated, Users, policy::Status};
 
-const USER_IDS: [Uuid; 3] = [ANN, BOB, Uuid::from_u128(0xc0)];
-const ORDERS: [Uuid; 2] = [ORDER, Uuid::from_u128(0x0b)];
-
-/// Anything that may be heard, of few users and fewer names, so that inputs meet.
-fn anything() -> impl Strategy<Value = Heard> {
-    let user = || prop::sample::select(&USER_IDS[..]);
-    let name = || prop::sample::select(&["ann", "ANN", "bob", "Ren\u{e9}", "rene\u{301}", "", "a\0"][..]);
-    let email = || prop::sample::select(&["ann@b.c", "Ann@B.c", "bob@b.c", "", "no address"][..]);
-    prop_oneof![
-        4 => (user(), name(), email()).prop_map(|(user, name, email)| registration(user, name, email).into()),
-        2 => (user(), name()).prop_map(|(user, name)| renamed(user, name).into()),
-        2 => (user(), email()).prop_map(|(user, email)| moved(user, email).into()),
-        1 => user().prop_map(|user| deactivation(user).into()),
-        // One order's customer never changes: the baton.
-        2 => prop::sample::select(vec![0, 1]).prop_map(|at| created(ORDERS[at], USER_IDS[at]).into()),
-    ]
-}
-
 /// Plays a story; every input has one answer at most, every first request exactly one.
 fn play(story: Vec<Heard>) -> Given<Users> {
     let mut played = given();

@@ -11,6 +11,7 @@
 
 mod arrival;
 mod backoff;
+mod batches;
 pub mod config;
 mod consumer;
 mod database;
@@ -49,6 +50,7 @@ mod timers;
 mod transaction;
 mod worker;
 
+pub use batches::Batches;
 pub use config::Config;
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
 pub use prune::{Removed, remove_ended};
