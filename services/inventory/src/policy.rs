@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, rows};
 use quadrille_events::{
     Money,
     bounds::{self, Fault},
@@ -39,6 +39,8 @@ pub struct State {
     /// See [`STOCK`].
     pub stock: BTreeMap<String, Stock>,
 }
+
+rows! { State { reservations: RESERVATION, replenishments: REPLENISHMENT, stock: STOCK } }
 
 /// What the inventory knows of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

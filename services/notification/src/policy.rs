@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, rows};
 use quadrille_events::{
     Uuid,
     common::Personal,
@@ -45,6 +45,8 @@ pub struct State {
     /// See [`NOTICE`].
     pub notices: BTreeMap<String, Notice>,
 }
+
+rows! { State { addresses: ADDRESS, notices: NOTICE } }
 
 /// What is known of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

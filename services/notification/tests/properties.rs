@@ -6,13 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::*;
 use proptest::prelude::*;
-use quadrille_core::{Envelope, Input, Moment, Named, Records, Trace, ids};
-use quadrille_events::Uuid;
-use quadrille_notification::{
-    About, Heard, Mail, Notification, Outcome, State, Stated, Timer,
-    policy::{ADDRESS, NOTICE},
-};
-use quadrille_testkit::{start, step_on_touched_rows};
+use quadrille_core::Named;
+use quadrille_notification::{About, Heard, MAIL, Notification, Outcome, Stated, Timer};
+use quadrille_testkit::{Given, given};
 
 /// What may happen next. Orders are numbered from 1, mails as [`ABOUT`] has them.
 #[derive(Clone, Copy, Debug)]
@@ -38,95 +34,46 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[derive(Default)]
-struct World {
-    state: State,
-    /// Open mails in their order.
-    mails: Vec<(Uuid, Mail)>,
-    timers: BTreeSet<(String, String)>,
-    stated: BTreeMap<Uuid, Vec<Stated>>,
-    due: BTreeSet<(u128, &'static str)>,
-    inputs: u32,
+fn take(story: Given<Notification>, step: Step) -> Given<Notification> {
+    match step {
+        Step::Due(order, about) => story.heard_as(1, due(order, ABOUT[about])),
+        // The user had no address at first, lost it in between, and has one in the end.
+        Step::User(1) => story.heard_as(1, registered(None)),
+        Step::User(3) => story.heard_as(3, moved(None)),
+        Step::User(version) => story.heard_as(version, moved(Some("ann@example.com"))),
+        Step::Fire(order, about) => {
+            let timer = Timer::GiveUp { customer_id: CUSTOMER, about: ABOUT[about] };
+            if story.is_set(id(order), &timer) { story.fired(id(order), timer) } else { story }
+        }
+        Step::Answer(order, taken) => match story.next_effect(id(order), MAIL) {
+            Some(mail) => {
+                let outcome = if taken { Outcome::Sent { about: mail.about } } else { refused(mail.about) };
+                story.answered(id(order), &mail.name(), outcome).again().then_nothing()
+            }
+            None => story,
+        },
+    }
 }
 
-impl World {
-    fn input(&mut self, key: Uuid, version: i64, input: Input<Notification>) {
-        self.inputs += 1;
-        let envelope = Envelope {
-            id: ids::v5(&["step", &self.inputs.to_string()]),
-            cause: Uuid::nil(),
-            key: key.to_string(),
-            version,
-            trace: Trace::default(),
-            input,
-        };
-        let moment = Moment { now: start(), claims: [].into_iter().collect() };
-        let decided = step_on_touched_rows(&mut self.state, &moment, &envelope, |from, to, row| match row.table {
-            ADDRESS => to.addresses.extend(from.addresses.get(&row.key).map(|found| (row.key.clone(), found.clone()))),
-            NOTICE => to.notices.extend(from.notices.get(&row.key).map(|found| (row.key.clone(), found.clone()))),
-            other => panic!("no table {other}"),
-        });
-        for row in decided.effects {
-            let open = self.mails.iter().any(|(_, mail)| mail.name() == row.effect.name());
-            assert!(!open, "a mail is wanted twice");
-            self.mails.push((row.id, row.effect));
-        }
-        for cleared in &decided.cleared {
-            self.timers.remove(cleared);
-        }
-        self.timers.extend(decided.timers.into_iter().map(|row| (row.key, row.timer.name())));
-        for fact in decided.facts {
-            let stated = self.stated.entry(key).or_default();
-            stated.push(fact.record);
-            assert_eq!(fact.version, stated.len() as i64, "versions have no gaps");
-        }
+fn due(order: u128, about: About) -> Heard {
+    match about {
+        About::OrderConfirmed => confirmed(id(order)).into(),
+        About::OrderShipped => shipped(id(order)).into(),
+        About::OrderCancelled => cancelled(id(order)).into(),
+        About::PaymentRefunded => refunded(id(order)).into(),
     }
+}
 
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Due(order, about) => {
-                self.due.insert((order, ABOUT[about].name()));
-                let heard: Heard = match ABOUT[about] {
-                    About::OrderConfirmed => confirmed(id(order)).into(),
-                    About::OrderShipped => shipped(id(order)).into(),
-                    About::OrderCancelled => cancelled(id(order)).into(),
-                    About::PaymentRefunded => refunded(id(order)).into(),
-                };
-                self.input(id(order), 1, Input::Record(heard));
-            }
-            // The user had no address at first, lost it in between, and has one in the end.
-            Step::User(version) => {
-                let heard: Heard = match version {
-                    1 => registered(None).into(),
-                    3 => moved(None).into(),
-                    _ => moved(Some("ann@example.com")).into(),
-                };
-                self.input(CUSTOMER, version, Input::Record(heard));
-            }
-            Step::Fire(order, about) => {
-                let timer = Timer::GiveUp { customer_id: CUSTOMER, about: ABOUT[about] };
-                if self.timers.remove(&(id(order).to_string(), timer.name())) {
-                    self.input(id(order), 0, Input::Timer(timer));
-                }
-            }
-            Step::Answer(order, taken) => {
-                let Some(index) = self.mails.iter().position(|(_, mail)| mail.order_id == id(order)) else { return };
-                let (effect, mail) = self.mails.remove(index);
-                let outcome = if taken { Outcome::Sent { about: mail.about } } else { refused(mail.about) };
-                for _ in 0..2 {
-                    self.input(id(order), 0, Input::Outcome { effect, outcome: outcome.clone() });
-                }
-            }
-        }
-    }
-
-    fn told(&self) -> Vec<(Uuid, String)> {
-        let kind = |fact: &Stated| match fact {
-            Stated::NotificationSent(sent) => sent.kind.clone(),
-            Stated::NotificationFailed(failed) => failed.kind.clone(),
+fn told(story: &Given<Notification>) -> BTreeMap<(String, String), usize> {
+    let mut told = BTreeMap::new();
+    for fact in story.facts() {
+        let kind = match &fact.record {
+            Stated::NotificationSent(sent) => &sent.kind,
+            Stated::NotificationFailed(failed) => &failed.kind,
         };
-        self.stated.values().flatten().map(|fact| (fact.key().parse().unwrap_or_default(), kind(fact))).collect()
+        *told.entry((fact.key.clone(), kind.clone())).or_default() += 1;
     }
+    told
 }
 
 proptest! {
@@ -134,29 +81,28 @@ proptest! {
 
     #[test]
     fn each_mail_is_told_of_once(steps in prop::collection::vec(step(), 0..40), address_comes in any::<bool>()) {
-        let mut world = World::default();
+        let mut story = given();
         for step in &steps {
-            world.step(*step);
-            for (customer, address) in &world.state.addresses {
+            story = take(story, *step);
+            for (customer, address) in &story.state().addresses {
                 prop_assert_eq!(customer, &CUSTOMER.to_string());
-                let timers: BTreeSet<_> = world.timers.iter().map(|(order, _)| order.clone()).collect();
+                let timers: BTreeSet<_> = story.service().timers.iter().map(|row| row.key.clone()).collect();
                 prop_assert_eq!(&address.waiting, &timers, "who waits is listed, and has a timer");
             }
         }
         // In the end the address comes or does not, and all that is open is answered.
         if address_comes {
-            world.step(Step::User(5));
+            story = take(story, Step::User(5));
         }
-        for (order, about) in (1..3).flat_map(|order| (0..4).map(move |about| (order, about))) {
-            world.step(Step::Fire(order, about));
-        }
-        for order in [1, 1, 1, 1, 2, 2, 2, 2] {
-            world.step(Step::Answer(order, true));
-        }
-        prop_assert!(world.mails.is_empty() && world.timers.is_empty());
-        let mut told = world.told();
-        told.sort();
-        let due: Vec<_> = world.due.iter().map(|(order, about)| (id(*order), (*about).to_owned())).collect();
-        prop_assert_eq!(told, due);
+        let mails = || (1..3).flat_map(|order| (0..4).map(move |about| (order, about)));
+        let ends = mails().map(|(order, about)| Step::Fire(order, about));
+        let ends = ends.chain(mails().map(|(order, _)| Step::Answer(order, true)));
+        let story = ends.fold(story, take);
+        prop_assert!(story.service().effects.is_empty() && story.service().timers.is_empty());
+        let due = steps.iter().filter_map(|step| match step {
+            Step::Due(order, about) => Some(((id(*order).to_string(), ABOUT[*about].name().to_owned()), 1)),
+            _ => None,
+        });
+        prop_assert_eq!(told(&story), due.collect());
     }
 }

@@ -1,19 +1,65 @@
-//! Addresses and notices on the real PostgreSQL: what is saved is what is loaded.
+//! Addresses and notices on the real PostgreSQL: it comes to what the memory comes to, and the tables refuse what cannot be.
 
 mod common;
 
-use std::collections::BTreeSet;
-
 use common::*;
+use proptest::prelude::*;
 use quadrille_core::Policy;
+use quadrille_events::{
+    order::{OrderCancelled, OrderShipped},
+    payment::PaymentRefunded,
+    user::{UserProfileUpdated, UserRegistered},
+};
 use quadrille_notification::{
-    About, Notification, State, letters,
-    policy::{ADDRESS, Address, NOTICE, Notice, Status, Told},
+    About, Heard, Notification, Outcome, State,
+    policy::{ADDRESS, NOTICE, Notice, Status, Told},
     store::NotificationStore,
 };
 use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
-use quadrille_testkit::Database;
+use quadrille_testkit::{Database, conforms};
 use sqlx::PgPool;
+
+async fn database() -> Database {
+    let database = Database::fresh([]).await;
+    let service = Service::new(NotificationStore).migrations(&sqlx::migrate!());
+    service.migrate(&database.url()).await.expect("migrated");
+    database
+}
+
+/// What may be heard of a few orders of two customers, one with an address that few programs like.
+fn anything() -> impl Strategy<Value = Heard> {
+    let order = || (1..17_u128).prop_map(id);
+    let customer = |order| if order < id(9) { CUSTOMER } else { id(99) };
+    let address = prop::sample::select(vec![None, Some("ann@example.com"), Some("a,\"b\"{}\\@x")]);
+    prop_oneof![
+        2 => order().prop_map(move |order| {
+            let mut confirmed = confirmed(order);
+            confirmed.details.customer_id = customer(order);
+            confirmed.into()
+        }),
+        1 => order().prop_map(move |order| OrderShipped { customer_id: customer(order), ..shipped(order) }.into()),
+        1 => order().prop_map(move |order| OrderCancelled { customer_id: customer(order), ..cancelled(order) }.into()),
+        1 => order().prop_map(move |order| PaymentRefunded { customer_id: customer(order), ..refunded(order) }.into()),
+        1 => Just(UserRegistered { user_id: id(99), ..registered(None) }.into()),
+        1 => address.prop_map(|address| UserProfileUpdated { user_id: id(99), ..moved(address) }.into()),
+    ]
+}
+
+#[tokio::test]
+async fn the_store_comes_to_what_the_memory_comes_to() {
+    let abouts = [About::OrderConfirmed, About::OrderShipped, About::OrderCancelled, About::PaymentRefunded];
+    let outcomes: Vec<Outcome> =
+        abouts.into_iter().flat_map(|about| [Outcome::Sent { about }, refused(about)]).collect();
+    let states = conforms(&database().await, NotificationStore, anything(), &outcomes).await;
+    let seen = |is: fn(&Status) -> bool| {
+        let mails = states.iter().flat_map(|state| state.notices.values()).flat_map(|notice| &notice.mails);
+        mails.filter(|mail| is(&mail.status)).count() > 0
+    };
+    assert!(seen(|status| matches!(status, Status::Waiting(_))) && seen(|status| *status == Status::Sending));
+    assert!(seen(|status| *status == Status::Sent) && seen(|status| *status == Status::Failed));
+    assert!(states.iter().any(|state| state.addresses.values().any(|address| address.email.is_some())));
+    assert!(states.iter().any(|state| state.addresses.values().any(|address| address.waiting.len() > 1)));
+}
 
 async fn load(pool: &PgPool, users: &[String], orders: &[String]) -> State {
     let mut tx = pool.begin().await.expect("a transaction");
@@ -32,37 +78,8 @@ async fn save(pool: &PgPool, before: &State, after: &State) -> sqlx::Result<()> 
 }
 
 #[tokio::test]
-async fn rows_come_back_as_they_were() {
-    let database = Database::fresh([sqlx::migrate!()]).await;
-    let users: Vec<String> = (1..4).map(|number| id(number).to_string()).collect();
-    let orders: Vec<String> = (11..14).map(|number| id(number).to_string()).collect();
-    let empty = load(&database.pool, &users, &orders).await;
-    assert!(empty.addresses.len() == 3 && empty.addresses.values().all(|row| *row == Address::default()));
-    assert!(empty.notices.len() == 3 && empty.notices.values().all(|row| *row == Notice::default()));
-
-    let mut after = empty.clone();
-    let waiting = BTreeSet::from([orders[0].clone(), orders[1].clone()]);
-    let address = Address { version: 3, email: Some("a,\"b\"@x".into()), name: Some("Änn {}\\".into()), waiting };
-    after.addresses.insert(users[0].clone(), address);
-    after.addresses.insert(users[1].clone(), Address { version: 1, ..Address::default() });
-    let letter = letters::confirmed(&confirmed(ORDER));
-    let told = |about, status| Told { about, status };
-    let mails = vec![
-        told(About::OrderConfirmed, Status::Waiting(letter)),
-        told(About::OrderShipped, Status::Sending),
-        told(About::OrderCancelled, Status::Sent),
-        told(About::PaymentRefunded, Status::Failed),
-    ];
-    after.notices.insert(orders[0].clone(), Notice { version: 2, customer_id: CUSTOMER, mails });
-    save(&database.pool, &empty, &after).await.expect("saved");
-    assert_eq!(load(&database.pool, &users, &orders).await, after);
-    save(&database.pool, &after, &empty).await.expect("saved");
-    assert_eq!(load(&database.pool, &users, &orders).await, empty);
-}
-
-#[tokio::test]
 async fn the_tables_refuse_what_cannot_be() {
-    let database = Database::fresh([sqlx::migrate!()]).await;
+    let database = database().await;
     let (user, order) = ([id(1).to_string()], [id(2).to_string()]);
     let before = load(&database.pool, &user, &order).await;
     let mails = vec![Told { about: About::OrderConfirmed, status: Status::Sent }];
@@ -79,8 +96,7 @@ async fn the_tables_refuse_what_cannot_be() {
 /// What an instance does each hour: an order's rows go, once nothing can come of them any more.
 #[tokio::test]
 async fn notices_go_once_no_mail_waits_and_addresses_stay() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::fresh([]).await;
-    Service::new(NotificationStore).migrations(&sqlx::migrate!()).migrate(&database.url()).await?;
+    let database = database().await;
     sqlx::raw_sql(
         "insert into notice (order_id, customer_id, mails, changed_at)
          select gen_random_uuid(), gen_random_uuid(), mails::jsonb, clock_timestamp() - make_interval(days => days)

@@ -7,7 +7,9 @@ mod request;
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Named, Nothing, Policy, Records, Row, bounds};
+use quadrille_core::{
+    Decision, Declaration, Envelope, Input, Moment, Named, Nothing, Policy, Records, Row, bounds, rows,
+};
 use quadrille_events::{
     digest_hex,
     order::{
@@ -45,6 +47,8 @@ pub struct State {
     /// See [`PRICE`].
     pub prices: BTreeMap<String, Price>,
 }
+
+rows! { State { orders: ORDERS, prices: PRICE } }
 
 impl Policy for Orders {
     const SERVICE: &'static str = "order";

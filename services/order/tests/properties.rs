@@ -2,94 +2,41 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use common::*;
 use proptest::{collection::vec, prelude::*};
-use quadrille_core::{Claims, Envelope, Fact, Input, Moment, Named, Records, Row, TopicKind, Trace, ids};
-use quadrille_events::{order::OrderRequested, product::ProductListed};
+use quadrille_core::{Fact, Input, Named, Records, TopicKind};
 use quadrille_order::{
-    Heard, Orders, State, Stated, Timer,
-    policy::{ORDERS, Order, PRICE, Stage, Status},
+    Heard, Orders, Stated, Timer,
+    policy::{Order, Stage, Status},
 };
-use quadrille_testkit::{start, step_on_touched_rows};
+use quadrille_testkit::{Given, given};
 
 /// Anything that may happen to one order and its price list.
 fn anything() -> impl Strategy<Value = Input<Orders>> {
-    let record = prop_oneof![
-        3 => Just(Heard::from(requested())),
-        1 => Just(Heard::from(OrderRequested { payment_token: "tok_other".into(), ..requested() })),
-        2 => Just(Heard::from(cancellation("Changed my mind."))),
-        1 => (0..3i64).prop_map(|cents| Heard::from(price_changed("TEA-1", 1999 + cents))),
-        1 => Just(Heard::from(ProductListed { currency: "USD".into(), ..listed("MUG-1", 500) })),
-        1 => Just(Heard::from(customer_rejected())),
-        1 => Just(Heard::from(reservation_rejected())),
-        4 => Just(Heard::from(captured())),
-        1 => Just(Heard::from(declined())),
-        3 => Just(Heard::from(dispatched())),
-        1 => Just(Heard::from(delivered())),
-        1 => Just(Heard::from(aborted())),
-        1 => Just(Heard::from(recalled())),
-    ];
     prop_oneof![
-        12 => record.prop_map(Input::Record),
+        12 => heard().prop_map(Input::Record),
         1 => prop::sample::select(vec![Timer::ConfirmBy, Timer::EndBy]).prop_map(Input::Timer),
     ]
 }
 
-fn envelope(number: usize, version: i64, input: Input<Orders>) -> Envelope<Orders> {
-    let id = ids::v5(&["anything", &number.to_string()]);
-    let key = match &input {
-        Input::Record(heard) => heard.key(),
-        _ => ORDER.to_string(),
-    };
-    Envelope { id, cause: id, key, version, trace: Trace::default(), input }
-}
-
-fn copy(from: &State, to: &mut State, row: &Row) {
-    fn copy<V: Clone>(from: &BTreeMap<String, V>, to: &mut BTreeMap<String, V>, key: &str) {
-        to.extend(from.get_key_value(key).map(|(key, row)| (key.clone(), row.clone())));
-    }
-    match row.table {
-        ORDERS => copy(&from.orders, &mut to.orders, &row.key),
-        PRICE => copy(&from.prices, &mut to.prices, &row.key),
-        other => panic!("no table {other}"),
-    }
-}
-
-/// What became of a story.
-struct Played {
-    state: State,
-    facts: Vec<Fact<Orders>>,
-    open_timers: BTreeSet<String>,
-}
-
-/// Plays a story on touched rows only; a timer fires only while it is set, as its row is gone otherwise.
-fn play(story: Vec<Input<Orders>>) -> Played {
-    let moment = Moment { now: start(), claims: Claims::default() };
-    let mut played = Played { state: State::default(), facts: vec![], open_timers: BTreeSet::new() };
-    let products = [listed("TEA-1", 1999), listed("MUG-1", 500)].map(|listed| Input::Record(listed.into()));
-    for (number, input) in products.into_iter().chain(story).enumerate() {
-        if let Input::Timer(timer) = &input
-            && !played.open_timers.remove(&timer.name())
-        {
-            continue;
-        }
-        let asked = matches!(&input, Input::Record(Heard::OrderCancellationRequested(_)));
-        // Product events are of version 1 at first, of any later.
-        let version = i64::try_from(number).unwrap_or_default() / 2 + 1;
-        let input = envelope(number, version, input);
-        let processed = step_on_touched_rows(&mut played.state, &moment, &input, copy);
-        if asked {
-            assert_eq!(processed.facts.len(), 1, "a cancellation has one answer: {:#?}", processed.facts);
-        }
-        for (_, name) in processed.cleared {
-            played.open_timers.remove(&name);
-        }
-        played.open_timers.extend(processed.timers.iter().map(|timer| timer.timer.name()));
-        played.facts.extend(processed.facts);
+/// Plays a story; a timer fires only while it is set, as its row is gone otherwise.
+fn play(story: Vec<Input<Orders>>) -> Given<Orders> {
+    let mut played = given().heard(listed("TEA-1", 1999)).heard(listed("MUG-1", 500));
+    for (number, input) in (2..).zip(story) {
+        let asks = matches!(input, Input::Record(Heard::OrderCancellationRequested(_)));
+        played = match input {
+            // Product events are of version 1 at first, of any later.
+            Input::Record(heard) => played.heard_as(number / 2 + 1, heard),
+            Input::Timer(timer) if played.is_set(ORDER, &timer) => played.fired(ORDER, timer),
+            Input::Timer(_) | Input::Outcome { .. } => continue,
+        };
+        assert!(!asks || played.stated().len() == 1, "a cancellation has one answer: {:#?}", played.stated());
     }
     played
+}
+
+fn timers(played: &Given<Orders>) -> Vec<String> {
+    played.service().timers.iter().map(|row| row.timer.name()).collect()
 }
 
 fn is_end(fact: &Stated) -> bool {
@@ -106,7 +53,7 @@ proptest! {
     #[test]
     fn anything_in_any_order_and_however_often(story in vec(anything(), 0..40)) {
         let played = play(story);
-        let stated: Vec<Stated> = played.facts.iter().map(|fact| fact.record.clone()).collect();
+        let stated: Vec<Stated> = played.facts().iter().map(|fact| fact.record.clone()).collect();
 
         // An order is accepted or rejected, once, and ends once; after its end only refusals are stated.
         let count = |is: fn(&Stated) -> bool| stated.iter().filter(|fact| is(fact)).count();
@@ -120,13 +67,11 @@ proptest! {
         }
 
         // The row is what its facts come to, and its version their number.
-        let row = played.state.orders.get(&ORDER.to_string()).cloned().unwrap_or_default();
+        let row = played.state().orders.get(&ORDER.to_string()).cloned().unwrap_or_default();
         prop_assert_eq!(Order::fold(&stated), row.clone());
-        let versions: Vec<i64> = played.facts.iter().map(|fact| fact.version).collect();
-        prop_assert_eq!(versions, (1..=row.version).collect::<Vec<_>>());
+        prop_assert_eq!(row.version, stated.len() as i64);
 
         // Every wait ends: a deadline is set while the order waits for one, and none is left behind.
-        let open: Vec<&str> = played.open_timers.iter().map(String::as_str).collect();
         let expected: &[&str] = match &row.status {
             Status::Accepted(order) => match order.stage {
                 Stage::Pending => &["confirm_by"],
@@ -135,7 +80,7 @@ proptest! {
             },
             Status::Unknown | Status::Rejected { .. } => &[],
         };
-        prop_assert_eq!(open, expected);
+        prop_assert_eq!(timers(&played), expected);
     }
 
     /// What others state comes again under another id without effect: the inbox may have forgotten it.
@@ -153,8 +98,8 @@ proptest! {
 
         let (once, twice) = (play(story), play(repeated));
         let names = |facts: &[Fact<Orders>]| facts.iter().map(|fact| fact.record.record_type().name).collect::<Vec<_>>();
-        prop_assert_eq!(names(&once.facts), names(&twice.facts));
-        prop_assert_eq!(once.state, twice.state);
-        prop_assert_eq!(once.open_timers, twice.open_timers);
+        prop_assert_eq!(names(once.facts()), names(twice.facts()));
+        prop_assert_eq!(once.state(), twice.state());
+        prop_assert_eq!(timers(&once), timers(&twice));
     }
 }

@@ -3,50 +3,33 @@
 mod common;
 
 use common::*;
-use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Processed, Records, Trace, ids, process};
+use proptest::prelude::*;
+use quadrille_core::{Policy, Records};
 use quadrille_event_store::read;
-use quadrille_events::Money;
+use quadrille_events::{Money, Uuid, order::*, payment::*, reservation::*, shipment::*, verification::*};
 use quadrille_order::{
-    Heard, Orders, State, Stated, Timer,
-    policy::{Accepted, ORDERS, Order, PRICE, Price, Stage, Status},
+    Heard, Orders, State, Stated,
+    policy::{ORDERS, Order, PRICE, Price, Stage, Status},
     store::{OrderStore, rebuild},
 };
-use quadrille_runtime::{Config, Removed, Service, Store, config::NoSettings, remove_ended};
-use quadrille_testkit::{Database, start};
+use quadrille_runtime::{Batches, Config, Removed, Service, Store, config::NoSettings, remove_ended};
+use quadrille_testkit::{Database, conforms, record, stated};
 use sqlx::PgConnection;
 
 async fn database() -> Database {
-    Database::fresh([sqlx::migrate!("../../shared/library/event-store/migrations"), sqlx::migrate!()]).await
+    let database = Database::fresh([]).await;
+    let service = Service::new(OrderStore::default()).migrations(&quadrille_event_store::MIGRATOR);
+    service.migrations(&sqlx::migrate!()).migrate(&database.url()).await.expect("migrated");
+    database
 }
 
-fn envelope(number: usize, input: Input<Orders>) -> Envelope<Orders> {
-    let id = ids::v5(&["store", &number.to_string()]);
-    let key = match &input {
-        Input::Record(heard) => heard.key(),
-        _ => ORDER.to_string(),
-    };
-    Envelope { id, cause: id, key, version: 1, trace: Trace::default(), input }
-}
-
-/// A batch, as the runtime takes it through the store.
-async fn batch(tx: &mut PgConnection, inputs: &[Envelope<Orders>]) -> sqlx::Result<Processed<Orders>> {
-    let store = OrderStore::default();
-    let mut state = State::default();
-    for table in Orders::TABLES {
-        let rows = inputs.iter().flat_map(|input| Orders::rows(&state, input)).filter(|row| row.table == *table);
-        let mut keys: Vec<String> = rows.map(|row| row.key).collect();
-        keys.sort();
-        keys.dedup();
-        store.load(tx, table, &keys, &mut state).await?;
-    }
-    let before = state.clone();
-    let moment = Moment { now: start(), claims: Claims::default() };
-    let mut processed = Processed::default();
-    for input in inputs {
-        processed.then(process(&mut state, &moment, input));
-    }
-    store.save(tx, &before, &state, &processed.facts).await?;
-    Ok(processed)
+/// A database with [`ORDER`] in it, and what commits more.
+async fn ordered() -> (Database, Batches<OrderStore>) {
+    let database = database().await;
+    let batches = Batches::over(&database.url(), OrderStore::default()).await.expect("the database is migrated");
+    let heard: [Heard; 3] = [listed("TEA-1", 1999).into(), listed("MUG-1", 500).into(), requested().into()];
+    batches.commit((0..).zip(heard).map(|(number, heard)| record(number, heard))).await.expect("an order");
+    (database, batches)
 }
 
 async fn load(tx: &mut PgConnection, table: &'static str, keys: &[&str]) -> sqlx::Result<State> {
@@ -56,53 +39,51 @@ async fn load(tx: &mut PgConnection, table: &'static str, keys: &[&str]) -> sqlx
     Ok(state)
 }
 
-fn inputs(heard: impl IntoIterator<Item = Heard>) -> Vec<Envelope<Orders>> {
-    heard.into_iter().enumerate().map(|(number, heard)| envelope(number, Input::Record(heard))).collect()
+/// What is heard of one order, of another one.
+fn of(order_id: Uuid, heard: Heard) -> Heard {
+    match heard {
+        Heard::OrderRequested(asked) => OrderRequested { order_id, ..asked }.into(),
+        Heard::OrderCancellationRequested(asked) => OrderCancellationRequested { order_id, ..asked }.into(),
+        Heard::CustomerRejected(rejected) => CustomerRejected { order_id, ..rejected }.into(),
+        Heard::ReservationRejected(rejected) => ReservationRejected { order_id, ..rejected }.into(),
+        Heard::PaymentCaptured(captured) => PaymentCaptured { order_id, ..captured }.into(),
+        Heard::PaymentDeclined(declined) => PaymentDeclined { order_id, ..declined }.into(),
+        Heard::ShipmentDispatched(dispatched) => ShipmentDispatched { order_id, ..dispatched }.into(),
+        Heard::ShipmentDelivered(delivered) => ShipmentDelivered { order_id, ..delivered }.into(),
+        Heard::ShipmentAborted(aborted) => ShipmentAborted { order_id, ..aborted }.into(),
+        Heard::ShipmentRecalled(recalled) => ShipmentRecalled { order_id, ..recalled }.into(),
+        of_no_order => of_no_order,
+    }
 }
 
 #[tokio::test]
-async fn every_shape_of_an_order_comes_back_as_it_was_saved() -> sqlx::Result<()> {
-    let database = database().await;
-    let accepted = |stage, end_by| {
-        Status::Accepted(Accepted {
-            order_id: ORDER,
-            request_digest: "abc".into(),
-            details: details(),
-            confirm_by: start(),
-            end_within_ms: end_by,
-            end_by: end_by.map(|_| start()),
-            stage,
+async fn the_store_comes_to_what_the_memory_comes_to() {
+    let several = (1..25_u128, heard()).prop_map(|(order, heard)| of(Uuid::from_u128(order), heard));
+    let states = conforms(&database().await, OrderStore::default(), several, &[]).await;
+    let orders = || states.iter().flat_map(|state| state.orders.values());
+    assert!(orders().any(|order| order.status == Status::Unknown && order.version > 0));
+    assert!(orders().any(|order| matches!(order.status, Status::Rejected { .. })));
+    let accepted = || {
+        orders().filter_map(|order| match &order.status {
+            Status::Accepted(accepted) => Some(accepted),
+            Status::Unknown | Status::Rejected { .. } => None,
         })
     };
-    let shapes = [
-        Status::Unknown,
-        Status::Rejected { request_digest: "abc".into() },
-        accepted(Stage::Pending, None),
-        accepted(Stage::Pending, Some(5)),
-        accepted(Stage::Confirmed, Some(5)),
-        accepted(Stage::Shipped, Some(5)),
-        accepted(Stage::Recalling { asked: true, shipped: false }, Some(5)),
-        accepted(Stage::Recalling { asked: false, shipped: true }, Some(5)),
-        accepted(Stage::Delivered, Some(5)),
-        accepted(Stage::Cancelled, None),
-    ];
-    let store = OrderStore::default();
-    let key = ORDER.to_string();
-    for (version, status) in (1..).zip(shapes) {
-        let mut tx = database.pool.begin().await?;
-        let before = load(&mut tx, ORDERS, &[&key]).await?;
-        let after = State { orders: [(key.clone(), Order { version, status })].into(), ..State::default() };
-        store.save(&mut tx, &before, &after, &[]).await?;
-        tx.commit().await?;
-        assert_eq!(load(&mut *database.pool.acquire().await?, ORDERS, &[&key]).await?, after);
+    for stage in [Stage::Pending, Stage::Confirmed, Stage::Shipped, Stage::Delivered, Stage::Cancelled] {
+        assert!(accepted().any(|accepted| accepted.stage == stage), "no order was ever {stage:?}");
     }
-    Ok(())
+    for shipped in [false, true] {
+        let recalling = Stage::Recalling { asked: true, shipped };
+        assert!(accepted().any(|accepted| accepted.stage == recalling), "no order was ever {recalling:?}");
+    }
+    assert!(accepted().any(|accepted| accepted.end_by.is_some()));
 }
 
 #[tokio::test]
-async fn what_is_stated_is_what_is_stored_and_a_row_is_rebuilt_from_it() -> sqlx::Result<()> {
+async fn what_is_stated_is_what_is_stored_and_a_row_is_rebuilt_from_it() -> Result<(), Box<dyn std::error::Error>> {
     let database = database().await;
-    let mut stated: Vec<Stated> = vec![];
+    let batches = Batches::over(&database.url(), OrderStore::default()).await?;
+    let mut connection = database.pool.acquire().await?;
     let story: [Vec<Heard>; 4] = [
         // A whole saga in few batches; the refusal before and after are of the stream, too.
         vec![listed("TEA-1", 1999).into(), listed("MUG-1", 500).into(), cancellation("").into()],
@@ -110,31 +91,21 @@ async fn what_is_stated_is_what_is_stored_and_a_row_is_rebuilt_from_it() -> sqlx
         vec![dispatched().into(), cancellation("").into()],
         vec![delivered().into(), cancellation("").into()],
     ];
-    let mut number = 0;
+    let (mut numbers, mut told) = (0.., vec![]);
     for heard in story {
-        let mut inputs = vec![];
-        for heard in heard {
-            inputs.push(envelope(number, Input::Record(heard)));
-            number += 1;
-        }
-        let mut tx = database.pool.begin().await?;
-        let processed = batch(&mut tx, &inputs).await?;
-        tx.commit().await?;
-        stated.extend(processed.facts.into_iter().map(|fact| fact.record));
-
-        let mut connection = database.pool.acquire().await?;
+        batches.commit(heard.into_iter().zip(numbers.by_ref()).map(|(heard, number)| record(number, heard))).await?;
+        told = stated::<Orders>(&database.pool).await.into_iter().map(|fact| fact.record).collect::<Vec<Stated>>();
         let row = load(&mut connection, ORDERS, &[&ORDER.to_string()]).await?.orders[&ORDER.to_string()].clone();
         assert_eq!(rebuild(&mut connection, ORDER).await?, row);
-        assert_eq!(Order::fold(&stated), row);
+        assert_eq!(Order::fold(&told), row);
     }
-    let mut connection = database.pool.acquire().await?;
     let events = read(&mut connection, ORDER, 1).await?;
     let types = |names: Vec<&str>| {
         names.into_iter().map(|name| name.rsplit('.').next().unwrap_or("").to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(
         types(events.iter().map(|event| event.record.as_str()).collect()),
-        types(stated.iter().map(|fact| fact.record_type().name).collect())
+        types(told.iter().map(|fact| fact.record_type().name).collect())
     );
     assert_eq!(events.len(), 8);
     assert!(events.iter().zip(1..).all(|(event, version)| event.version == version));
@@ -143,9 +114,8 @@ async fn what_is_stated_is_what_is_stored_and_a_row_is_rebuilt_from_it() -> sqlx
 
 #[tokio::test]
 async fn a_stream_is_read_by_the_schema_that_it_was_written_with() -> sqlx::Result<()> {
-    let database = database().await;
+    let (database, _) = ordered().await;
     let mut tx = database.pool.begin().await?;
-    batch(&mut tx, &inputs([listed("TEA-1", 1999).into(), listed("MUG-1", 500).into(), requested().into()])).await?;
     // As if it had been written before OrderCreated said how long the order may take to end.
     let schema: String = sqlx::query_scalar("select text from event_schema").fetch_one(&mut *tx).await?;
     let mut older: serde_json::Value = serde_json::from_str(&schema).expect("a schema is JSON");
@@ -168,14 +138,9 @@ async fn a_stream_is_read_by_the_schema_that_it_was_written_with() -> sqlx::Resu
 
 #[tokio::test]
 async fn a_row_that_disagrees_with_its_stream_states_nothing() -> sqlx::Result<()> {
-    let database = database().await;
-    let mut tx = database.pool.begin().await?;
-    batch(&mut tx, &inputs([listed("TEA-1", 1999).into(), listed("MUG-1", 500).into(), requested().into()])).await?;
-    tx.commit().await?;
+    let (database, batches) = ordered().await;
     sqlx::query("update orders set version = 0").execute(&database.pool).await?;
-
-    let mut tx = database.pool.begin().await?;
-    let error = batch(&mut tx, &[envelope(9, Input::Timer(Timer::ConfirmBy))]).await.expect_err("a conflict");
+    let error = batches.commit([record(9, cancellation("").into())]).await.expect_err("a conflict");
     let text = error.to_string();
     assert!(text.contains("is at version 1, not at 0 as expected"), "{text}");
     Ok(())
@@ -201,12 +166,7 @@ async fn an_older_price_never_overwrites_a_newer_one() -> sqlx::Result<()> {
 /// What an instance does each hour: an order's rows go, once nothing can come of them any more.
 #[tokio::test]
 async fn orders_go_and_their_streams_stay_for_the_books() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::fresh([]).await;
-    Service::new(OrderStore::default())
-        .migrations(&quadrille_event_store::MIGRATOR)
-        .migrations(&sqlx::migrate!())
-        .migrate(&database.url())
-        .await?;
+    let database = database().await;
     sqlx::raw_sql(
         "insert into orders (order_id, status, request_digest, details, confirm_by, changed_at)
          select gen_random_uuid(), status, case when status <> 'unknown' then 'abc' end,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds, names};
+use quadrille_core::{
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, bounds, names, rows,
+};
 use quadrille_events::{
     Money, Uuid,
     payment::{PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequestRefused, RefundRetryRequested},
@@ -23,6 +25,8 @@ pub struct State {
     /// See [`PAYMENT`].
     pub accounts: BTreeMap<String, Account>,
 }
+
+rows! { State { accounts: PAYMENT } }
 
 /// What is known of an order's money.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

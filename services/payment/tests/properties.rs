@@ -2,14 +2,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
 use common::*;
 use proptest::prelude::*;
-use quadrille_core::{Envelope, Input, Moment, Records, Trace, ids};
-use quadrille_events::Uuid;
-use quadrille_payment::{CHARGE, Effect, Heard, Outcome, Payment, REFUND, State, Stated, policy::Status};
-use quadrille_testkit::{start, step_on_touched_rows};
+use quadrille_core::{Fact, Records};
+use quadrille_payment::{CHARGE, Effect, Outcome, Payment, REFUND, policy::Status};
+use quadrille_testkit::{Given, given};
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
@@ -34,55 +31,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The service's world for one order: its rows, its effects, and all that it stated.
+/// What the provider did.
 #[derive(Default)]
-struct World {
-    state: State,
-    /// By name: id, claimed. As the runtime keeps them.
-    effects: BTreeMap<String, (Uuid, Effect, bool)>,
-    stated: Vec<Stated>,
+struct Provider {
     captures: u32,
     refunds: u32,
-    inputs: u32,
 }
 
-impl World {
-    fn input(&mut self, input: Input<Payment>) {
-        self.inputs += 1;
-        let envelope = Envelope {
-            id: ids::v5(&["step", &self.inputs.to_string()]),
-            cause: Uuid::nil(),
-            key: ORDER.to_string(),
-            version: 0,
-            trace: Trace::default(),
-            input,
-        };
-        let claimed = self.effects.iter().filter(|(_, (.., claimed))| *claimed);
-        let moment =
-            Moment { now: start(), claims: claimed.map(|(name, _)| (ORDER.to_string(), name.clone())).collect() };
-        let decided = step_on_touched_rows(&mut self.state, &moment, &envelope, |from, to, row| {
-            let account = from.accounts.get_key_value(&row.key);
-            to.accounts.extend(account.map(|(key, account)| (key.clone(), account.clone())));
-        });
-
-        for (_, name) in &decided.withdrawn {
-            let withdrawn = self.effects.remove(name);
-            assert!(withdrawn.is_some_and(|(.., claimed)| !claimed), "a claimed effect was withdrawn");
-        }
-        for row in decided.effects {
-            let name = quadrille_core::Named::name(&row.effect);
-            let open = self.effects.insert(name, (row.id, row.effect, false));
-            assert!(open.is_none(), "an effect is wanted twice");
-        }
-        for fact in decided.facts {
-            self.stated.push(fact.record);
-            assert_eq!(fact.version, self.stated.len() as i64, "versions have no gaps");
+impl Provider {
+    fn take(&mut self, story: Given<Payment>, step: Step) -> Given<Payment> {
+        match step {
+            Step::Reserved => story.heard(reserved()),
+            Step::Cancelled => story.heard(cancelled()),
+            Step::Retry => story.heard(retry()),
+            Step::Claim(name) if story.next_effect(ORDER, name).is_some() => story.claimed(ORDER, name),
+            Step::Claim(_) => story,
+            Step::Answer(name, done) => match story.next_effect(ORDER, name) {
+                Some(effect) => story.answered(ORDER, name, self.answer(&effect, done)).again().then_nothing(),
+                None => story,
+            },
         }
     }
 
-    fn answer(&mut self, name: &str, done: bool) {
-        let Some((effect, wanted, _)) = self.effects.remove(name) else { return };
-        let outcome = match (&wanted, done) {
+    fn answer(&mut self, effect: &Effect, done: bool) -> Outcome {
+        match (effect, done) {
             (Effect::Charge { .. }, true) => {
                 self.captures += 1;
                 captured()
@@ -93,40 +65,13 @@ impl World {
                 refunded()
             }
             (Effect::Refund { .. }, false) => refused(),
-        };
-        self.input(Input::Outcome { effect, outcome: outcome.clone() });
-        // The inbox knows the second one; where it has forgotten, the state must.
-        self.repeat(effect, outcome);
-    }
-
-    fn repeat(&mut self, effect: Uuid, outcome: Outcome) {
-        let stated = self.stated.len();
-        self.input(Input::Outcome { effect, outcome });
-        assert_eq!(self.stated.len(), stated, "a repeated outcome states something");
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Reserved => self.input(Input::Record(Heard::from(reserved()))),
-            Step::Cancelled => self.input(Input::Record(Heard::from(cancelled()))),
-            Step::Retry => self.input(Input::Record(Heard::from(retry()))),
-            Step::Answer(name, done) => self.answer(name, done),
-            Step::Claim(name) => {
-                if let Some((.., claimed)) = self.effects.get_mut(name) {
-                    *claimed = true;
-                }
-            }
         }
     }
+}
 
-    fn count(&self, name: &str) -> usize {
-        let of = |fact: &&Stated| fact.record_type().name.rsplit('.').next() == Some(name);
-        self.stated.iter().filter(of).count()
-    }
-
-    fn status(&self) -> Status {
-        self.state.accounts[&ORDER.to_string()].status
-    }
+fn count(story: &Given<Payment>, name: &str) -> usize {
+    let of = |fact: &&Fact<Payment>| fact.record.record_type().name.rsplit('.').next() == Some(name);
+    story.facts().iter().filter(of).count()
 }
 
 proptest! {
@@ -134,28 +79,27 @@ proptest! {
 
     #[test]
     fn money_is_taken_once_and_goes_back_once(steps in prop::collection::vec(step(), 0..24)) {
-        let mut world = World::default();
+        let (mut story, mut provider) = (given(), Provider::default());
         for step in &steps {
-            world.step(*step);
+            story = provider.take(story, *step);
         }
-        prop_assert!(world.captures <= 1 && world.refunds <= 1);
-        prop_assert!(world.count("PaymentCaptured") + world.count("PaymentDeclined") <= 1);
-        prop_assert!(world.count("PaymentRefunded") <= 1);
+        prop_assert!(provider.captures <= 1 && provider.refunds <= 1);
+        prop_assert!(count(&story, "PaymentCaptured") + count(&story, "PaymentDeclined") <= 1);
+        prop_assert!(count(&story, "PaymentRefunded") <= 1);
         let retries = steps.iter().filter(|step| matches!(step, Step::Retry)).count();
-        let answers = world.count("PaymentRequestRefused") as i32 + world.state.accounts.values().map(|account| (account.refunds - 1).max(0)).sum::<i32>();
+        let again: i32 = story.state().accounts.values().map(|account| (account.refunds - 1).max(0)).sum();
+        let answers = count(&story, "PaymentRequestRefused") as i32 + again;
         prop_assert_eq!(retries as i32, answers, "each request has one immediate answer: a refusal or a new refund");
 
         // Then all that is open is answered, and the order's question and its end are heard at last.
-        world.step(Step::Reserved);
-        world.step(Step::Cancelled);
-        while let Some(name) = world.effects.keys().next().cloned() {
-            world.answer(&name, true);
-        }
-        prop_assert_eq!(world.count("PaymentCaptured") + world.count("PaymentDeclined"), 1, "the question is answered once");
-        match world.status() {
-            Status::Declined => prop_assert_eq!(world.captures, 0),
-            Status::Refunded => prop_assert_eq!((world.captures, world.refunds), (1, 1)),
-            Status::RefundFailed => prop_assert_eq!((world.captures, world.refunds), (1, 0)),
+        let end = [Step::Reserved, Step::Cancelled, Step::Answer(CHARGE, true), Step::Answer(REFUND, true)];
+        let story = end.into_iter().fold(story, |story, step| provider.take(story, step));
+        prop_assert!(story.service().effects.is_empty());
+        prop_assert_eq!(count(&story, "PaymentCaptured") + count(&story, "PaymentDeclined"), 1, "the question is answered once");
+        match story.state().accounts[&ORDER.to_string()].status {
+            Status::Declined => prop_assert_eq!(provider.captures, 0),
+            Status::Refunded => prop_assert_eq!((provider.captures, provider.refunds), (1, 1)),
+            Status::RefundFailed => prop_assert_eq!((provider.captures, provider.refunds), (1, 0)),
             status => prop_assert!(false, "it does not end as {:?}", status),
         }
     }

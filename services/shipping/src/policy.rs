@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, names};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, names, rows};
 use quadrille_events::{
     Uuid,
     shipment::{ShipmentAborted, ShipmentDelivered, ShipmentDispatched, ShipmentRecalled},
@@ -24,6 +24,8 @@ pub struct State {
     /// See [`SHIPMENT`].
     pub shipments: BTreeMap<String, Shipment>,
 }
+
+rows! { State { shipments: SHIPMENT } }
 
 /// What is known of an order's parcel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,12 +4,9 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use quadrille_core::{Envelope, Input, Moment, Named, Records, Trace, ids};
-use quadrille_events::Uuid;
-use quadrille_shipping::{
-    Effect, HAND_OVER, Heard, Outcome, RECALL, Shipping, State, Stated, TRACK, Timer, policy::Status,
-};
-use quadrille_testkit::{start, step_on_touched_rows};
+use quadrille_core::{Fact, Named, Records};
+use quadrille_shipping::{Effect, HAND_OVER, Outcome, RECALL, Shipping, TRACK, Timer, policy::Status};
+use quadrille_testkit::{Given, given};
 
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
@@ -44,55 +41,34 @@ enum Parcel {
     With(&'static str),
 }
 
-/// The service's world for one order: its rows, its effects, its timer, and all that it stated.
+/// What the carrier has and did.
 #[derive(Default)]
-struct World {
-    state: State,
-    /// Open effects in their order: id, effect, claimed. As the runtime keeps them.
-    effects: Vec<(Uuid, Effect, bool)>,
-    timer: bool,
+struct Carrier {
     parcel: Parcel,
-    hand_overs: u32,
-    stated: Vec<Stated>,
-    inputs: u32,
+    hand_overs: usize,
 }
 
-impl World {
-    fn input(&mut self, input: Input<Shipping>) {
-        self.inputs += 1;
-        let envelope = Envelope {
-            id: ids::v5(&["step", &self.inputs.to_string()]),
-            cause: Uuid::nil(),
-            key: ORDER.to_string(),
-            version: 0,
-            trace: Trace::default(),
-            input,
-        };
-        let claimed = self.effects.iter().filter(|(.., claimed)| *claimed);
-        let moment =
-            Moment { now: start(), claims: claimed.map(|(_, effect, _)| (ORDER.to_string(), effect.name())).collect() };
-        let decided = step_on_touched_rows(&mut self.state, &moment, &envelope, |from, to, row| {
-            let shipment = from.shipments.get_key_value(&row.key);
-            to.shipments.extend(shipment.map(|(key, shipment)| (key.clone(), shipment.clone())));
-        });
-
-        for (_, name) in &decided.withdrawn {
-            assert!(!moment.claims.contains(&ORDER.to_string(), name), "a claimed effect was withdrawn");
-            self.effects.retain(|(_, effect, _)| effect.name() != *name);
-        }
-        self.effects.extend(decided.effects.into_iter().map(|row| (row.id, row.effect, false)));
-        self.timer = !decided.timers.is_empty() || (self.timer && decided.cleared.is_empty());
-        for fact in decided.facts {
-            self.stated.push(fact.record);
-            assert_eq!(fact.version, self.stated.len() as i64, "versions have no gaps");
+impl Carrier {
+    fn take(&mut self, story: Given<Shipping>, step: Step) -> Given<Shipping> {
+        match step {
+            Step::Confirmed => story.heard(confirmed()),
+            Step::RecallRequested => story.heard(recall_requested()),
+            Step::Fire if story.is_set(ORDER, &Timer::AskAgain) => story.fired(ORDER, Timer::AskAgain),
+            Step::Fire => story,
+            Step::Claim(kind) => match story.next_effect(ORDER, kind) {
+                Some(effect) => story.claimed(ORDER, &effect.name()),
+                None => story,
+            },
+            Step::Answer(kind, way) => match story.next_effect(ORDER, kind) {
+                Some(effect) => story.answered(ORDER, &effect.name(), self.answer(&effect, way)),
+                None => story,
+            },
         }
     }
 
-    /// The first open effect of a kind is answered. What the carrier says is true when it says it.
-    fn answer(&mut self, kind: &str, way: u8) {
-        let Some(index) = self.effects.iter().position(|(_, effect, _)| effect.kind() == kind) else { return };
-        let (id, effect, _) = self.effects.remove(index);
-        let outcome = match &effect {
+    /// What the carrier says is true when it says it.
+    fn answer(&mut self, effect: &Effect, way: u8) -> Outcome {
+        match effect {
             Effect::HandOver { .. } if way == 0 => refused(),
             Effect::HandOver { .. } => {
                 self.hand_overs += 1;
@@ -109,36 +85,14 @@ impl World {
                     Parcel::Here | Parcel::UnderWay => UNDER_WAY,
                 }
             }
-        };
-        self.input(Input::Outcome { effect: id, outcome });
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Confirmed => self.input(Input::Record(Heard::from(confirmed()))),
-            Step::RecallRequested => self.input(Input::Record(Heard::from(recall_requested()))),
-            Step::Answer(kind, way) => self.answer(kind, way),
-            Step::Fire => {
-                if std::mem::take(&mut self.timer) {
-                    self.input(Input::Timer(Timer::AskAgain));
-                }
-            }
-            Step::Claim(kind) => {
-                if let Some((.., claimed)) = self.effects.iter_mut().find(|(_, effect, _)| effect.kind() == kind) {
-                    *claimed = true;
-                }
-            }
         }
     }
+}
 
-    fn count(&self, names: &[&str]) -> usize {
-        let of = |fact: &&Stated| names.contains(&fact.record_type().name.rsplit('.').next().unwrap_or_default());
-        self.stated.iter().filter(of).count()
-    }
-
-    fn status(&self) -> Status {
-        self.state.shipments[&ORDER.to_string()].status
-    }
+fn count(story: &Given<Shipping>, names: &[&str]) -> usize {
+    let of =
+        |fact: &&Fact<Shipping>| names.contains(&fact.record.record_type().name.rsplit('.').next().unwrap_or_default());
+    story.facts().iter().filter(of).count()
 }
 
 const ENDS: [&str; 3] = ["ShipmentAborted", "ShipmentDelivered", "ShipmentRecalled"];
@@ -148,47 +102,43 @@ proptest! {
 
     #[test]
     fn a_shipment_ends_once_and_truly(steps in prop::collection::vec(step(), 0..32), last_way in 1..3_u8) {
-        let mut world = World::default();
-        for step in &steps {
-            world.step(*step);
-            prop_assert!(world.effects.iter().filter(|(_, effect, _)| effect.kind() == TRACK).count() <= 2);
+        let (mut story, mut carrier) = (given(), Carrier::default());
+        for step in steps {
+            story = carrier.take(story, step);
+            let tracked = story.service().effects.iter().filter(|open| open.row.effect.kind() == TRACK);
+            prop_assert!(tracked.count() <= 2);
         }
-        prop_assert!(world.hand_overs <= 1);
-        prop_assert!(world.count(&ENDS) <= 1);
+        prop_assert!(carrier.hand_overs <= 1);
+        prop_assert!(count(&story, &ENDS) <= 1);
 
         // Then all that is open is answered, and the order's question is heard at last.
-        world.step(Step::Confirmed);
+        story = carrier.take(story, Step::Confirmed);
         for _ in 0..20 {
             for kind in [HAND_OVER, TRACK, RECALL] {
-                world.step(Step::Answer(kind, last_way));
+                story = carrier.take(story, Step::Answer(kind, last_way));
             }
-            world.step(Step::Fire);
+            story = carrier.take(story, Step::Fire);
         }
-        prop_assert_eq!(world.effects.len(), 0, "nothing is asked for ever");
-        prop_assert!(!world.timer);
-        prop_assert_eq!(world.count(&ENDS), 1, "the question is answered once");
-        let parcel = match world.status() {
+        prop_assert_eq!(story.service().effects.len(), 0, "nothing is asked for ever");
+        prop_assert!(story.service().timers.is_empty());
+        prop_assert_eq!(count(&story, &ENDS), 1, "the question is answered once");
+        let parcel = match story.state().shipments[&ORDER.to_string()].status {
             Status::Aborted => Parcel::Here,
             Status::Delivered => Parcel::With("the customer"),
             Status::Recalled => Parcel::With("us"),
             status => return Err(TestCaseError::fail(format!("it does not end as {status:?}"))),
         };
-        prop_assert_eq!(world.parcel, parcel, "what is stated is where the parcel is");
-        prop_assert_eq!(world.count(&["ShipmentDispatched"]), world.hand_overs as usize);
+        prop_assert_eq!(carrier.parcel, parcel, "what is stated is where the parcel is");
+        prop_assert_eq!(count(&story, &["ShipmentDispatched"]), carrier.hand_overs);
     }
 }
 
 #[test]
 fn an_outcome_that_comes_twice_states_nothing_new() {
-    let outcomes: [Outcome; 2] = [accepted(), DELIVERED];
-    let mut world = World::default();
-    world.step(Step::Confirmed);
-    for outcome in outcomes {
-        let (effect, ..) = world.effects.remove(0);
-        world.input(Input::Outcome { effect, outcome: outcome.clone() });
-        let stated = world.stated.len();
-        world.input(Input::Outcome { effect, outcome });
-        assert_eq!(world.stated.len(), stated);
-    }
-    assert_eq!(world.count(&ENDS), 1);
+    let story = given::<Shipping>().heard(confirmed());
+    let story = story.answered(ORDER, HAND_OVER, accepted()).again();
+    assert!(story.stated().is_empty());
+    let story = story.answered(ORDER, TRACK, DELIVERED).again();
+    assert!(story.stated().is_empty());
+    assert_eq!(count(&story, &ENDS), 1);
 }

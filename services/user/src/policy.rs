@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row,
     bounds::{self, Fault},
+    rows,
 };
 use quadrille_events::{
     Secret,
@@ -48,6 +49,8 @@ pub struct State {
     /// See [`VERDICT`].
     pub verdicts: BTreeMap<String, Verdict>,
 }
+
+rows! { State { users: USERS, names: NAME, verdicts: VERDICT } }
 
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! What the tests of the inventory speak of.
 #![allow(dead_code)] // each test file uses its part
 
+use proptest::prelude::*;
 use quadrille_events::{
     Money, Uuid,
     order::{OrderCancelled, OrderDetails, OrderLine},
@@ -9,6 +10,7 @@ use quadrille_events::{
     stock::StockReplenishmentRequested,
     verification::CustomerVerified,
 };
+use quadrille_inventory::Heard;
 
 pub const ORDER: Uuid = Uuid::from_u128(0x0a);
 pub const OTHER_ORDER: Uuid = Uuid::from_u128(0x0b);
@@ -45,4 +47,22 @@ pub fn cancelled(order: Uuid) -> OrderCancelled {
 
 pub fn dispatched(order: Uuid) -> ShipmentDispatched {
     ShipmentDispatched::new(order)
+}
+
+/// Anything that may be heard, of few SKUs and deliveries and so many orders, so that inputs meet.
+pub fn anything(orders: u128) -> impl Strategy<Value = Heard> {
+    let sku = || prop::sample::select(&["TEA-1", "MUG-1", "CUP-1"][..]);
+    let order = move || (0..orders).prop_map(|number| Uuid::from_u128(0x0a + number));
+    prop_oneof![
+        1 => (sku(), 0..3i64).prop_map(|(sku, cents)| listing(sku, cents).into()),
+        2 => (0..2 * orders, sku(), -1..6i32).prop_map(|(id, sku, quantity)| replenishment(id, sku, quantity).into()),
+        3 => order().prop_map(|order| verified(order, lines_of(order)).into()),
+        1 => order().prop_map(|order| cancelled(order).into()),
+        1 => order().prop_map(|order| dispatched(order).into()),
+    ]
+}
+
+/// One order's details never change: the baton.
+fn lines_of(order: Uuid) -> &'static [(&'static str, i32)] {
+    if order.as_u128() % 2 == 0 { &[("TEA-1", 2), ("MUG-1", 1), ("TEA-1", 1)] } else { &[("MUG-1", 2), ("TEA-1", 1)] }
 }

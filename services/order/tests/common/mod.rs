@@ -1,6 +1,7 @@
 //! What the tests of the order service speak of.
 #![allow(dead_code)] // each test file uses its part
 
+use proptest::prelude::*;
 use quadrille_events::{
     Money, Uuid,
     common::Personal,
@@ -11,6 +12,7 @@ use quadrille_events::{
     shipment::{ShipmentAborted, ShipmentDelivered, ShipmentDispatched, ShipmentRecalled},
     verification::CustomerRejected,
 };
+use quadrille_order::Heard;
 
 pub const ORDER: Uuid = Uuid::from_u128(0x0a);
 pub const OTHER_ORDER: Uuid = Uuid::from_u128(0x0b);
@@ -107,4 +109,23 @@ pub fn aborted() -> ShipmentAborted {
 
 pub fn recalled() -> ShipmentRecalled {
     ShipmentRecalled { reason: "returned".into(), detail: "nobody at home".into(), ..ShipmentRecalled::new(ORDER) }
+}
+
+/// Anything that may be heard of [`ORDER`] and its price list.
+pub fn heard() -> impl Strategy<Value = Heard> {
+    prop_oneof![
+        3 => Just(Heard::from(requested())),
+        1 => Just(Heard::from(OrderRequested { payment_token: "tok_other".into(), ..requested() })),
+        2 => Just(Heard::from(cancellation("Changed my mind."))),
+        1 => (0..3i64).prop_map(|cents| Heard::from(price_changed("TEA-1", 1999 + cents))),
+        1 => Just(Heard::from(ProductListed { currency: "USD".into(), ..listed("MUG-1", 500) })),
+        1 => Just(Heard::from(customer_rejected())),
+        1 => Just(Heard::from(reservation_rejected())),
+        4 => Just(Heard::from(captured())),
+        1 => Just(Heard::from(declined())),
+        3 => Just(Heard::from(dispatched())),
+        1 => Just(Heard::from(delivered())),
+        1 => Just(Heard::from(aborted())),
+        1 => Just(Heard::from(recalled())),
+    ]
 }

@@ -1,16 +1,20 @@
 //! What the tests of the user service speak of.
 #![allow(dead_code)] // each test file uses its part
 
+use proptest::prelude::*;
 use quadrille_events::{
-    Money, Secret, Uuid,
+    Bytes, Money, Secret, Uuid,
     common::Personal,
     order::{OrderCreated, OrderDetails},
     user::{UserDeactivationRequested, UserProfileUpdateRequested, UserRegistrationRequested},
 };
+use quadrille_user::Heard;
 
 pub const ANN: Uuid = Uuid::from_u128(0xa0);
 pub const BOB: Uuid = Uuid::from_u128(0xb0);
 pub const ORDER: Uuid = Uuid::from_u128(0x0a);
+pub const USER_IDS: [Uuid; 3] = [ANN, BOB, Uuid::from_u128(0xc0)];
+pub const ORDERS: [Uuid; 2] = [ORDER, Uuid::from_u128(0x0b)];
 pub const HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$cXVhZHJpbGxlLXNhbHQtMQ$xpXrMpUdTewD+RekzHcR+O/Plrheo4rTHgMMq81Lc7A";
 
@@ -54,4 +58,29 @@ pub fn deactivation(user: Uuid) -> UserDeactivationRequested {
 
 pub fn created(order: Uuid, customer: Uuid) -> OrderCreated {
     OrderCreated::new(order, OrderDetails::new(customer, Money::cents(4498)))
+}
+
+/// With personal data that the service cannot read, and with characters that not every program takes.
+pub fn sealed(user: Uuid) -> UserRegistrationRequested {
+    UserRegistrationRequested {
+        personal: Personal { sealed: Some(Bytes(vec![0, 255])), ..Personal::default() },
+        profile: "{\"a\": \"\\u0000\"}".into(),
+        ..registration(user, "ren\u{e9} \u{1f600}", "")
+    }
+}
+
+/// Anything that may be heard, of few users and fewer names, so that inputs meet.
+pub fn anything() -> impl Strategy<Value = Heard> {
+    let user = || prop::sample::select(&USER_IDS[..]);
+    let name = || prop::sample::select(&["ann", "ANN", "bob", "Ren\u{e9}", "rene\u{301}", "", "a\0"][..]);
+    let email = || prop::sample::select(&["ann@b.c", "Ann@B.c", "bob@b.c", "", "no address"][..]);
+    prop_oneof![
+        4 => (user(), name(), email()).prop_map(|(user, name, email)| registration(user, name, email).into()),
+        2 => (user(), name()).prop_map(|(user, name)| renamed(user, name).into()),
+        2 => (user(), email()).prop_map(|(user, email)| moved(user, email).into()),
+        1 => user().prop_map(|user| sealed(user).into()),
+        1 => user().prop_map(|user| deactivation(user).into()),
+        // One order's customer never changes: the baton.
+        2 => prop::sample::select(vec![0, 1]).prop_map(|at| created(ORDERS[at], USER_IDS[at]).into()),
+    ]
 }

@@ -9,6 +9,7 @@
 //! - [`Declaration`]: what a service says of its part in the choreography, held against its policy.
 //! - [`process`]: one input's way through a policy, with inbox, ids, versions and causes. The running service, the tests and
 //!   the model checker call this very function.
+//! - [`memory`]: a whole service without a database, and with it what a transaction is.
 //!
 //! Nothing here reads a clock, a socket or a file; nothing here can fail for want of infrastructure.
 
@@ -17,11 +18,13 @@ mod decision;
 pub mod declaration;
 mod envelope;
 pub mod ids;
+pub mod memory;
 mod names_macro;
 mod policy;
 mod process;
 mod record;
 mod records_macro;
+mod rows;
 
 pub use decision::{Decision, Perform, SetTimer};
 pub use declaration::Declaration;
@@ -30,6 +33,7 @@ pub use policy::{Named, Nothing, Policy, Row};
 pub use process::{EffectRow, Fact, Processed, TimerRow, changed, process};
 pub use quadrille_topics::{KeyCase, KeyError, KeyKind, KeyPattern, MOST_UNPACKED, TopicKind, TopicType, TopicWriter};
 pub use record::{DecodeError, Record, RecordType, Records};
+pub use rows::Rows;
 
 /// Points in time: UTC, microseconds, always a value that came in from outside.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

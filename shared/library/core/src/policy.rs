@@ -5,11 +5,11 @@ use std::{fmt::Debug, hash::Hash};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Decision, Declaration, Envelope, Moment, Records};
+use crate::{Decision, Declaration, Envelope, Moment, Records, Rows};
 
 /// A service's policy: total, deterministic, and blind to everything but its arguments.
 ///
-/// The state is the rows that inputs touch, usually a `BTreeMap` per table. A policy must be idempotent by its state first
+/// The state is the rows that inputs touch, a `BTreeMap` per table: see [`Rows`]. A policy must be idempotent by its state first
 /// (end states absorb, a verdict once given is kept); the inbox is the net under it, and may forget.
 pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 'static {
     /// The service's name: its consumer group, its database, its `ce_source`.
@@ -34,7 +34,7 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     /// What the clock may say.
     type Timer: Named;
     /// The rows touched. A row that is not there yet is there all the same, in its empty form, once it was locked.
-    type State: Clone + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static;
+    type State: Rows;
 
     /// The rows that an input touches, as far as `state` tells.
     ///

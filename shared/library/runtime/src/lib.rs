@@ -11,6 +11,7 @@
 
 mod backoff;
 mod batch;
+mod batches;
 mod causality;
 pub mod config;
 mod consumer;
@@ -53,6 +54,7 @@ mod transaction;
 mod work;
 mod worker;
 
+pub use batches::Batches;
 pub use config::Config;
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
 pub use prune::{Removed, remove_ended};

@@ -1,4 +1,4 @@
-//! Given, when, then: a policy's tests as short stories, told through [`process`] itself.
+//! Given, when, then: a policy's tests as short stories, told to a service in [`memory`](quadrille_core::memory).
 //!
 //! ```ignore
 //! given::<Order>()
@@ -10,14 +10,16 @@
 //!     .then_states([cancelled("expired")]);
 //! ```
 //!
-//! Every `then_..` looks at the last step alone, and at all of what it names: a fact too many fails as one too few does.
+//! Every `then_..` looks at the last step alone, and at all of what it names: a fact too many fails as one too few does. And of each step
+//! it is checked that the policy decides on the rows that it names, does what its service declares, numbers its facts without gaps, wants no
+//! effect that is open already, and withdraws none that is claimed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use quadrille_core::{
-    EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records, Row, Timestamp, TopicKind, Trace, ids,
-    process,
+    Envelope, Fact, Input, Moment, Named, Policy, Processed, Records, TimerRow, Timestamp, TopicKind, Trace, ids,
+    memory::{OpenEffect, Service},
 };
 use uuid::Uuid;
 
@@ -29,28 +31,29 @@ pub fn start() -> Timestamp {
 /// Begins a story in which nothing has happened yet.
 pub fn given<P: Policy>() -> Given<P> {
     Given {
-        state: P::State::default(),
+        service: Service::default(),
         now: start(),
-        claims: vec![],
-        effects: BTreeMap::new(),
         versions: BTreeMap::new(),
         inputs: 0,
         last: None,
+        ended: None,
         outcome: Processed::default(),
+        facts: vec![],
     }
 }
 
 /// A story so far.
 #[derive(Clone, Debug)]
 pub struct Given<P: Policy> {
-    state: P::State,
+    service: Service<P>,
     now: Timestamp,
-    claims: Vec<(String, String)>,
-    effects: BTreeMap<(String, String), EffectRow<P>>,
     versions: BTreeMap<(&'static str, String), i64>,
     inputs: u64,
     last: Option<Envelope<P>>,
+    /// The effect that was answered last.
+    ended: Option<OpenEffect<P>>,
     outcome: Processed<P>,
+    facts: Vec<Fact<P>>,
 }
 
 impl<P: Policy> Given<P> {
@@ -80,49 +83,52 @@ impl<P: Policy> Given<P> {
         })
     }
 
-    /// Then the same is heard once more, under another id: the inbox does not know it, only the state can.
+    /// Then the same is heard once more, as if nothing but the state knew of it: under another id, with the row of its timer or effect.
     pub fn again(mut self) -> Self {
         let mut again = self.last.clone().expect("nothing was heard yet");
         again.id = self.next_id();
+        match &again.input {
+            Input::Record(_) => {}
+            Input::Timer(timer) => self.set(again.id, again.key.clone(), timer.clone()),
+            Input::Outcome { .. } => self.service.effects.extend(self.ended.clone()),
+        }
         self.step(again)
     }
 
-    /// Then this timer of the aggregate `key` fires.
+    /// Then this timer of the aggregate `key` fires; where it is not set, the state must know that it no longer counts.
     pub fn fired(mut self, key: impl ToString, timer: P::Timer) -> Self {
-        let id = self.next_id();
-        self.step(Envelope {
-            id,
-            cause: id,
-            key: key.to_string(),
-            version: 0,
-            trace: Trace::default(),
-            input: Input::Timer(timer),
-        })
+        let key = key.to_string();
+        let is_it = |row: &TimerRow<P>| row.key == key && row.timer == timer;
+        let place = self.service.timers.iter().position(is_it).unwrap_or_else(|| {
+            let id = self.next_id();
+            self.set(id, key, timer);
+            self.service.timers.len() - 1
+        });
+        let due = self.service.due(place);
+        self.step(due)
     }
 
-    /// Then the open effect `name` of the aggregate `key` has this outcome.
+    /// Then the open effect `name` of the aggregate `key` has this outcome: a worker had claimed it.
     ///
     /// # Panics
     /// Where no such effect was wanted before, or it was withdrawn or answered.
-    pub fn answered(mut self, key: impl ToString, name: &str, outcome: P::Outcome) -> Self {
-        let effect = (key.to_string(), name.to_owned());
-        self.claims.retain(|claim| *claim != effect);
-        let Some(row) = self.effects.remove(&effect) else {
-            panic!("no open effect '{name}' of {}: {:?}", effect.0, self.effects.keys());
-        };
-        self.step(Envelope {
-            id: ids::outcome(row.id, &outcome.name()),
-            cause: row.cause,
-            key: row.key,
-            version: 0,
-            trace: row.trace,
-            input: Input::Outcome { effect: row.id, outcome },
-        })
+    #[track_caller]
+    pub fn answered(self, key: impl ToString, name: &str, outcome: P::Outcome) -> Self {
+        let mut story = self.claimed(key.to_string(), name);
+        let place = story.open(&key.to_string(), name);
+        story.ended = Some(story.service.effects[place].clone());
+        let outcome = story.service.outcome(place, outcome);
+        story.step(outcome)
     }
 
     /// And a worker has claimed the effect `name` of the aggregate `key`: it may happen at any moment, or have happened.
+    ///
+    /// # Panics
+    /// As [`Self::answered`].
+    #[track_caller]
     pub fn claimed(mut self, key: impl ToString, name: &str) -> Self {
-        self.claims.push((key.to_string(), name.to_owned()));
+        let place = self.open(&key.to_string(), name);
+        self.service.effects[place].claimed = true;
         self
     }
 
@@ -192,7 +198,7 @@ impl<P: Policy> Given<P> {
     /// The state is such.
     #[track_caller]
     pub fn then_state(self, holds: impl FnOnce(&P::State) -> bool) -> Self {
-        assert!(holds(&self.state), "{:#?}", self.state);
+        assert!(holds(self.state()), "{:#?}", self.state());
         self
     }
 
@@ -208,7 +214,28 @@ impl<P: Policy> Given<P> {
 
     /// The state as it is now.
     pub fn state(&self) -> &P::State {
-        &self.state
+        &self.service.state
+    }
+
+    /// The service as it is now.
+    pub fn service(&self) -> &Service<P> {
+        &self.service
+    }
+
+    /// All facts of the story.
+    pub fn facts(&self) -> &[Fact<P>] {
+        &self.facts
+    }
+
+    /// The effect of this kind and of the aggregate `key` that a worker performs next: of those that are open the one wanted first.
+    pub fn next_effect(&self, key: impl ToString, kind: &str) -> Option<P::Effect> {
+        let is_it = |open: &&OpenEffect<P>| open.row.key == key.to_string() && open.row.effect.kind() == kind;
+        self.service.effects.iter().find(is_it).map(|open| open.row.effect.clone())
+    }
+
+    /// Whether this timer of the aggregate `key` is set.
+    pub fn is_set(&self, key: impl ToString, timer: &P::Timer) -> bool {
+        self.service.timers.iter().any(|row| row.key == key.to_string() && row.timer == *timer)
     }
 
     /// The id of the last input: what its refusals may name.
@@ -224,53 +251,39 @@ impl<P: Policy> Given<P> {
         ids::v5(&["given", &self.inputs.to_string()])
     }
 
+    fn set(&mut self, id: Uuid, key: String, timer: P::Timer) {
+        self.service.timers.push(TimerRow { id, key, cause: id, trace: Trace::default(), due: self.now, timer });
+    }
+
+    #[track_caller]
+    fn open(&self, key: &str, name: &str) -> usize {
+        let is_it = |open: &OpenEffect<P>| open.row.key == key && open.row.effect.name() == name;
+        let place = self.service.effects.iter().position(is_it);
+        place.unwrap_or_else(|| panic!("no open effect '{name}' of {key}: {:?}", self.service.effects))
+    }
+
+    #[track_caller]
     fn step(mut self, input: Envelope<P>) -> Self {
-        let moment = Moment { now: self.now, claims: self.claims.iter().cloned().collect() };
-        self.outcome = process(&mut self.state, &moment, &input);
+        let moment = self.service.moment(self.now, slice::from_ref(&input));
+        self.outcome = self.service.handle(self.now, &input);
         as_declared(&moment, &input, &self.outcome);
         for (key, name) in &self.outcome.withdrawn {
-            self.effects.remove(&(key.clone(), name.clone()));
+            assert!(!moment.claims.contains(key, name), "'{name}' of {key} is withdrawn, and a worker has claimed it");
         }
         for row in &self.outcome.effects {
-            self.effects.insert((row.key.clone(), row.effect.name()), row.clone());
+            let same = |open: &&OpenEffect<P>| open.row.key == row.key && open.row.effect.name() == row.effect.name();
+            assert_eq!(self.service.effects.iter().filter(same).count(), 1, "{:?} is wanted twice", row.effect);
+        }
+        for fact in &self.outcome.facts {
+            let topic = fact.record.record_type().topic;
+            let before = |other: &&Fact<P>| other.key == fact.key && other.record.record_type().topic == topic;
+            let last = self.facts.iter().rfind(before).map_or(0, |last| last.version);
+            assert_eq!(fact.version, last + 1, "versions of a key and topic have no gaps: {fact:#?}");
+            self.facts.push(fact.clone());
         }
         self.last = Some(input);
         self
     }
-}
-
-/// Takes `input` into `whole`, after checking that a store's view is enough for it.
-///
-/// The policy must decide on the rows that the input names what it decides on the whole state, and change no others: they alone are
-/// loaded and locked. `copy` copies one row, if it is there, from the first state to the second.
-#[track_caller]
-pub fn step_on_touched_rows<P: Policy>(
-    whole: &mut P::State,
-    moment: &Moment,
-    input: &Envelope<P>,
-    copy: impl Fn(&P::State, &mut P::State, &Row),
-) -> Processed<P> {
-    let mut touched = P::State::default();
-    let mut rows = vec![];
-    // Table by table, as the runtime asks: later tables may depend on rows of earlier ones.
-    for table in P::TABLES {
-        let asked = P::rows(&touched, input).into_iter().filter(|row| row.table == *table);
-        let asked: Vec<Row> = asked.collect();
-        for row in &asked {
-            copy(whole, &mut touched, row);
-        }
-        rows.extend(asked);
-    }
-    let on_touched = process(&mut touched, moment, input);
-    let on_whole = process(whole, moment, input);
-    assert_eq!(on_touched, on_whole, "decided on the touched rows (left), on the whole (right): {input:#?}");
-    let mut expected = P::State::default();
-    for row in &rows {
-        copy(whole, &mut expected, row);
-    }
-    assert_eq!(touched, expected, "rows changed that {input:#?} does not name");
-    as_declared(moment, input, &on_whole);
-    on_whole
 }
 
 /// The policy did what its service declares of it, and no more.

@@ -1,33 +1,19 @@
 //! A service's database: all that one transaction reads and writes.
 
-use std::collections::BTreeSet;
-
-use quadrille_core::{EffectRow, Named, Policy, TimerRow};
+use quadrille_core::{
+    Named, Policy,
+    memory::{OpenEffect, Service},
+};
 use uuid::Uuid;
 
-/// The tables of a service, its own and the runtime's. The outbox is missing: what is stated lies in its log at once, since a reader
-/// that is slow and a relay that is late look the same to everyone.
+/// A service's own and the runtime's tables. The outbox is missing: what is stated lies in its log at once, since a reader that is slow and
+/// a relay that is late look the same to everyone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Database<P: Policy> {
-    /// The service's own rows.
-    pub state: P::State,
-    /// The ids of the inputs that took effect.
-    pub inbox: BTreeSet<Uuid>,
-    /// Effects without an outcome, in the order in which they were wanted.
-    pub effects: Vec<OpenEffect<P>>,
-    /// Timers that have not fired.
-    pub timers: Vec<TimerRow<P>>,
+    /// All that a transaction reads and writes.
+    pub service: Service<P>,
     /// Dead letters that are open: records by their numbers.
     pub letters: Vec<u32>,
-}
-
-/// An effect's row.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OpenEffect<P: Policy> {
-    /// What was wanted.
-    pub row: EffectRow<P>,
-    /// Whether a worker has it in hand: from then on it may have happened.
-    pub claimed: bool,
 }
 
 /// What the rest of the world may know of a database, whatever its policy.
@@ -73,24 +59,25 @@ pub struct Level {
 
 impl<P: Policy> Default for Database<P> {
     fn default() -> Self {
-        Self { state: P::State::default(), inbox: BTreeSet::new(), effects: vec![], timers: vec![], letters: vec![] }
+        Self { service: Service::default(), letters: vec![] }
     }
 }
 
 impl<P: Policy> Database<P> {
     /// What others may know of it.
     pub fn view(&self, stock: fn(&P::State) -> Vec<Level>) -> View {
+        let Service { state, effects, timers, .. } = &self.service;
         let effect = |(index, open): (usize, &OpenEffect<P>)| {
             let (key, kind) = (open.row.key.clone(), open.row.effect.kind());
             let same = |earlier: &OpenEffect<P>| earlier.row.key == key && earlier.row.effect.kind() == kind;
-            let waits = self.effects[..index].iter().any(same);
+            let waits = effects[..index].iter().any(same);
             Effect { id: open.row.id, key, kind, name: open.row.effect.name(), claimed: open.claimed, waits }
         };
         View {
-            effects: self.effects.iter().enumerate().map(effect).collect(),
-            timers: self.timers.iter().map(|row| (row.key.clone(), row.timer.name())).collect(),
+            effects: effects.iter().enumerate().map(effect).collect(),
+            timers: timers.iter().map(|row| (row.key.clone(), row.timer.name())).collect(),
             letters: self.letters.clone(),
-            stock: stock(&self.state),
+            stock: stock(state),
         }
     }
 }

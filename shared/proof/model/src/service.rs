@@ -1,16 +1,15 @@
-//! A service as the world plays it: its own policy's [`process`] on its database, one transaction a step.
+//! A service as the world plays it: its own policy in [`memory`](quadrille_core::memory), one transaction per step.
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use quadrille_core::{
-    Declaration, EffectRow, Envelope, Input, Moment, Named, Policy, Processed, Records as _, Timestamp, TopicKind,
-    Trace, ids, process,
+    Declaration, Envelope, Input, Named, Policy, Processed, Records as _, Timestamp, TopicKind, Trace, ids,
+    memory::OpenEffect,
 };
-use uuid::Uuid;
 
 use crate::{
-    database::{Database, Level, OpenEffect, View},
+    database::{Database, Level, View},
     flaw::Flaw,
     interner::Interner,
     outside::Said,
@@ -125,51 +124,35 @@ impl<P: Policy> Player<P> {
 
     fn take(&self, number: u32, act: Act) -> Step {
         let mut database = self.databases.get(number).database.clone();
-        let stated = match act {
-            Act::Handle(record) => self.decide(&mut database, self.heard(record)).1,
-            Act::HandleWithTimer(record, place) => {
-                // The runtime removes the rows of a batch's timers first, and then decides one input after another.
-                let row = database.timers.remove(place.into());
-                let (cleared, mut stated) = self.decide(&mut database, self.heard(record));
-                if !cleared.contains(&(row.key.clone(), row.timer.name())) {
-                    let input = Input::Timer(row.timer);
-                    stated.extend(self.decide(&mut database, self.own(row.id, row.cause, row.key, input)).1);
-                }
-                stated
-            }
+        let Database { service, letters } = &mut database;
+        let inputs = match act {
+            Act::Handle(record) => vec![self.heard(record)],
+            Act::HandleWithTimer(record, place) => vec![self.heard(record), service.due(place.into())],
             Act::Park(record) => {
-                database.letters.push(record);
+                letters.push(record);
                 vec![]
             }
-            Act::Redrive(place) => {
-                let record = database.letters.remove(place.into());
-                self.decide(&mut database, self.heard(record)).1
-            }
-            Act::Fire(place) => {
-                let row = database.timers.remove(place.into());
-                let input = Input::Timer(row.timer);
-                self.decide(&mut database, self.own(row.id, row.cause, row.key, input)).1
-            }
+            Act::Redrive(place) => vec![self.heard(letters.remove(place.into()))],
+            Act::Fire(place) => vec![service.due(place.into())],
             Act::Claim(place) => {
-                database.effects[usize::from(place)].claimed = true;
+                service.effects[usize::from(place)].claimed = true;
                 vec![]
             }
             Act::Retry(place) => {
-                let row = &mut database.effects[usize::from(place)].row;
+                let row = &mut service.effects[usize::from(place)].row;
                 if self.flaw == Some(Flaw::NewKeyOnRetry) && row.effect.kind() == "refund" {
                     row.id = ids::v5(&[&row.id.to_string(), "again"]);
                 }
                 vec![]
             }
             Act::Answer(place, said) => {
-                let EffectRow { id, cause, key, effect, .. } = database.effects.remove(place.into()).row;
-                let effect = serde_json::to_value(&effect).unwrap_or_default();
-                let outcome: P::Outcome = serde_json::from_value(said.outcome(&effect))
+                let effect = serde_json::to_value(&service.effects[usize::from(place)].row.effect).unwrap_or_default();
+                let outcome = serde_json::from_value(said.outcome(&effect))
                     .unwrap_or_else(|error| panic!("{said:?} is no outcome of {effect}: {error}"));
-                let name = ids::outcome(id, &outcome.name());
-                self.decide(&mut database, self.own(name, cause, key, Input::Outcome { effect: id, outcome })).1
+                vec![service.outcome(place.into(), outcome)]
             }
         };
+        let stated = self.commit(&mut database, inputs);
         Step { database: self.keep(database), stated }
     }
 
@@ -183,49 +166,56 @@ impl<P: Policy> Player<P> {
         Envelope { id, cause: id, key: key.clone(), version, trace: Trace::default(), input: Input::Record(heard) }
     }
 
-    /// A timer or an outcome as an input: an id of its own, and the cause of who set it.
-    fn own(&self, id: Uuid, cause: Uuid, key: String, input: Input<P>) -> Envelope<P> {
-        let id = if self.flaw == Some(Flaw::SettersId) { cause } else { id };
-        Envelope { id, cause, key, version: 0, trace: Trace::default(), input }
+    /// One transaction, with what the runtime does wrong and the inbox forgets: what it stated.
+    fn commit(&self, database: &mut Database<P>, mut inputs: Vec<Envelope<P>>) -> Vec<u32> {
+        let service = &mut database.service;
+        if self.flaw == Some(Flaw::SettersId) {
+            let outcomes = inputs.iter_mut().filter(|input| matches!(input.input, Input::Outcome { .. }));
+            outcomes.for_each(|input| input.id = input.cause);
+        }
+        let all = service.batch(now(), &inputs);
+        let (mut stated, mut cleared) = (vec![], vec![]);
+        for (input, Processed { facts, effects, timers, cleared: by_it, .. }) in inputs.iter().zip(all) {
+            if !self.keeps(input, &cleared) {
+                service.inbox.remove(&input.id);
+            }
+            cleared.extend(by_it);
+            if self.flaw == Some(Flaw::OneKeyForAllTries) {
+                let new = |open: &&mut OpenEffect<P>| effects.iter().any(|row| row.id == open.row.id);
+                for OpenEffect { row, .. } in service.effects.iter_mut().filter(new) {
+                    row.id = ids::v5(&[&row.key, &row.effect.name()]);
+                }
+            }
+            if self.flaw == Some(Flaw::SettersId) {
+                let new = service.timers.iter_mut().filter(|row| timers.iter().any(|set| set.id == row.id));
+                new.for_each(|row| row.id = row.cause);
+            }
+            for (place, mut fact) in facts.into_iter().enumerate() {
+                if self.flaw == Some(Flaw::IdsByPosition) {
+                    fact.id = ids::v5(&[P::SERVICE, &input.id.to_string(), &place.to_string()]);
+                }
+                stated.push(self.records.intern(Record::fact(&fact)));
+            }
+        }
+        stated
     }
 
-    /// What the runtime's transaction does with an input once its rows are locked: the timers that it cleared, and what it stated.
-    fn decide(&self, database: &mut Database<P>, input: Envelope<P>) -> (Vec<(String, String)>, Vec<u32>) {
-        let keeps = match &input.input {
+    /// Whether the inbox remembers the input. `cleared` are the timers that its batch has cleared before.
+    fn keeps(&self, input: &Envelope<P>, cleared: &[(String, String)]) -> bool {
+        match &input.input {
             Input::Record(record) => match self.forgets {
                 _ if self.flaw == Some(Flaw::NoInbox) => false,
                 Forgets::Nothing => true,
                 Forgets::Events => record.record_type().topic.kind == TopicKind::Requests,
                 Forgets::All => false,
             },
-            Input::Timer(_) | Input::Outcome { .. } => true,
-        };
-        if keeps && !database.inbox.insert(input.id) {
-            return (vec![], vec![]);
-        }
-        let claimed = database.effects.iter().filter(|effect| effect.claimed);
-        let claims = claimed.map(|effect| (effect.row.key.clone(), effect.row.effect.name())).collect();
-        let Processed { facts, effects, withdrawn, timers, cleared } =
-            process(&mut database.state, &Moment { now: now(), claims }, &input);
-        let named =
-            |key: &String, name: String, gone: &[(String, String)]| gone.iter().any(|g| g.0 == *key && g.1 == name);
-        // Only what no worker has in hand can be withdrawn.
-        database.effects.retain(|open| open.claimed || !named(&open.row.key, open.row.effect.name(), &withdrawn));
-        for mut row in effects {
-            if self.flaw == Some(Flaw::OneKeyForAllTries) {
-                row.id = ids::v5(&[&row.key, &row.effect.name()]);
+            // One that was cleared before it fired left its id for nothing: its row is gone, so it cannot come again.
+            Input::Timer(timer) => {
+                let is_it = |(key, name): &(String, String)| *key == input.key && *name == timer.name();
+                self.flaw == Some(Flaw::SettersId) || !cleared.iter().any(is_it)
             }
-            database.effects.push(OpenEffect { row, claimed: false });
+            Input::Outcome { .. } => true,
         }
-        database.timers.retain(|row| !named(&row.key, row.timer.name(), &cleared));
-        database.timers.extend(timers);
-        let state = |(place, mut fact): (usize, quadrille_core::Fact<P>)| {
-            if self.flaw == Some(Flaw::IdsByPosition) {
-                fact.id = ids::v5(&[P::SERVICE, &input.id.to_string(), &place.to_string()]);
-            }
-            self.records.intern(Record::fact(&fact))
-        };
-        (cleared, facts.into_iter().enumerate().map(state).collect())
     }
 }
 
@@ -265,15 +255,15 @@ impl<P: Policy> Service for Player<P> {
     }
 
     fn rows(&self, database: u32) -> String {
-        format!("{:?}", self.databases.get(database).database.state)
+        format!("{:?}", self.databases.get(database).database.service.state)
     }
 
     fn wants(&self, database: u32) -> Vec<String> {
-        let Database { effects, timers, .. } = &self.databases.get(database).database;
+        let service = &self.databases.get(database).database.service;
         let effect = |open: &OpenEffect<P>| {
             let hand = if open.claimed { " in hand" } else { "" };
             format!("{}{hand}", open.row.effect.name())
         };
-        effects.iter().map(effect).chain(timers.iter().map(|row| row.timer.name())).collect()
+        service.effects.iter().map(effect).chain(service.timers.iter().map(|row| row.timer.name())).collect()
     }
 }

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not there")]
 
-use std::io::Cursor;
+use std::{io::Cursor, slice};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use quadrille_core::{Envelope, Input, Moment, Policy, Record, Trace, ids, process};
+use quadrille_core::{Envelope, Input, Policy, Record, Trace, ids, memory::Service};
 use quadrille_events::{
     Money, Uuid,
     common::Personal,
@@ -21,7 +21,7 @@ use quadrille_replay::{Report, replay};
 
 /// A history as a service records it.
 struct Recorder<P: Policy> {
-    state: P::State,
+    service: Service<P>,
     now: DateTime<Utc>,
     lines: Vec<Line>,
 }
@@ -29,7 +29,7 @@ struct Recorder<P: Policy> {
 impl<P: Policy> Recorder<P> {
     fn new() -> Self {
         let now = DateTime::from_timestamp(1_800_000_000, 123_456_000).unwrap();
-        Self { state: P::State::default(), now, lines: vec![Line::Header(Header::of::<P>())] }
+        Self { service: Service::default(), now, lines: vec![Line::Header(Header::of::<P>())] }
     }
 
     fn takes(&mut self, key: impl ToString, version: i64, input: Input<P>) {
@@ -38,13 +38,22 @@ impl<P: Policy> Recorder<P> {
 
     /// Takes an input whose decision reads something of another state than the last one: rows that are not locked.
     fn takes_reading(&mut self, key: impl ToString, version: i64, input: Input<P>, read: impl Fn(&mut P::State)) {
-        self.now += TimeDelta::seconds(1);
         let id = ids::v5(&[P::SERVICE, &self.lines.len().to_string()]);
-        let input = Envelope { id, cause: id, key: key.to_string(), version, trace: Trace::default(), input };
-        read(&mut self.state);
-        let moment = Moment { now: self.now, claims: [(input.key.clone(), "charge".to_owned())].into_iter().collect() };
-        let unlocked = P::unlocked(&self.state, &input);
-        let came_to = process(&mut self.state, &moment, &input);
+        read(&mut self.service.state);
+        self.decides(Envelope { id, cause: id, key: key.to_string(), version, trace: Trace::default(), input });
+    }
+
+    /// The effect that was wanted first has this outcome.
+    fn answers(&mut self, outcome: P::Outcome) {
+        self.service.effects[0].claimed = true;
+        self.decides(self.service.outcome(0, outcome));
+    }
+
+    fn decides(&mut self, input: Envelope<P>) {
+        self.now += TimeDelta::seconds(1);
+        let moment = self.service.moment(self.now, slice::from_ref(&input));
+        let unlocked = P::unlocked(&self.service.state, &input);
+        let came_to = self.service.handle(self.now, &input);
         let header = Header::of::<P>().id;
         self.lines.push(Line::Decided(Decided::new(header, &moment, &input, unlocked, &came_to).unwrap()));
     }
@@ -80,9 +89,9 @@ const CUSTOMER: Uuid = Uuid::from_u128(0x6f1d3c58_1f0e_4c5e_9a37_2b8f0d9e4a11);
 fn paid_back() -> Recorder<Payment> {
     let mut payment = Recorder::new();
     payment.takes(ORDER, 1, Input::Record(reserved(ORDER).into()));
-    payment.takes(ORDER, 0, outcome(Outcome::Captured { charge_id: "ch_1".into() }));
+    payment.answers(Outcome::Captured { charge_id: "ch_1".into() });
     payment.takes(ORDER, 2, Input::Record(OrderCancelled::new(ORDER, CUSTOMER, Money::cents(3998)).into()));
-    payment.takes(ORDER, 0, outcome(Outcome::Refunded { refund_id: "re_1".into() }));
+    payment.answers(Outcome::Refunded { refund_id: "re_1".into() });
     payment.takes(OTHER, 1, Input::Record(reserved(OTHER).into()));
     payment
 }
@@ -92,10 +101,6 @@ fn reserved(order: Uuid) -> StockReserved {
         order,
         OrderDetails { currency: "EUR".into(), ..OrderDetails::new(CUSTOMER, Money::cents(3998)) },
     )
-}
-
-fn outcome(outcome: Outcome) -> Input<Payment> {
-    Input::Outcome { effect: Uuid::from_u128(7), outcome }
 }
 
 /// A price list on lines 2 and 3, an order on line 4, and its end on line 5.
@@ -224,7 +229,7 @@ fn record(reserved: StockReserved) -> Taken {
 fn a_price_that_was_read_before_it_changed_is_read_again() {
     let mut orders = Recorder::<Orders>::new();
     orders.takes("TEA-1", 1, Input::Record(listed(1999).into()));
-    let before = orders.state.prices.clone();
+    let before = orders.service.state.prices.clone();
     orders.takes("TEA-1", 2, Input::Record(changed(1850).into()));
     orders.takes_reading(ORDER, 0, Input::Record(requested().into()), |state| state.prices.clone_from(&before));
     assert!(orders.replayed().unwrap().is_same());
@@ -272,7 +277,7 @@ fn facts_of_an_older_schema_are_compared_in_this_builds() {
     };
     let mut payment = Recorder::<Payment>::new();
     payment.takes(ORDER, 1, Input::Record(reserved(ORDER).into()));
-    payment.takes(ORDER, 0, outcome(Outcome::Declined { reason: "no".into(), detail: String::new() }));
+    payment.answers(Outcome::Declined { reason: "no".into(), detail: String::new() });
     let mut payment = payment.change(3, |decided| {
         // Without the empty text at its end, which is one byte.
         decided.came_to.facts[0].datum.0.pop();
