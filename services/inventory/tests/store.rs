@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
+use proptest::{prelude::*, sample::select};
 use quadrille_core::Policy;
+use quadrille_events::Uuid;
 use quadrille_inventory::{
     Inventory, State,
     policy::{STOCK, Stage, Stock},
@@ -21,7 +23,14 @@ async fn database() -> Database {
 
 #[tokio::test]
 async fn the_store_comes_to_what_the_memory_comes_to() {
-    let states = conforms(&database().await, InventoryStore, anything(12), &[]).await;
+    // Beside what the properties tell: enough to be set aside, and parcels that leave.
+    let order = || (0..48_u128).prop_map(|number| Uuid::from_u128(0x0a + number));
+    let story = prop_oneof![
+        4 => anything(48),
+        1 => (0..96_u128, select(vec!["TEA-1", "MUG-1"])).prop_map(|(id, sku)| replenishment(id, sku, 20).into()),
+        1 => order().prop_map(|order| dispatched(order).into()),
+    ];
+    let states = conforms(&database().await, InventoryStore, story, &[]).await;
     let seen = |is: fn(&Stage) -> bool| {
         states.iter().any(|state| state.reservations.values().any(|reservation| is(&reservation.stage)))
     };

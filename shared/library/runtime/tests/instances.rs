@@ -51,6 +51,6 @@ async fn an_owner_whose_statement_waits_keeps_the_lease() -> anyhow::Result<()> 
 
 /// The example is a whole service, and short enough to be read at a sitting; the tests beside this one run it.
 #[test]
-fn the_example_is_a_whole_service_in_sixty_lines() {
-    assert!(include_str!("../examples/tally/main.rs").lines().count() <= 60);
+fn the_example_is_a_whole_service_in_seventy_lines() {
+    assert!(include_str!("../examples/tally/main.rs").lines().count() <= 70);
 }
