@@ -24,7 +24,7 @@ async fn database() -> Database {
 
 /// What may be heard of a few orders.
 fn anything() -> impl Strategy<Value = Heard> {
-    let order = || (1..25_u128).prop_map(id);
+    let order = || (1..97_u128).prop_map(id);
     prop_oneof![
         2 => order().prop_map(|order_id| OrderConfirmed { order_id, ..confirmed() }.into()),
         1 => order().prop_map(|order_id| OrderRecallRequested { order_id, ..recall_requested() }.into()),

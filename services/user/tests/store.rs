@@ -5,6 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
+use proptest::prelude::*;
 use quadrille_core::Policy;
 use quadrille_events::Uuid;
 use quadrille_runtime::{Batches, Config, Removed, Service, config::NoSettings, remove_ended};
@@ -24,7 +25,13 @@ fn id(number: u128) -> String {
 
 #[tokio::test]
 async fn the_store_comes_to_what_the_memory_comes_to() {
-    let states = conforms(&database().await, UserStore, anything(), &[]).await;
+    // Who is deactivated stays so: enough of them that some are active at any time.
+    let user = |number: u128| Uuid::from_u128(0xa0 + number % 0x30);
+    let story = prop_oneof![
+        8 => anything((0..0x30_u128).prop_map(user)),
+        1 => (0..0x60_u128).prop_map(move |order| created(Uuid::from_u128(0x1000 + order), user(order)).into()),
+    ];
+    let states = conforms(&database().await, UserStore, story, &[]).await;
     let seen = |is: fn(&Status) -> bool| states.iter().any(|state| state.users.values().any(|user| is(&user.status)));
     assert!(seen(|status| *status == Status::Unknown) && seen(|status| matches!(status, Status::Rejected { .. })));
     assert!(seen(|status| matches!(status, Status::Active(account) if account.personal.sealed.is_some())));
