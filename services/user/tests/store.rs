@@ -26,9 +26,11 @@ fn id(number: u128) -> String {
 #[tokio::test]
 async fn the_store_comes_to_what_the_memory_comes_to() {
     // Who is deactivated stays so: enough of them that some are active at any time.
-    let user = |number: u128| Uuid::from_u128(0xa0 + number % 0x30);
+    let user = |number: u128| Uuid::from_u128(0xa0 + number % 12);
     let story = prop_oneof![
-        8 => anything((0..0x30_u128).prop_map(user)),
+        8 => anything((0..12_u128).prop_map(user)),
+        // A name that is free: others stay with whoever had them at the end.
+        1 => (0..12_u128, 0..1_000).prop_map(move |(at, name)| renamed(user(at), &format!("name {name}")).into()),
         1 => (0..0x60_u128).prop_map(move |order| created(Uuid::from_u128(0x1000 + order), user(order)).into()),
     ];
     let states = conforms(&database().await, UserStore, story, &[]).await;
