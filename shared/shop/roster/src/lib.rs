@@ -1,7 +1,7 @@
 //! Which services the shop has. Whoever goes through all of them does so from here: choreography, replay, proof, shows, bench, the
 //! command line, the Makefile and the scripts of the local world.
 //!
-//! A new service is a line in [`roster!`](self) below, one in this crate's `Cargo.toml` and one in the workspace's.
+//! A new service is a line in `roster!` below, one in this crate's `Cargo.toml` and one in the workspace's.
 
 use quadrille_core::{Declaration, Policy};
 
@@ -23,7 +23,7 @@ macro_rules! roster {
         const COUNT: usize = [$(stringify!($name)),+].len();
 
         /// What each of [`SERVICES`] declares of itself.
-        pub const DECLARATIONS: [Declaration; COUNT] = [$(<$policy>::CHOREOGRAPHY),+];
+        pub static DECLARATIONS: [Declaration; COUNT] = [$(<$policy>::CHOREOGRAPHY),+];
 
         /// Visits each of [`SERVICES`].
         pub fn each<V: Visitor>(visitor: &V) -> Vec<V::Output> {
@@ -33,7 +33,7 @@ macro_rules! roster {
 }
 
 // A line per service: its name and its policy. In the local world its place is its port: 9101, 9102, ...
-// `infra/local/lib.sh` and the Makefile read these lines as they stand.
+// `infra/local/roster` reads these lines as they stand, for scripts and Makefile.
 roster! {
     user: quadrille_user::Users,
     order: quadrille_order::Orders,
@@ -45,13 +45,12 @@ roster! {
 
 /// What a service declares of itself.
 pub fn declaration(service: &str) -> Option<&'static Declaration> {
-    static ALL: &[Declaration] = &DECLARATIONS;
-    ALL.iter().find(|declaration| declaration.service == service)
+    DECLARATIONS.iter().find(|declaration| declaration.service == service)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fs, path::Path, process::Command};
 
     use quadrille_choreography::{Choreography, Generated, check, generated};
     use quadrille_core::Named as _;
@@ -72,6 +71,17 @@ mod tests {
     fn every_service_has_the_name_of_its_policy() {
         let declared: Vec<&str> = DECLARATIONS.iter().map(|declaration| declaration.service).collect();
         assert_eq!(declared, SERVICES);
+    }
+
+    #[test]
+    fn scripts_read_the_same_roster_and_a_place_in_it_is_a_port() {
+        let output = Command::new(checkout().join("infra/local/roster")).output().expect("the script");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), SERVICES);
+        for (port, service) in (9101..).zip(SERVICES) {
+            let main = checkout().join("services").join(service).join("src/main.rs");
+            let main = fs::read_to_string(&main).unwrap_or_else(|error| panic!("{}: {error}", main.display()));
+            assert!(main.contains(&format!("\"127.0.0.1:{port}\"")), "{service} does not listen on {port}");
+        }
     }
 
     #[test]

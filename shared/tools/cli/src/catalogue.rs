@@ -204,3 +204,26 @@ fn surrounding() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
     here.ancestors().map(|above| above.join("schemas")).find(|folder| folder.join("topics.toml").is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::CATALOGUE;
+
+    /// Another workspace's catalogue: two services, one of which keeps nothing.
+    #[test]
+    fn what_there_is_follows_from_the_services_that_are_named() {
+        let [user, order, ..] = CATALOGUE.services else { panic!("two services") };
+        let own = &quadrille_events::TOPICS[..1];
+        let catalogue = Catalogue::new(own, quadrille_events::REGISTRY, [*user, order.without_database()]);
+        assert_eq!(catalogue.service_names().collect::<Vec<_>>(), ["user", "order"]);
+        assert_eq!(catalogue.databases(), ["user"]);
+        let platform = ["platform.requests", "platform.instances", "user.dead-letters", "order.dead-letters"];
+        assert_eq!(catalogue.topic_names(), [&[&*own[0].name][..], &platform].concat());
+        // Each topic's records point to it: those of dead letters to the service's own.
+        let of = |topic: &str| catalogue.records.iter().filter(|info| info.record.topic.name == topic).count();
+        assert_eq!((of("user.dead-letters"), of("order.dead-letters"), of("payment.dead-letters")), (1, 1, 0));
+        assert_eq!(of(&own[0].name), own[0].records.len());
+        assert!(catalogue.is_requests("platform.requests") && !catalogue.is_requests("payment.requests"));
+    }
+}
