@@ -2,10 +2,15 @@
 //!
 //! It knows no topic, record or service by itself: a [`Catalogue`] tells it, and a workspace's own `quadrille` is
 //!
-//! ```ignore
+//! ```no_run
+//! # use std::process::ExitCode;
+//! # use quadrille_cli::{Catalogue, Service};
+//! # use quadrille_events as events;
+//! # use quadrille_order::Orders;
+//! # use quadrille_payment::Payment;
 //! #[tokio::main]
 //! async fn main() -> ExitCode {
-//!     let services = [Service::of::<Orders>(), Service::of::<Invoices>()];
+//!     let services = [Service::of::<Orders>(), Service::of::<Payment>()];
 //!     quadrille_cli::run(Catalogue::new(events::TOPICS, events::REGISTRY, services)).await
 //! }
 //! ```
