@@ -127,9 +127,9 @@ $(shows) show-hostile: show-%:
 
 ##@ How fast it is
 
-bench_programs := quadrille quadrille-stand-ins quadrille-bench $(addprefix quadrille-,user order inventory payment shipping notification)
+bench_programs = quadrille quadrille-stand-ins quadrille-bench $(addprefix quadrille-,$(shell $(local)/roster))
 # Without the tests' and shows' programs, which nobody measures.
-bench_build := cargo build --release --workspace $(addprefix --bin ,$(bench_programs))
+bench_build = cargo build --release --workspace $(addprefix --bin ,$(bench_programs))
 
 bench: prerequisites servers ## Measure a release build, about ten minutes; kept in docs/bench
 	@$(bench_build)

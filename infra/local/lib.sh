@@ -37,7 +37,8 @@ export CARGO_TARGET_DIR=$ROOT/target
 
 SERVERS=(postgres kafka registry)
 STAND_INS=(payment-provider carrier mail) # what stands for the outside world
-SERVICES=(user order inventory payment shipping notification)
+mapfile -t SERVICES < <("$LOCAL/roster")
+wait "$!" # where there is no roster, the script ends
 
 # Everything listens on this machine only, with one password for all: a world for development, not for secrets.
 PASSWORD=quadrille

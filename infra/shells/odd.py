@@ -156,7 +156,8 @@ def copy(folder, programs=()):
     """A checkout of its own: the scripts as they are now, and links to this build's programs."""
     folder = os.fsencode(folder)
     os.makedirs(os.path.join(folder, b"target/debug"))
-    for name in ("Makefile", ".ci", "infra"):
+    for name in ("Makefile", ".ci", "infra", "shared/shop/roster/src"):
+        os.makedirs(os.path.dirname(os.path.join(folder, os.fsencode(name))), exist_ok=True)
         whole = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         whole(os.fsencode(ROOT / name), os.path.join(folder, os.fsencode(name)))
     for program in programs:

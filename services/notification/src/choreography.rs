@@ -52,7 +52,15 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         Reaction::outcome(FAILED).states(&[NotificationFailed::TYPE]).until("sent, failed"),
     ],
     waits: &[Wait { state: "waiting for an address", questions: &[], end: End::deadline(GIVE_UP, PATIENCE) }],
-    effects: &[Effect { kind: MAIL, outcomes: &[SENT, FAILED], end: End::deadline("given up", GIVE_UP_AFTER) }],
+    effects: &[Effect {
+        kind: MAIL,
+        outcomes: &[SENT, FAILED],
+        examples: &[
+            r#"{"outcome":"sent","about":"order_shipped"}"#,
+            r#"{"outcome":"failed","about":"order_shipped","reason":"undelivered"}"#,
+        ],
+        end: End::deadline("given up", GIVE_UP_AFTER),
+    }],
     public: &[NotificationSent::TYPE, NotificationFailed::TYPE],
     saga_topics: &["notification.events"],
     outside_ids: &["message_id"],

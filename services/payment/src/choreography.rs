@@ -56,8 +56,24 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         end: End::person("sees RefundFailed, clears it with the provider, and sends RefundRetryRequested"),
     }],
     effects: &[
-        Effect { kind: CHARGE, outcomes: &[CAPTURED, DECLINED], end: End::PARKED },
-        Effect { kind: REFUND, outcomes: &[REFUNDED, REFUSED], end: End::PARKED },
+        Effect {
+            kind: CHARGE,
+            outcomes: &[CAPTURED, DECLINED],
+            examples: &[
+                r#"{"outcome":"captured","charge_id":"<its id at the provider>"}"#,
+                r#"{"outcome":"declined","reason":"card_declined"}"#,
+            ],
+            end: End::PARKED,
+        },
+        Effect {
+            kind: REFUND,
+            outcomes: &[REFUNDED, REFUSED],
+            examples: &[
+                r#"{"outcome":"refunded","refund_id":"re_1"}"#,
+                r#"{"outcome":"refused","reason":"account_closed"}"#,
+            ],
+            end: End::PARKED,
+        },
     ],
     // What gives the money back.
     alarms: &[OrderCancelled::TYPE],

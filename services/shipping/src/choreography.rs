@@ -48,9 +48,27 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         refused: None,
     }],
     effects: &[
-        Effect { kind: HAND_OVER, outcomes: &[ACCEPTED, REFUSED], end: End::PARKED },
-        Effect { kind: TRACK, outcomes: &[UNDER_WAY, DELIVERED, RETURNED], end: End::PARKED },
-        Effect { kind: RECALL, outcomes: &[UNDER_WAY, DELIVERED, RETURNED], end: End::PARKED },
+        Effect {
+            kind: HAND_OVER,
+            outcomes: &[ACCEPTED, REFUSED],
+            examples: &[
+                r#"{"outcome":"accepted","tracking_id":"tr_1"}"#,
+                r#"{"outcome":"refused","reason":"no_service"}"#,
+            ],
+            end: End::PARKED,
+        },
+        Effect {
+            kind: TRACK,
+            outcomes: &[UNDER_WAY, DELIVERED, RETURNED],
+            examples: &[r#"{"outcome":"delivered"}"#, r#"{"outcome":"returned"}"#],
+            end: End::PARKED,
+        },
+        Effect {
+            kind: RECALL,
+            outcomes: &[UNDER_WAY, DELIVERED, RETURNED],
+            examples: &[r#"{"outcome":"returned"}"#, r#"{"outcome":"delivered"}"#],
+            end: End::PARKED,
+        },
     ],
     // The order's last deadline: nobody answers in its place.
     alarms: &[OrderRecallRequested::TYPE],

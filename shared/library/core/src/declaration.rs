@@ -117,6 +117,8 @@ pub struct Effect {
     pub kind: &'static str,
     /// The kinds of its outcomes.
     pub outcomes: &'static [&'static str],
+    /// Outcomes as JSON, such as a person may state who has asked the outside: shown beside a parked effect.
+    pub examples: &'static [&'static str],
     /// What ends it if the outside never tells.
     pub end: End,
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::support::{Shop, assert_order, distinct, service};
+use crate::support::{Shop, assert_order, distinct, service, tally};
 use quadrille_cli::{
-    Settings,
+    Catalogue, Service, Settings,
     doctor::{self, Verdict},
     kafka::Admin,
     settings::Overrides,
 };
+use quadrille_events::{REGISTRY, TOPICS};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::Database;
 use rdkafka::{
@@ -297,21 +298,22 @@ async fn what_an_older_build_published_is_taken_as_it_is() -> anyhow::Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_says_what_to_do() -> anyhow::Result<()> {
     let prefix = format!("quadrille_test_{}_", Uuid::new_v4().simple());
-    let database = Database::named(format!("{prefix}payment")).await;
+    let database = Database::named(format!("{prefix}tally")).await;
     service().migrate(&database.url()).await?;
     sqlx::query(
         "insert into published values ('payment.events', 2, 9, null), ('payment.events', 3, 16, 'it holds more')",
     )
     .execute(&database.pool)
     .await?;
-    let mut settings = Settings::load(Overrides::default())?;
+    let catalogue = Catalogue::new(TOPICS, REGISTRY, [Service::of::<tally::Tally>()]);
+    let mut settings = Settings::load(catalogue, Overrides::default())?;
     settings.database.prefix = prefix;
     let looks = doctor::examine(&settings).await;
     let found: Vec<_> = looks.iter().filter(|look| look.what == "published").collect();
     let [look] = &found[..] else { anyhow::bail!("{looks:?}") };
     assert_eq!(look.verdict, Verdict::Wrong);
-    assert_eq!(look.found, "payment publishes nothing (1 partitions): it holds more");
-    for mend in ["restore its newest backup", "quadrille group rewind payment", "quadrille-payment accept-topics"] {
+    assert_eq!(look.found, "tally publishes nothing (1 partitions): it holds more");
+    for mend in ["restore its newest backup", "quadrille group rewind tally", "quadrille-tally accept-topics"] {
         assert!(look.mend.contains(mend), "{}", look.mend);
     }
     Ok(())

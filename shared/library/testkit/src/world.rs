@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 
-use quadrille_cli::catalogue::TOPICS;
 use quadrille_cli::{
-    Settings,
+    Catalogue, Settings,
     kafka::{Admin, Placed, Producer, Reader, Record, Start},
     registry::Registry,
     settings::Overrides,
 };
-use quadrille_events::{frame, unframe};
+use quadrille_schemas::wire::{frame, unframe};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
@@ -27,10 +26,11 @@ pub struct World {
 }
 
 impl World {
-    /// Creates all declared topics under a fresh prefix. Schemas are shared with the main world: `make up` has applied them.
-    pub async fn new() -> anyhow::Result<Self> {
+    /// Creates all topics of `catalogue` under a fresh prefix. Schemas are shared with the main world: `make up` has applied them.
+    pub async fn new(catalogue: Catalogue) -> anyhow::Result<Self> {
         let prefix = format!("t{}.", &Uuid::new_v4().simple().to_string()[..10]);
-        let mut settings = Settings::load(Overrides { topic_prefix: Some(prefix.clone()), ..Overrides::default() })?;
+        let overrides = Overrides { topic_prefix: Some(prefix.clone()), ..Overrides::default() };
+        let mut settings = Settings::load(catalogue, overrides)?;
         settings.kafka.group_prefix = prefix;
         create_topics(&settings).await?;
         led(&settings).await?;
@@ -148,9 +148,10 @@ impl World {
 }
 
 async fn create_topics(settings: &Settings) -> anyhow::Result<()> {
-    let names: Vec<String> = TOPICS.iter().map(|topic| settings.topic(&topic.name)).collect();
-    let own: Vec<_> = TOPICS.iter().map(|topic| topic.settings()).collect();
-    let topics = TOPICS.iter().zip(&names).zip(&own).map(|((topic, name), own)| {
+    let topics = settings.catalogue.topics;
+    let names: Vec<String> = topics.iter().map(|topic| settings.topic(&topic.name)).collect();
+    let own: Vec<_> = topics.iter().map(|topic| topic.settings()).collect();
+    let topics = topics.iter().zip(&names).zip(&own).map(|((topic, name), own)| {
         let new = NewTopic::new(name, topic.partitions as i32, TopicReplication::Fixed(1));
         own.iter().fold(new, |new, (key, value)| new.set(key, value))
     });
@@ -162,7 +163,7 @@ async fn led(settings: &Settings) -> anyhow::Result<()> {
     let settings = settings.clone();
     tokio::task::spawn_blocking(move || {
         let reader = Reader::connect(&settings)?;
-        let names: Vec<&str> = TOPICS.iter().map(|topic| topic.name.as_ref()).collect();
+        let names = settings.catalogue.topic_names();
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = reader.partitions(&names) {
             anyhow::ensure!(Instant::now() < deadline, error);
@@ -182,7 +183,8 @@ impl Drop for World {
     fn drop(&mut self) {
         let settings = self.settings.clone();
         let deleted = std::thread::spawn(move || -> anyhow::Result<()> {
-            let names: Vec<String> = TOPICS.iter().map(|topic| settings.topic(&topic.name)).collect();
+            let names: Vec<String> =
+                settings.catalogue.topics.iter().map(|topic| settings.topic(&topic.name)).collect();
             let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             tokio.block_on(async { Admin::connect(&settings)?.delete(&names).await })
         });

@@ -8,6 +8,7 @@ use quadrille_events::Uuid;
 use quadrille_notification::{self as notification, Notification, store::NotificationStore};
 use quadrille_payment::{self as payment, Payment, store::PaymentStore};
 use quadrille_program::environment;
+use quadrille_roster::{SERVICES, declaration};
 use quadrille_runtime::{
     Answer, Outside, Service, Store,
     config::{self, NoSettings},
@@ -16,10 +17,12 @@ use quadrille_runtime::{
 use quadrille_shipping::{self as shipping, Shipping, store::ShippingStore};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The services that have an outside.
-pub const SERVICES: [&str; 3] = ["payment", "shipping", "notification"];
+/// Whether a service has an outside.
+pub fn has_outside(service: &str) -> bool {
+    declaration(service).is_some_and(|declared| !declared.effects.is_empty())
+}
 
-/// Runs one of [`SERVICES`] until SIGTERM.
+/// Runs one of the services that have an outside until SIGTERM.
 pub fn serve(service: &str) -> anyhow::Result<ExitCode> {
     match service {
         "payment" => run(Service::new(PaymentStore)
@@ -31,7 +34,10 @@ pub fn serve(service: &str) -> anyhow::Result<ExitCode> {
         "notification" => run(Service::new(NotificationStore)
             .migrations(&sqlx::migrate!("../../../services/notification/migrations"))
             .outside(|_: NoSettings| Ok(Mailer))),
-        other => bail!("'{other}' has no outside: one of {}", SERVICES.join(", ")),
+        other => {
+            let known: Vec<&str> = SERVICES.into_iter().filter(|service| has_outside(service)).collect();
+            bail!("'{other}' has no outside here: one of {}", known.join(", "))
+        }
     }
 }
 

@@ -117,7 +117,7 @@ async fn goods(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Res
     if (missing, reserved, committed) != (0, 0, sold) {
         checked.note(format!("goods: {missing} missing, {reserved} reserved, {committed} committed instead of {sold}"));
     }
-    for service in quadrille_show::shop::SERVICES {
+    for service in quadrille_roster::SERVICES {
         for table in ["outbox", "effect", "dead_letter"] {
             let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
             let rows: i64 = sqlx::query_scalar(query).fetch_one(stage.database(service)?).await?;

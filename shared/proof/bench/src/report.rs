@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::Context;
 use quadrille_program::say;
-use quadrille_show::{binaries, shop::SERVICES};
+use quadrille_roster::SERVICES;
+use quadrille_show::binaries;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -9,11 +9,12 @@ use std::{
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
+use quadrille_roster::SERVICES;
+use quadrille_shop::CATALOGUE;
 use quadrille_show::{
     binaries, http,
     outside::Outside,
     process::{Process, START},
-    shop::SERVICES,
 };
 use quadrille_testkit::{Database, World};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,7 @@ impl Stage {
         let folder =
             binaries::run_folder().join("bench").join(format!("{mode:?}-{}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder)?;
-        let mut world = World::new().await?;
+        let mut world = World::new(*CATALOGUE).await?;
         let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
         let mut databases = BTreeMap::new();
         for service in SERVICES {
@@ -141,7 +142,7 @@ impl Stage {
     pub async fn start(&mut self, service: &'static str) -> anyhow::Result<()> {
         self.started += 1;
         let name = format!("{service}-{}", self.started);
-        let answered_here = self.mode == Mode::Alone && at_once::SERVICES.contains(&service);
+        let answered_here = self.mode == Mode::Alone && at_once::has_outside(service);
         let (program, arguments) = match answered_here {
             true => ("quadrille-bench".to_owned(), vec!["serve".to_owned(), service.to_owned()]),
             false => (format!("quadrille-{service}"), vec![]),

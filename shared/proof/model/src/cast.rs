@@ -5,10 +5,7 @@ use std::sync::Arc;
 use quadrille_core::Policy;
 use quadrille_inventory::Inventory;
 use quadrille_notification::Notification;
-use quadrille_order::Orders;
-use quadrille_payment::Payment;
-use quadrille_shipping::Shipping;
-use quadrille_user::Users;
+use quadrille_roster::{Visitor, each};
 
 use crate::{
     database::Level,
@@ -50,18 +47,26 @@ pub fn notification(parts: &Parts) -> Box<dyn Service> {
 ///
 /// [`World::of_mails`]: crate::world::World::of_mails
 pub fn all(parts: &Parts, mutant: Option<Mutant>) -> Vec<Box<dyn Service>> {
-    let mut all = vec![
-        play::<Users>(parts),
-        play::<Orders>(parts),
-        stocked::<Inventory>(parts),
-        play::<Payment>(parts),
-        play::<Shipping>(parts),
-    ];
+    let mut all = each(&Play(parts));
+    all.retain(|service| service.name() != Notification::SERVICE);
+    if let Some(inventory) = all.iter_mut().find(|service| service.name() == Inventory::SERVICE) {
+        *inventory = stocked::<Inventory>(parts);
+    }
     if let Some(mutant) = mutant.map(|mutant| mutant(parts)) {
         all.retain(|service| service.name() != mutant.name());
         all.push(mutant);
     }
     all
+}
+
+struct Play<'a>(&'a Parts);
+
+impl Visitor for Play<'_> {
+    type Output = Box<dyn Service>;
+
+    fn visit<P: Policy>(&self) -> Self::Output {
+        play::<P>(self.0)
+    }
 }
 
 fn player<P: Policy>(parts: &Parts) -> Player<P> {

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quadrille_cli::{audit, replay};
+use quadrille_cli::replay;
 use quadrille_program::say;
+use quadrille_shop::{CATALOGUE, audit};
 use serde_json::Value;
 
 use crate::{Placed, Shop, Tally, outside::Ledger, report::Report};
@@ -63,7 +64,8 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
 async fn decided_again(shop: &Shop, report: &mut Report) -> anyhow::Result<()> {
     let path = std::path::Path::new(&shop.logs()).join("history.jsonl");
     let decisions = replay::export(&shop.world.settings, &path, None).await?;
-    let replayed = tokio::task::block_in_place(|| replay::decide_again(std::slice::from_ref(&path)))?;
+    let replayed =
+        tokio::task::block_in_place(|| replay::decide_again(&CATALOGUE.build(), std::slice::from_ref(&path)))?;
     let differences: Vec<String> = replayed.differences.iter().map(ToString::to_string).collect();
     report.figure(format!("{decisions} decisions replayed alike"));
     report.must(replayed.decisions == decisions, || {

@@ -15,12 +15,13 @@ use quadrille_cli::{
     operate::{self, Person},
     registry::Registry,
 };
-use quadrille_core::Record;
+use quadrille_core::{Declaration, Record};
 use quadrille_events::{
     Money, OrderCancellationRequested, OrderRequested, Personal, ProductListingRequested, RefundRetryRequested,
     RequestedLine, Secret, StockReplenishmentRequested, UserDeactivationRequested, UserProfileUpdateRequested,
     UserRegistrationRequested, frame,
 };
+use quadrille_roster::DECLARATIONS;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -248,9 +249,11 @@ impl Clients {
 
     /// Waits until an order's effect of this kind was tried in vain, and returns its id.
     async fn in_vain(&self, order: &Placed, kind: &str) -> anyhow::Result<Uuid> {
+        let wants = |declared: &&Declaration| declared.effects.iter().any(|effect| effect.kind == kind);
+        let service = DECLARATIONS.iter().find(wants).map(|declared| declared.service);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (open, unread) = effects::open(&self.settings, Some(service_of(kind))).await?;
+            let (open, unread) = effects::open(&self.settings, service).await?;
             ensure!(unread.is_empty(), "{}", unread.join(" "));
             let of_order = |effect: &&Effect| effect.key == order.key() && effect.kind == kind;
             if let Some(tried) = open.iter().find(of_order).filter(|effect| effect.last_answer.is_some()) {
@@ -274,15 +277,6 @@ impl Clients {
         let url = format!("{}/parcels?order_id={}", self.carrier, order.id);
         let any = |told: &Value| told["parcels"].as_array().is_some_and(|parcels| !parcels.is_empty());
         there(&url, &format!("the carrier has no parcel of {}", order.id), any).await
-    }
-}
-
-/// Which service wants effects of this kind.
-fn service_of(kind: &str) -> &'static str {
-    match kind {
-        "charge" | "refund" => "payment",
-        "mail" => "notification",
-        _ => "shipping",
     }
 }
 

@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context, bail};
 use quadrille_cli::{
     Settings,
-    catalogue::{self, TOPICS},
     kafka::{Reader, Record, Start},
 };
 use quadrille_core::TopicKind;
+use quadrille_shop::CATALOGUE;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub struct Tally {
 
 impl Tally {
     fn hear(&mut self, record: &Record) {
-        match catalogue::topic(&record.topic).map(|topic| topic.kind) {
+        match CATALOGUE.topic(&record.topic).map(|topic| topic.kind) {
             Some(TopicKind::DeadLetters) => {
                 *self.dead_letters.entry(record.topic.to_string()).or_default() += 1;
                 return;
@@ -128,7 +128,8 @@ impl Follower {
         mut watch: impl FnMut(&Record) + Send + 'static,
     ) -> anyhow::Result<Self> {
         let reader = Reader::connect(settings)?;
-        let topics: Vec<&str> = TOPICS
+        let topics: Vec<&str> = CATALOGUE
+            .topics
             .iter()
             // Heartbeats and credentials are compacted: they carry no history.
             .filter(|topic| topic.kind != TopicKind::State)

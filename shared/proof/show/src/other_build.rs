@@ -39,7 +39,7 @@ impl OtherBuild {
         copy(&binaries::root(), &sources)?;
         change.apply(&sources)?;
         // At a low priority: what is shown meanwhile goes first. Without optimization: it runs once, and is waited for.
-        let command = r#"cd -- "$1" && exec nice -n 10 cargo build --locked --quiet --package quadrille-replay --bin quadrille-replay \
+        let command = r#"cd -- "$1" && exec nice -n 10 cargo build --locked --quiet --package quadrille-roster --bin quadrille-replay \
              --config 'profile.dev.opt-level=0' --config 'profile.dev.package."*".opt-level=0' --target-dir "$2""#;
         let folders = [sources.display().to_string(), target.display().to_string()];
         let arguments = ["-c", command, "sh"].map(str::to_owned).into_iter().chain(folders).collect::<Vec<_>>();

@@ -12,6 +12,8 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use quadrille_cli::{kafka::Start, watch};
 use quadrille_program::say;
+use quadrille_roster::SERVICES;
+use quadrille_shop::CATALOGUE;
 use quadrille_testkit::{Database, World};
 use tokio::task::JoinSet;
 
@@ -23,9 +25,6 @@ use crate::{
 
 /// How long a service may take to end.
 const STOP: Duration = Duration::from_secs(20);
-
-/// The six services.
-pub const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipping", "notification"];
 
 /// Every shop records its decisions, unless it is told otherwise.
 pub const KEEP_HISTORY: &str = "QUADRILLE__HISTORY__KEEP";
@@ -98,7 +97,7 @@ impl Shop {
     /// The same, with further settings of all services.
     pub async fn open_with(name: &str, instances: usize, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = own_folder(name)?;
-        let mut world = World::new().await?;
+        let mut world = World::new(*CATALOGUE).await?;
         let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
         let mut databases = BTreeMap::new();
         for service in SERVICES {

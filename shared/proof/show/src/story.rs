@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use quadrille_cli::{kafka::Record, waits::QUESTIONS};
+use quadrille_cli::kafka::Record;
 use quadrille_core::Record as _;
 use quadrille_events::{OrderCancelled, OrderRejected, ReservationCommitted};
+use quadrille_shop::waits::QUESTIONS;
 use quadrille_testkit::decoded;
 
 /// Facts that may be stated of one order more than once.

@@ -8,7 +8,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use quadrille_show::{binaries::find, shop::SERVICES};
+use quadrille_roster::SERVICES;
+use quadrille_show::binaries::find;
 
 /// What needs no server, and prints: a program with its arguments.
 fn that_print() -> Vec<(String, Vec<&'static str>)> {

@@ -1,7 +1,7 @@
 //! From the services' declarations and a schemas folder to the document.
 
 use chrono::TimeDelta;
-use quadrille_core::{Declaration, Policy, RecordType, TopicType, declaration};
+use quadrille_core::{Declaration, RecordType, TopicType, declaration};
 use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
@@ -9,20 +9,10 @@ use crate::{
     document::{Answer, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait},
 };
 
-/// The six services' declarations, in the order in which an order meets them.
-pub const DECLARATIONS: [Declaration; 6] = [
-    quadrille_user::Users::CHOREOGRAPHY,
-    quadrille_order::Orders::CHOREOGRAPHY,
-    quadrille_inventory::Inventory::CHOREOGRAPHY,
-    quadrille_payment::Payment::CHOREOGRAPHY,
-    quadrille_shipping::Shipping::CHOREOGRAPHY,
-    quadrille_notification::Notification::CHOREOGRAPHY,
-];
-
 impl Choreography {
-    /// What the six services declare, over the topics and records of `folder`, and the platform's.
-    pub fn declared(folder: &Folder) -> Self {
-        let services = DECLARATIONS.iter().map(service).collect();
+    /// What services declare, over the topics and records of `folder`, and the platform's.
+    pub fn declared<'a>(declarations: impl IntoIterator<Item = &'a Declaration>, folder: &Folder) -> Self {
+        let services = declarations.into_iter().map(service).collect();
         Self { services, ..Self::default() }.over(folder)
     }
 

@@ -46,35 +46,3 @@ impl Generated {
         fs::write(checkout.join(self.path), &self.text)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use quadrille_schemas::Folder;
-
-    use super::*;
-    use crate::check;
-
-    fn checkout() -> &'static Path {
-        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."))
-    }
-
-    #[test]
-    fn the_services_declarations_are_sound_and_what_is_generated_is_theirs() {
-        let choreography = Choreography::declared(&Folder::load(&checkout().join("schemas")).unwrap());
-        assert_eq!(check(&choreography), []);
-        for file in generated(&choreography) {
-            assert_eq!(file.differs(checkout()), None);
-            let changed = Generated { text: file.text.replacen("OrderCreated", "OrderMade", 1), ..file };
-            let problem = changed.differs(checkout()).unwrap().to_string();
-            let told = "is not what the declarations make of it; run `quadrille check --write`, and commit it";
-            assert_eq!(problem, format!("{}: {told}", changed.path));
-        }
-    }
-
-    #[test]
-    fn the_document_is_read_as_it_was_written() {
-        let choreography = Choreography::declared(&Folder::load(&checkout().join("schemas")).unwrap());
-        let document = generated(&choreography).into_iter().find(|file| file.path == DOCUMENT).unwrap();
-        assert_eq!(serde_json::from_str::<Choreography>(&document.text).unwrap(), choreography);
-    }
-}

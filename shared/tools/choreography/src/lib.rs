@@ -23,7 +23,6 @@ mod problem;
 
 pub use change::Change;
 pub use check::check;
-pub use collect::DECLARATIONS;
 pub use document::{
     Answer, Cause, Choreography, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait,
 };

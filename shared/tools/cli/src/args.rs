@@ -1,24 +1,48 @@
 //! The commands and their options; what each does is its own module's business.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{convert::Infallible, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use uuid::Uuid;
 
 use crate::{
-    Settings, audit, catalogue::Catalogue, check, dead_letters, decode, doctor, effects, encode, example, group,
-    kafka::Start, kcat, operate::Person, orders, output, produce, replay, saga, schemas, settings::Overrides, status,
-    stream, topics, watch,
+    Catalogue, Settings, catalogue::Declared, check, dead_letters, decode, doctor, effects, encode, example, group,
+    kafka::Start, kcat, operate::Person, output, produce, replay, schemas, settings::Overrides, status, topics, watch,
 };
+
+/// Commands of a workspace's own, beside those that every workspace has.
+pub trait Commands: Subcommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    ///
+    /// What it could not do, as people read it: [`run_with`] prints it, and the exit status is 1.
+    fn run(self, settings: &Settings) -> impl Future<Output = anyhow::Result<ExitCode>>;
+}
+
+/// None.
+impl Commands for Infallible {
+    async fn run(self, _: &Settings) -> anyhow::Result<ExitCode> {
+        match self {}
+    }
+}
 
 /// Quadrille: event-choreographed services on Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "quadrille", version, max_term_width = 120, arg_required_else_help = true)]
-struct Cli {
+struct Cli<Own: Subcommand> {
     #[command(flatten)]
     world: World,
     #[command(subcommand)]
-    command: Command,
+    command: AnyCommand<Own>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AnyCommand<Own: Subcommand> {
+    #[command(flatten)]
+    Own(Own),
+    #[command(flatten)]
+    Platform(Command),
 }
 
 /// Where to work; the environment's QUADRILLE__<SECTION>__<KEY> say the same.
@@ -57,51 +81,15 @@ enum Command {
     Produce(ProduceArgs),
     /// Watch records as they come, decoded and coloured by saga; with --until and --for or --to-end, wait for them.
     Watch(WatchArgs),
-    /// Show one order's history in causal order, with the time between steps.
-    Saga {
-        /// The order's id
-        order: String,
-        #[command(flatten)]
-        form: Form,
-    },
-    /// Show an order's events as its event store has them: no broker and no registry is asked.
-    Stream {
-        /// The order's id
-        order: String,
-        #[command(flatten)]
-        form: Form,
-    },
     /// Consumer groups: how far services have read.
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Show all orders with their state, open ones first.
-    Orders {
-        /// Only those that have not ended
-        #[arg(long)]
-        open: bool,
-        /// At most so many
-        #[arg(long)]
-        limit: Option<usize>,
-        #[command(flatten)]
-        form: Form,
-    },
     /// What services ask of the outside and has no outcome yet.
     #[command(subcommand)]
     Effects(EffectsCommand),
     /// What services could not handle, and what waits behind it.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
-    /// Check what always holds, over all topics and databases; exit status 1 if anything does not.
-    Audit {
-        /// How long to wait for what is on its way, e.g. 30s
-        #[arg(long, default_value = "15s", value_parser = watch::seconds)]
-        settle: std::time::Duration,
-        /// What is younger than this may still be under way
-        #[arg(long, default_value = "10s", value_parser = watch::seconds)]
-        grace: std::time::Duration,
-        #[command(flatten)]
-        form: Form,
-    },
     /// Show instances, how far groups have come, what is open and what waits.
     Status {
         #[command(flatten)]
@@ -322,8 +310,8 @@ enum GroupCommand {
         /// The service
         service: String,
         /// The offset
-        #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = group::place)]
-        place: audit::Place,
+        #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = group::named)]
+        place: group::Named,
         #[command(flatten)]
         person: Person,
         /// Do it
@@ -443,8 +431,8 @@ struct From {
 }
 
 impl From {
-    fn catalogue(&self) -> anyhow::Result<Catalogue> {
-        Catalogue::load(self.schemas.as_deref())
+    fn declared(&self, settings: &Settings) -> anyhow::Result<Declared> {
+        settings.catalogue.declared(self.schemas.as_deref())
     }
 }
 
@@ -458,10 +446,15 @@ struct Form {
 /// The exit status of a watch that saw fewer records than it was to see: 1 is for what failed, 2 for what was not understood.
 const FEWER: u8 = 3;
 
-/// Runs the command that the process was started with.
-pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli).await {
+/// Runs the command that the process was started with, for the topics, records and services of `catalogue`.
+pub async fn run(catalogue: Catalogue) -> ExitCode {
+    run_with::<Infallible>(catalogue).await
+}
+
+/// The same with further commands.
+pub async fn run_with<Own: Commands>(catalogue: Catalogue) -> ExitCode {
+    let cli = Cli::<Own>::parse();
+    match dispatch(cli, catalogue).await {
         Ok(code) => code,
         Err(error) => {
             output::note(&output::failure(&error));
@@ -470,28 +463,32 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+async fn dispatch<Own: Commands>(cli: Cli<Own>, catalogue: Catalogue) -> anyhow::Result<ExitCode> {
     let World { brokers, registry, topic_prefix } = cli.world;
-    let loaded = Settings::loaded(Overrides { brokers, registry, topic_prefix })?;
+    let loaded = Settings::loaded(catalogue, Overrides { brokers, registry, topic_prefix })?;
     let settings = &loaded.settings;
-    match cli.command {
+    let command = match cli.command {
+        AnyCommand::Own(command) => return command.run(settings).await,
+        AnyCommand::Platform(command) => command,
+    };
+    match command {
         Command::Topics(TopicsCommand::Apply { replication_factor, from }) => {
-            topics::apply(settings, &from.catalogue()?.topics, replication_factor).await?;
+            topics::apply(settings, &from.declared(settings)?.topics, replication_factor).await?;
         }
         Command::Topics(TopicsCommand::List { from, form }) => {
-            topics::list(settings, &from.catalogue()?.topics, form.json).await?;
+            topics::list(settings, &from.declared(settings)?.topics, form.json).await?;
         }
-        Command::Schemas(SchemasCommand::Apply { from }) => schemas::apply(settings, &from.catalogue()?).await?,
+        Command::Schemas(SchemasCommand::Apply { from }) => schemas::apply(settings, &from.declared(settings)?).await?,
         Command::Schemas(SchemasCommand::Check { from, offline }) => {
             schemas::check(settings, from.schemas.as_deref(), offline).await?;
         }
         Command::Schemas(SchemasCommand::Freeze { from }) => schemas::freeze(from.schemas.as_deref())?,
         Command::Schemas(SchemasCommand::List { from, form }) => {
-            schemas::list(settings, &from.catalogue()?, form.json).await?;
+            schemas::list(settings, &from.declared(settings)?, form.json).await?;
         }
-        Command::Check(options) => return Ok(done(check::run(&options)?)),
+        Command::Check(options) => return Ok(done(check::run(&catalogue, &options)?)),
         Command::Example(ExampleArgs { r#type, docs, fresh, set }) => {
-            example::run(r#type.as_deref(), &example::Options { docs, fresh, set })?;
+            example::run(&catalogue, r#type.as_deref(), &example::Options { docs, fresh, set })?;
         }
         Command::Encode(EncodeArgs { r#type, file, delimiter, keys, schema_id }) => {
             let options = encode::Options { delimiter, keys, schema_id };
@@ -522,16 +519,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(FEWER));
             }
         }
-        Command::Saga { order, form } => blocking(|| saga::run(settings, &order, form.json))?,
-        Command::Stream { order, form } => stream::run(settings, &order, form.json).await?,
         Command::Group(GroupCommand::Rewind { service, to, topic, yes, form }) => {
             let options = group::Options { to, only: topic, yes, json: form.json };
             return Ok(done(blocking(|| group::rewind(settings, &service, &options))?));
         }
         Command::Group(GroupCommand::Skip { service, place, person, yes, form }) => {
-            return Ok(done(group::skip(settings, &service, place, &person, yes, form.json).await?));
+            return Ok(done(group::skip(settings, &service, &place, &person, yes, form.json).await?));
         }
-        Command::Orders { open, limit, form } => blocking(|| orders::run(settings, open, limit, form.json))?,
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
             effects::list(settings, service.as_deref(), parked, form.json).await?;
         }
@@ -554,11 +548,6 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(DeadLettersCommand::Discard { which, person, form }) => {
             return Ok(done(dead_letters::discard(settings, &which, &person, form.json).await?));
         }
-        Command::Audit { settle, grace, form } => {
-            if !audit::run(settings, audit::Options { settle, grace }, form.json).await? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
         Command::Status { form } => status::run(settings, form.json).await?,
         Command::Doctor { form } => {
             if !doctor::run(settings, form.json).await? {
@@ -571,10 +560,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let decisions = replay::export(settings, &out, service.as_deref()).await?;
             output::line(&format!("{decisions} decisions in {}", out.display()))?;
         }
-        Command::Replay { files } => return Ok(done(replay::run(&files)?)),
+        Command::Replay { files } => return Ok(done(replay::run(&catalogue.build(), &files)?)),
         Command::Completions { shell } => {
             let mut script = vec![];
-            clap_complete::generate(shell, &mut Cli::command(), "quadrille", &mut script);
+            clap_complete::generate(shell, &mut Cli::<Own>::command(), "quadrille", &mut script);
             output::bytes(&script)?;
         }
     }

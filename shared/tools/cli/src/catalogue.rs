@@ -1,56 +1,163 @@
-//! The declared topics and record types: from a schemas folder, or as they were built into this program.
+//! What a command line is for: topics, record types and services, as its program names them or as a schemas folder has them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use quadrille_core::{TopicType, TopicWriter};
-use quadrille_events::RecordInfo;
-use quadrille_schemas::{Folder, RecordFile};
+use quadrille_core::{Declaration, KeyKind, Policy, TopicKind, TopicType, TopicWriter};
+use quadrille_schemas::{Folder, RecordFile, wire::RecordInfo};
 
-/// Every topic that this program was built with: the shop's and the platform's, with each of the services that write one.
-pub static TOPICS: LazyLock<Vec<TopicType>> = LazyLock::new(|| {
-    let declared = || quadrille_events::TOPICS.iter().chain(quadrille_platform::TOPICS).copied();
-    let services = writers(declared());
-    declared().flat_map(|topic| topic.with_services(services.iter().copied())).collect()
-});
-
-/// Every record type of each of [`TOPICS`].
-pub static RECORDS: LazyLock<Vec<RecordInfo>> = LazyLock::new(|| {
-    let of_topic = |topic: &'static TopicType| {
-        let records = quadrille_events::REGISTRY.iter().chain(quadrille_platform::REGISTRY);
-        let is_its = |info: &&RecordInfo| topic.records.iter().any(|name| name == info.record.name);
-        records.filter(is_its).map(move |info| info.on(topic))
-    };
-    TOPICS.iter().flat_map(of_topic).collect()
-});
-
-/// The declaration of the topic of this name.
-pub fn topic(name: &str) -> Option<&'static TopicType> {
-    TOPICS.iter().find(|topic| topic.name == name)
+/// Every topic, record type and service that a command line knows: its workspace's own, and the platform's beside them.
+///
+/// A program has one, made by [`Catalogue::new`], and it lives as long as the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Catalogue {
+    /// Every topic; of dead letters one per service.
+    pub topics: &'static [TopicType],
+    /// Every record type of each topic.
+    pub records: &'static [RecordInfo],
+    /// Every service.
+    pub services: &'static [Service],
+    /// The sagas that `status` counts.
+    pub sagas: Option<Sagas>,
+    /// The workspace's own topics and records, as [`Catalogue::new`] was given them.
+    own: (&'static [&'static TopicType], &'static [RecordInfo]),
 }
 
-/// The services that have a database: those that write a topic.
-pub fn services() -> Vec<&'static str> {
-    writers(TOPICS.iter())
+/// A service: its name, what it declares, and its policy, which makes recorded decisions again.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// The name.
+    pub name: &'static str,
+    /// Whether it has a database of the platform's tables, which the commands then read.
+    pub has_database: bool,
+    /// Its part in the choreography.
+    pub declaration: Declaration,
+    pub(crate) replayed: quadrille_replay::Service,
 }
 
-fn writers<'a>(topics: impl Iterator<Item = &'a TopicType>) -> Vec<&'a str> {
-    let mut services: Vec<&str> = Vec::new();
-    for topic in topics {
-        if let TopicWriter::Service(service) = &topic.writer
-            && !services.contains(&&**service)
-        {
-            services.push(service);
-        }
+impl Service {
+    /// The service with this policy, over a database.
+    pub fn of<P: Policy>() -> Self {
+        let replayed = quadrille_replay::Service::of::<P>();
+        Self { name: P::SERVICE, has_database: true, declaration: P::CHOREOGRAPHY, replayed }
     }
-    services
+
+    /// It keeps nothing in a database.
+    #[must_use]
+    pub fn without_database(self) -> Self {
+        Self { has_database: false, ..self }
+    }
+}
+
+/// Sagas as one service's database has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sagas {
+    /// Whose database.
+    pub service: &'static str,
+    /// A query of rows `(state text, count bigint)`, one per state.
+    pub states: &'static str,
+    /// The states in which a saga has ended.
+    pub ended: &'static [&'static str],
+}
+
+impl Catalogue {
+    /// The topics and record types that a workspace's schemas folder was generated to (`TOPICS` and `REGISTRY`), its services, and what
+    /// the platform has beside them.
+    pub fn new(
+        topics: &'static [&'static TopicType],
+        records: &'static [RecordInfo],
+        services: impl IntoIterator<Item = Service>,
+    ) -> Self {
+        let services: &[Service] = services.into_iter().collect::<Vec<_>>().leak();
+        let declared = topics.iter().chain(quadrille_platform::TOPICS);
+        let all = declared.flat_map(|topic| topic.with_services(services.iter().map(|service| service.name)));
+        let all: &[TopicType] = all.collect::<Vec<_>>().leak();
+        let of_topic = |topic: &'static TopicType| {
+            let is_its = |info: &&RecordInfo| topic.records.iter().any(|name| name == info.record.name);
+            records.iter().chain(quadrille_platform::REGISTRY).filter(is_its).map(move |info| info.on(topic))
+        };
+        let of_all: &[RecordInfo] = all.iter().flat_map(of_topic).collect::<Vec<_>>().leak();
+        Self { topics: all, records: of_all, services, sagas: None, own: (topics, records) }
+    }
+
+    /// With sagas for `status` to count.
+    #[must_use]
+    pub fn with_sagas(self, sagas: Sagas) -> Self {
+        Self { sagas: Some(sagas), ..self }
+    }
+
+    /// The declaration of the topic of this name.
+    pub fn topic(&self, name: &str) -> Option<&'static TopicType> {
+        self.topics.iter().find(|topic| topic.name == name)
+    }
+
+    /// What a topic's keys are.
+    pub fn key_kind(&self, topic: &str) -> &'static KeyKind {
+        self.topic(topic).map_or(&KeyKind::Text, |topic| &topic.key)
+    }
+
+    /// Whether a topic's records are requests.
+    pub fn is_requests(&self, topic: &str) -> bool {
+        self.topic(topic).is_some_and(|topic| topic.kind == TopicKind::Requests)
+    }
+
+    /// The topics' names.
+    pub fn topic_names(&self) -> Vec<&'static str> {
+        self.topics.iter().map(|topic| &*topic.name).collect()
+    }
+
+    /// The services' names.
+    pub fn service_names(&self) -> impl Iterator<Item = &'static str> {
+        self.services.iter().map(|service| service.name)
+    }
+
+    /// The names of the services that have a database.
+    pub fn databases(&self) -> Vec<&'static str> {
+        self.services.iter().filter(|service| service.has_database).map(|service| service.name).collect()
+    }
+
+    /// The declarations of all services.
+    pub fn declarations(&self) -> impl Iterator<Item = &'static Declaration> {
+        self.services.iter().map(|service| &service.declaration)
+    }
+
+    /// What this build can decide again.
+    pub fn build(&self) -> quadrille_replay::Build {
+        let services = self.services.iter().map(|service| service.replayed).collect();
+        quadrille_replay::Build { services, records: self.records }
+    }
+
+    /// What there should be by the schemas folder `given`, else by the one that this folder stands in, else by what was built in; and the
+    /// platform's with it.
+    ///
+    /// A folder is checked against our rules and its frozen versions.
+    pub fn declared(&self, given: Option<&Path>) -> anyhow::Result<Declared> {
+        let (folder, source) = match given.map(Path::to_owned).or_else(surrounding) {
+            Some(root) => (checked(&root)?, root.display().to_string()),
+            None => (Folder::built_in(self.own.0, self.own.1), "as built in".into()),
+        };
+        let folder = folder.and(quadrille_platform::folder());
+        // A folder may be newer than this program, or another workspace's.
+        let mut services: Vec<&str> = self.service_names().collect();
+        for topic in &folder.topics {
+            if let TopicWriter::Service(service) = &topic.writer
+                && !services.contains(&&**service)
+            {
+                services.push(service);
+            }
+        }
+        let (mut topics, mut subjects) = (vec![], vec![]);
+        for (topic, records) in folder.with_services(&services) {
+            let subject = |record: &RecordFile| Subject { topic: topic.name.to_string(), record: record.clone() };
+            subjects.extend(records.into_iter().map(subject));
+            topics.push(topic);
+        }
+        Ok(Declared { topics, subjects, source })
+    }
 }
 
 /// What topics and subjects there should be.
-pub struct Catalogue {
+pub struct Declared {
     /// Every topic.
     pub topics: Vec<TopicType>,
     /// Every record type of every topic.
@@ -71,26 +178,6 @@ impl Subject {
     /// The subject's name, by TopicRecordNameStrategy.
     pub fn name(&self) -> String {
         format!("{}-{}", self.topic, self.record.record().name)
-    }
-}
-
-impl Catalogue {
-    /// The schemas folder `given`, else the one that this folder stands in, else what was built in; and the platform's topics with it.
-    ///
-    /// A folder is checked against our rules and its frozen versions.
-    pub fn load(given: Option<&Path>) -> anyhow::Result<Self> {
-        let (folder, source) = match given.map(Path::to_owned).or_else(surrounding) {
-            Some(root) => (checked(&root)?, root.display().to_string()),
-            None => (Folder::built_in(quadrille_events::TOPICS, quadrille_events::REGISTRY), "as built in".into()),
-        };
-        let folder = folder.and(quadrille_platform::folder());
-        let (mut topics, mut subjects) = (vec![], vec![]);
-        for (topic, records) in folder.with_services(&writers(folder.topics.iter())) {
-            let subject = |record: &RecordFile| Subject { topic: topic.name.to_string(), record: record.clone() };
-            subjects.extend(records.into_iter().map(subject));
-            topics.push(topic);
-        }
-        Ok(Self { topics, subjects, source })
     }
 }
 
@@ -116,4 +203,27 @@ pub fn folder(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 fn surrounding() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
     here.ancestors().map(|above| above.join("schemas")).find(|folder| folder.join("topics.toml").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::CATALOGUE;
+
+    /// Another workspace's catalogue: two services, one of which keeps nothing.
+    #[test]
+    fn what_there_is_follows_from_the_services_that_are_named() {
+        let [user, order, ..] = CATALOGUE.services else { panic!("two services") };
+        let own = &quadrille_events::TOPICS[..1];
+        let catalogue = Catalogue::new(own, quadrille_events::REGISTRY, [*user, order.without_database()]);
+        assert_eq!(catalogue.service_names().collect::<Vec<_>>(), ["user", "order"]);
+        assert_eq!(catalogue.databases(), ["user"]);
+        let platform = ["platform.requests", "platform.instances", "user.dead-letters", "order.dead-letters"];
+        assert_eq!(catalogue.topic_names(), [&[&*own[0].name][..], &platform].concat());
+        // Each topic's records point to it: those of dead letters to the service's own.
+        let of = |topic: &str| catalogue.records.iter().filter(|info| info.record.topic.name == topic).count();
+        assert_eq!((of("user.dead-letters"), of("order.dead-letters"), of("payment.dead-letters")), (1, 1, 0));
+        assert_eq!(of(&own[0].name), own[0].records.len());
+        assert!(catalogue.is_requests("platform.requests") && !catalogue.is_requests("payment.requests"));
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use quadrille_choreography::{Change, Choreography, Generated, Kind, Problem, check, generated};
 
-use crate::{catalogue, input, output};
+use crate::{Catalogue, catalogue, input, output};
 
 /// What to check, and against what.
 #[derive(clap::Args, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// Checks, and says whether nothing is wrong.
-pub fn run(options: &Options) -> anyhow::Result<bool> {
+pub fn run(catalogue: &Catalogue, options: &Options) -> anyhow::Result<bool> {
     let schemas = catalogue::folder(options.schemas.as_deref())?;
     let checkout = schemas.canonicalize()?.parent().map(Path::to_owned).unwrap_or_default();
     let folder = match quadrille_schemas::check(&schemas) {
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     };
     let choreography = match &options.choreography {
         Some(file) => read(file)?.over(&folder),
-        None => Choreography::declared(&folder),
+        None => Choreography::declared(catalogue.declarations(), &folder),
     };
     let mut problems = check(&choreography);
     if options.choreography.is_none() {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use quadrille_events::{Plan, RecordInfo, Writer, frame, unframe};
+use quadrille_schemas::wire::{Plan, RecordInfo, Writer, frame, unframe};
 use tokio::runtime::Handle;
 
-use crate::{Settings, catalogue::RECORDS, registry::Registry};
+use crate::{Settings, registry::Registry};
 
 /// What a value turned out to be.
 #[derive(Clone, Debug)]
@@ -46,6 +46,7 @@ impl Decoded {
 
 /// Decodes values; asks the registry for each schema id once.
 pub struct Decoder {
+    records: &'static [RecordInfo],
     registry: Registry,
     handle: Handle,
     known: Mutex<HashMap<u32, Arc<Known>>>,
@@ -61,7 +62,8 @@ impl Decoder {
     /// A decoder within the current runtime. Its calls block, so they are for threads that may.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let handle = Handle::try_current().context("a decoder needs a tokio runtime")?;
-        Ok(Self { registry: Registry::connect(settings)?, handle, known: Mutex::default() })
+        let (records, registry) = (settings.catalogue.records, Registry::connect(settings)?);
+        Ok(Self { records, registry, handle, known: Mutex::default() })
     }
 
     /// Decodes a value of `topic`, or of whatever topic has the type. Only a registry that is away is an error.
@@ -99,7 +101,7 @@ impl Decoder {
             None => Known::Unusable(format!("the registry has no schema id {id}")),
             Some(Err(error)) => Known::Unusable(format!("schema id {id} is of no use: {error}")),
             Some(Ok(writer)) => {
-                let readers = RECORDS.iter().filter(|info| info.record.name == writer.name());
+                let readers = self.records.iter().filter(|info| info.record.name == writer.name());
                 let plan =
                     |info: &'static RecordInfo| (info, writer.prepare(&info.record).map_err(|error| error.to_string()));
                 let readers = readers.map(plan).collect();

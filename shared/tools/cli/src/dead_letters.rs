@@ -9,12 +9,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Settings,
-    audit::{Place, databases},
+    Catalogue, Settings,
     codec::{Decoded, Decoder},
-    history::key_kind,
+    databases,
     operate::{self, Came, Person},
     output::{self, Paint, Table},
+    place::Place,
 };
 
 /// An open dead letter.
@@ -65,9 +65,9 @@ pub struct Which {
 }
 
 impl Which {
-    fn is_meant(&self, letter: &DeadLetter) -> bool {
+    fn is_meant(&self, catalogue: &Catalogue, letter: &DeadLetter) -> bool {
         let is_key = |wanted: &String| {
-            let kind = key_kind(&letter.topic);
+            let kind = catalogue.key_kind(&letter.topic);
             let key = letter.key.as_deref().unwrap_or_default();
             wanted.as_bytes() == key
                 || kind.normalize(Some(wanted.as_bytes())).is_ok_and(|wanted| kind.normalize(Some(key)) == Ok(wanted))
@@ -81,7 +81,7 @@ impl Which {
     async fn find(&self, settings: &Settings) -> anyhow::Result<BTreeMap<String, Vec<DeadLetter>>> {
         let (letters, unread) = open(settings, self.service.as_deref()).await?;
         let mut meant: BTreeMap<String, Vec<DeadLetter>> = BTreeMap::new();
-        for letter in letters.into_iter().filter(|letter| self.is_meant(letter)) {
+        for letter in letters.into_iter().filter(|letter| self.is_meant(&settings.catalogue, letter)) {
             meant.entry(letter.service.clone()).or_default().push(letter);
         }
         let found = |id: &&Uuid| meant.values().flatten().any(|letter| letter.id == **id);
@@ -327,6 +327,7 @@ impl DeadLetter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CATALOGUE;
 
     fn letter(topic: &str, key: &[u8]) -> DeadLetter {
         DeadLetter {
@@ -368,7 +369,11 @@ mod tests {
             (which(&[], None, Some("TEA-1")), false, true),
             (which(&[], Some("order.requests"), Some("TEA-1")), false, false),
         ] {
-            assert_eq!((which.is_meant(&upper), which.is_meant(&other)), (first, second), "{which:?}");
+            assert_eq!(
+                (which.is_meant(&CATALOGUE, &upper), which.is_meant(&CATALOGUE, &other)),
+                (first, second),
+                "{which:?}"
+            );
         }
     }
 

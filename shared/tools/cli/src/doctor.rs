@@ -8,9 +8,8 @@ use sqlx::PgConnection;
 
 use crate::{
     Settings,
-    audit::databases,
-    catalogue,
-    catalogue::Catalogue,
+    catalogue::Declared,
+    databases,
     output::{self, Paint},
     registry::{LEVEL, Registry},
     schemas,
@@ -85,27 +84,27 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<bool> {
 /// Looks at everything. What cannot be looked at, since something below it is wrong, is left out.
 pub async fn examine(settings: &Settings) -> Vec<Look> {
     let mut looks = vec![kcat()];
-    let catalogue = match Catalogue::load(None) {
-        Ok(catalogue) => {
+    let declared = match settings.catalogue.declared(None) {
+        Ok(declared) => {
             let found = format!(
                 "{} topics, {} record types ({})",
-                catalogue.topics.len(),
-                catalogue.subjects.len(),
-                catalogue.source
+                declared.topics.len(),
+                declared.subjects.len(),
+                declared.source
             );
             looks.push(Look::well("schemas", found));
-            Some(catalogue)
+            Some(declared)
         }
         Err(error) => {
             looks.push(Look::wrong("schemas", error.to_string(), "mend what is named above"));
             None
         }
     };
-    if let Some(catalogue) = &catalogue {
-        let kafka = look_at_topics(settings, catalogue).await;
+    if let Some(declared) = &declared {
+        let kafka = look_at_topics(settings, declared).await;
         let is_there = kafka.iter().all(|look| look.what != "kafka" || look.verdict == Verdict::Well);
         looks.extend(kafka);
-        let registry = look_at_subjects(settings, catalogue).await;
+        let registry = look_at_subjects(settings, declared).await;
         let answers = registry.iter().all(|look| look.what != "registry" || look.verdict == Verdict::Well);
         looks.extend(registry);
         if is_there && answers {
@@ -131,8 +130,8 @@ fn kcat() -> Look {
     }
 }
 
-async fn look_at_topics(settings: &Settings, catalogue: &Catalogue) -> Vec<Look> {
-    let statuses = match topics::statuses(settings, &catalogue.topics).await {
+async fn look_at_topics(settings: &Settings, declared: &Declared) -> Vec<Look> {
+    let statuses = match topics::statuses(settings, &declared.topics).await {
         Ok(statuses) => statuses,
         Err(error) => {
             let mend = "`make up`, or name another broker by QUADRILLE__KAFKA__BROKERS";
@@ -163,9 +162,9 @@ async fn look_at_topics(settings: &Settings, catalogue: &Catalogue) -> Vec<Look>
     looks
 }
 
-async fn look_at_subjects(settings: &Settings, catalogue: &Catalogue) -> Vec<Look> {
+async fn look_at_subjects(settings: &Settings, declared: &Declared) -> Vec<Look> {
     let found = match Registry::connect(settings) {
-        Ok(registry) => schemas::find(&registry, &catalogue.subjects).await,
+        Ok(registry) => schemas::find(&registry, &declared.subjects).await,
         Err(error) => Err(error),
     };
     let found = match found {
@@ -176,7 +175,7 @@ async fn look_at_subjects(settings: &Settings, catalogue: &Catalogue) -> Vec<Loo
         }
     };
     let mut looks = vec![Look::well("registry", hide_secrets(&settings.registry.url))];
-    let pairs = || catalogue.subjects.iter().zip(&found);
+    let pairs = || declared.subjects.iter().zip(&found);
     let missing: Vec<String> = pairs()
         .filter(|(subject, found)| found.version_of(&subject.record.text).is_none())
         .map(|(subject, _)| subject.name())
@@ -204,7 +203,7 @@ fn look_at_instances(settings: &Settings) -> Vec<Look> {
         // The topics were looked at already.
         Err(_) => return vec![],
     };
-    judged(&instances, &catalogue::services())
+    judged(&instances, &settings.catalogue.service_names().collect::<Vec<_>>())
 }
 
 /// What the instances say, and which services have none.
@@ -247,7 +246,7 @@ fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
 async fn look_at_databases(settings: &Settings) -> Vec<Look> {
     let mut looks = Vec::new();
     let mut sound = 0;
-    for service in catalogue::services() {
+    for service in settings.catalogue.databases() {
         let name = settings.database(service);
         let mut connection = match databases::connect(settings, service).await {
             Ok(connection) => connection,

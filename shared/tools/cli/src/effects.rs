@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Settings,
-    audit::databases,
+    Settings, databases,
     operate::{self, Person},
     output::{self, Paint, Table},
 };
@@ -30,31 +29,6 @@ pub struct Effect {
     pub parked_at: Option<DateTime<Utc>>,
     pub last_answer: Option<String>,
 }
-
-/// An outcome that a person may state of each kind of effect.
-pub const OUTCOMES: [(&str, &[&str]); 6] = [
-    (
-        "charge",
-        &[
-            r#"{"outcome":"captured","charge_id":"<its id at the provider>"}"#,
-            r#"{"outcome":"declined","reason":"card_declined"}"#,
-        ],
-    ),
-    ("refund", &[r#"{"outcome":"refunded","refund_id":"re_1"}"#, r#"{"outcome":"refused","reason":"account_closed"}"#]),
-    (
-        "hand_over",
-        &[r#"{"outcome":"accepted","tracking_id":"tr_1"}"#, r#"{"outcome":"refused","reason":"no_service"}"#],
-    ),
-    ("track", &[r#"{"outcome":"delivered"}"#, r#"{"outcome":"returned"}"#]),
-    ("recall", &[r#"{"outcome":"returned"}"#, r#"{"outcome":"delivered"}"#]),
-    (
-        "mail",
-        &[
-            r#"{"outcome":"sent","about":"order_shipped"}"#,
-            r#"{"outcome":"failed","about":"order_shipped","reason":"undelivered"}"#,
-        ],
-    ),
-];
 
 /// The open effects, parked ones first, then by age; and the databases that could not be read.
 pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<(Vec<Effect>, Vec<String>)> {
@@ -117,8 +91,10 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
     output::line(&format!("state           {}, tried {} times", effect.state(now), effect.tries))?;
     output::line(&format!("last answer     {}", output::printable(effect.last_answer.as_deref().unwrap_or("none"))))?;
     output::line("What a person who has asked the outside may state, such as:")?;
-    for outcome in OUTCOMES.iter().filter(|(kind, _)| *kind == effect.kind).flat_map(|(_, outcomes)| *outcomes) {
-        output::line(&format!("  quadrille effects answer {id} '{outcome}' --who YOU --why REASON"))?;
+    let of_service = settings.catalogue.declarations().filter(|declaration| declaration.service == effect.service);
+    let declared = of_service.flat_map(|declaration| declaration.effects).find(|declared| declared.kind == effect.kind);
+    for example in declared.map_or(&[][..], |declared| declared.examples) {
+        output::line(&format!("  quadrille effects answer {id} '{example}' --who YOU --why REASON"))?;
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
             "This would write bytes to the terminal: send them to kcat or to a file (`quadrille produce` sends by itself)"
         );
     }
-    let encoder = Encoder::connect(settings, types::named(name)?, options.schema_id).await?;
+    let encoder = Encoder::connect(settings, types::named(&settings.catalogue, name)?, options.schema_id).await?;
     output::bytes(&encoded(&encoder, &input::text(file)?, options)?)
 }
 

@@ -1,12 +1,12 @@
 //! `quadrille example`: a valid JSON to start from.
 
 use anyhow::{Context, anyhow};
-use quadrille_events::RecordInfo;
+use quadrille_schemas::wire::RecordInfo;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    catalogue::RECORDS,
+    Catalogue,
     output::{self, Table},
     show, types,
 };
@@ -23,9 +23,9 @@ pub struct Options {
 }
 
 /// Prints an example of a type; without one, all types.
-pub fn run(name: Option<&str>, options: &Options) -> anyhow::Result<()> {
-    let Some(name) = name else { return list() };
-    let info = types::named(name)?;
+pub fn run(catalogue: &Catalogue, name: Option<&str>, options: &Options) -> anyhow::Result<()> {
+    let Some(name) = name else { return list(catalogue) };
+    let info = types::named(catalogue, name)?;
     if options.docs { explain(info) } else { output::line(&text(info, options)?) }
 }
 
@@ -97,9 +97,9 @@ fn set(example: &mut Value, path: &str, value: Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list() -> anyhow::Result<()> {
+fn list(catalogue: &Catalogue) -> anyhow::Result<()> {
     let mut table = Table::new(["topic", "type", "what it means"]);
-    for info in RECORDS.iter() {
+    for info in catalogue.records {
         let first = info.doc.split_inclusive(". ").next().unwrap_or(info.doc).trim().to_owned();
         table.row([info.record.topic.name.to_string(), info.short_name().to_owned(), first]);
     }
@@ -126,17 +126,18 @@ fn explain(info: &RecordInfo) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CATALOGUE;
 
     #[test]
     fn every_example_is_valid() {
-        for info in RECORDS.iter() {
+        for info in CATALOGUE.records {
             info.from_json(info.example).unwrap_or_else(|error| panic!("{}: {error}", info.record.name));
         }
     }
 
     #[test]
     fn an_example_is_changed_as_asked() {
-        let info = types::named("OrderRequested").expect("known");
+        let info = types::named(&CATALOGUE, "OrderRequested").expect("known");
         let set = ["lines.0.quantity=5", "lines.1.sku=CUP-2", "payment_token=tok_decline"].map(str::to_owned).to_vec();
         let text = text(info, &Options { fresh: true, set, docs: false }).expect("sound changes");
         let value: Value = serde_json::from_str(&text).expect("JSON");
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_change_that_no_record_takes_is_refused_by_its_path() {
-        let info = types::named("OrderRequested").expect("known");
+        let info = types::named(&CATALOGUE, "OrderRequested").expect("known");
         let deep = format!("{}=1", vec!["a"; 50_000].join("."));
         for (change, word) in [
             ("lines", "--set 'lines' is no PATH=VALUE"),

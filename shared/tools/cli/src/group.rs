@@ -10,13 +10,12 @@ use rdkafka::{
 use serde::Serialize;
 
 use crate::{
-    Settings,
-    audit::Place,
-    catalogue::{self, TOPICS},
+    Catalogue, Settings,
     codec::{Decoded, Decoder},
     kafka::{self, At, PATIENCE, Partition, Reader, Start},
     operate::{self, Person},
     output::{self, Table},
+    place::Place,
     show,
 };
 
@@ -49,7 +48,7 @@ pub struct Options {
 ///
 /// An instance that runs, a service or topic that does not exist, a place beyond what was read.
 pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::Result<bool> {
-    known(service)?;
+    known(settings, service)?;
     let group = settings.group(service);
     let consumer: BaseConsumer = kafka::client(settings).set("group.id", &group).create()?;
     stopped(settings, &consumer, service, &group)?;
@@ -67,30 +66,49 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
     Ok(options.yes)
 }
 
-fn known(service: &str) -> anyhow::Result<()> {
-    let services = catalogue::services();
+fn known(settings: &Settings, service: &str) -> anyhow::Result<()> {
+    let services: Vec<&str> = settings.catalogue.service_names().collect();
     if !services.contains(&service) {
         bail!("there is no service '{service}': {}", services.join(", "));
     }
     Ok(())
 }
 
+/// An offset as a person names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The topic, without a world's prefix.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
 /// Reads `topic/partition@offset`.
-pub fn place(text: &str) -> anyhow::Result<Place> {
+pub fn named(text: &str) -> anyhow::Result<Named> {
     let parts = || {
         let (partition, offset) = text.split_once('@')?;
         let (topic, partition) = partition.rsplit_once('/')?;
         // A sign would be understood, too.
         let are_digits = [partition, offset].iter().all(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        Some((topic, partition.parse().ok()?, offset.parse().ok()?)).filter(|_| are_digits)
+        Some((topic.to_owned(), partition.parse().ok()?, offset.parse().ok()?)).filter(|_| are_digits)
     };
     let Some((topic, partition, offset)) = parts() else {
         bail!("'{text}' is no place: use TOPIC/PARTITION@OFFSET, such as order.requests/3@42");
     };
-    let Some(declared) = catalogue::topic(topic) else {
-        bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
-    };
-    Ok(Place { topic: &declared.name, partition, offset })
+    Ok(Named { topic, partition, offset })
+}
+
+impl Named {
+    /// The place on a topic that there is.
+    fn place(&self, catalogue: &Catalogue) -> anyhow::Result<Place> {
+        let Self { topic, partition, offset } = self;
+        let Some(declared) = catalogue.topic(topic) else {
+            bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
+        };
+        Ok(Place { topic: &declared.name, partition: *partition, offset: *offset })
+    }
 }
 
 /// Shows what lies at an offset, and with `yes` has the running `service` pass over it. Returns whether it was done.
@@ -101,12 +119,13 @@ pub fn place(text: &str) -> anyhow::Result<Place> {
 pub async fn skip(
     settings: &Settings,
     service: &str,
-    place: Place,
+    place: &Named,
     person: &Person,
     yes: bool,
     json: bool,
 ) -> anyhow::Result<bool> {
-    known(service)?;
+    known(settings, service)?;
+    let place = place.place(&settings.catalogue)?;
     let Place { topic, partition, offset } = place;
     tokio::task::block_in_place(|| is_to_come(settings, service, place))?;
     let found = tokio::task::block_in_place(|| lies_at(settings, place))?;
@@ -171,7 +190,7 @@ fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &
 
 fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> anyhow::Result<Vec<Rewind>> {
     let reader = Reader::connect(settings)?;
-    let names: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).collect();
+    let names: Vec<&str> = settings.catalogue.topic_names();
     let partitions = reader.partitions(&names)?;
     let committed = kafka::committed(settings, group, &partitions)?;
     let is_named = |partition: &Partition| {
@@ -235,8 +254,8 @@ mod tests {
 
     #[test]
     fn a_place_is_read_or_refused_with_its_form() {
-        let read = place("order.requests/3@42").unwrap();
-        assert_eq!((read.topic, read.partition, read.offset), ("order.requests", 3, 42));
+        let read = named("order.requests/3@42").unwrap();
+        assert_eq!((&*read.topic, read.partition, read.offset), ("order.requests", 3, 42));
         for text in [
             "",
             "order.requests",
@@ -249,9 +268,10 @@ mod tests {
             "order.requests/99999999999@1",
             "order.requests/x@1",
         ] {
-            let error = place(text).unwrap_err().to_string();
+            let error = named(text).unwrap_err().to_string();
             assert!(error.contains("TOPIC/PARTITION@OFFSET"), "{text}: {error}");
         }
-        assert!(place("t1.order.requests/3@42").unwrap_err().to_string().contains("without a world's prefix"));
+        let other = named("t1.order.requests/3@42").unwrap().place(&crate::testing::CATALOGUE).unwrap_err().to_string();
+        assert!(other.contains("without a world's prefix"), "{other}");
     }
 }

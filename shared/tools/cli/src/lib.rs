@@ -1,26 +1,40 @@
 //! The `quadrille` command line, as a library: each command is a function, so that shows and tests call the same code.
 //!
+//! It knows no topic, record or service by itself: a [`Catalogue`] tells it, and a workspace's own `quadrille` is
+//!
+//! ```no_run
+//! # use std::process::ExitCode;
+//! # use quadrille_cli::{Catalogue, Service};
+//! # use quadrille_events as events;
+//! # use quadrille_order::Orders;
+//! # use quadrille_payment::Payment;
+//! #[tokio::main]
+//! async fn main() -> ExitCode {
+//!     let services = [Service::of::<Orders>(), Service::of::<Payment>()];
+//!     quadrille_cli::run(Catalogue::new(events::TOPICS, events::REGISTRY, services)).await
+//! }
+//! ```
+//!
+//! [`run_with`] adds [`Commands`] of the workspace's own.
+//!
 //! - [`topics`] and [`schemas`] prepare a world: topics as declared, every schema registered.
 //! - [`encode`], [`decode`], [`produce`] and [`watch`] take records in and out; [`example`] shows what to start from.
-//! - [`saga`] and [`orders`] tell histories from topics alone, and with [`waits`] what an open order waits for.
-//! - [`audit`] checks what always holds, over topics, databases and the payment provider's ledger.
 //! - [`effects`] and [`dead_letters`] show what waits for a person, and [`operate`] tells services the person's word.
-//! - [`stream`] tells an order's events from its event store; [`group`] has a stopped service read again, or a running one pass over an
-//!   offset.
+//! - [`group`] has a stopped service read again, or a running one pass over an offset.
 //! - [`replay`] takes recorded decisions out of the databases and makes them again.
 //! - [`check`] looks at the choreography before it runs.
 //! - [`status`] and [`doctor`] look at what runs.
-//! - [`kafka`], [`codec`] and [`history`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
+//! - [`kafka`], [`codec`] and [`databases`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
 //! What reads topics blocks: call it from a thread that may (`tokio::task::block_in_place`), within a runtime.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
-pub mod audit;
 pub mod catalogue;
 pub mod check;
 pub mod codec;
+pub mod databases;
 pub mod dead_letters;
 pub mod decode;
 pub mod doctor;
@@ -28,29 +42,27 @@ pub mod effects;
 pub mod encode;
 pub mod example;
 pub mod group;
-pub mod history;
-mod http;
+pub mod http;
 mod input;
 pub mod kafka;
 pub mod kcat;
 pub mod operate;
-pub mod orders;
 pub mod output;
+mod place;
 pub mod produce;
 pub mod registry;
 pub mod replay;
-pub mod saga;
 pub mod schemas;
 pub mod settings;
 pub mod show;
 pub mod status;
-pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod topics;
 pub mod types;
-pub mod waits;
 pub mod watch;
 
-pub use args::run;
+pub use args::{Commands, run, run_with};
+pub use catalogue::{Catalogue, Sagas, Service};
+pub use place::Place;
 pub use settings::Settings;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Settings, audit::databases, output, produce};
+use crate::{Settings, databases, output, produce};
 
 /// How long a running service may take.
 const PATIENCE: Duration = Duration::from_secs(30);

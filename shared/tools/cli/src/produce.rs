@@ -55,7 +55,7 @@ struct Sent<'a> {
 
 /// Sends all documents of a file, one after another.
 pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: &Options) -> anyhow::Result<()> {
-    let info = types::named(name)?;
+    let info = types::named(&settings.catalogue, name)?;
     if !types::is_request(info) && !options.anyway {
         bail!(
             "{} is written by its service only, and listeners rely on that: send a request instead (--anyway sends it all the same, for tests)",
@@ -102,7 +102,7 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
 
 /// Sends documents as this command line's own requests, in order, and returns the `ce_id` of each.
 pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyhow::Result<Vec<String>> {
-    let encoder = Encoder::connect(settings, types::named(name)?, None).await?;
+    let encoder = Encoder::connect(settings, types::named(&settings.catalogue, name)?, None).await?;
     // All or none is encoded before the first is sent.
     let records = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
     let producer = Producer::connect(settings)?;

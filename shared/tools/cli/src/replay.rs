@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use futures::TryStreamExt;
-use quadrille_replay::Report;
+use quadrille_replay::{Build, Report};
 use sqlx::{Connection, PgConnection};
 
-use crate::{Settings, audit::databases, catalogue, input, output};
+use crate::{Settings, databases, input, output};
 
 /// Writes the histories of all services, or of `service` alone, to a file, and returns how many decisions that is.
 ///
@@ -19,7 +19,7 @@ use crate::{Settings, audit::databases, catalogue, input, output};
 ///
 /// A database cannot be read, a history does not reach back to its service's first input, or there is none at all.
 pub async fn export(settings: &Settings, out: &Path, service: Option<&str>) -> anyhow::Result<usize> {
-    let services = catalogue::services();
+    let services = settings.catalogue.databases();
     if let Some(service) = service {
         ensure!(services.contains(&service), "there is no service '{service}': {}", services.join(", "));
     }
@@ -95,28 +95,28 @@ pub async fn from_the_beginning(connection: &mut PgConnection, service: &str) ->
     Ok(())
 }
 
-/// Decides these histories again.
+/// Decides these histories again by the policies of `build`.
 ///
 /// # Errors
 ///
 /// A file is no history that can be replayed.
-pub fn decide_again(files: &[PathBuf]) -> anyhow::Result<Report> {
+pub fn decide_again(build: &Build, files: &[PathBuf]) -> anyhow::Result<Report> {
     let mut report = Report::default();
     for path in files {
         let name = path.display().to_string();
         let file = input::open(Some(path)).with_context(|| format!("the file {name}"))?;
-        report.add(quadrille_replay::replay(file, &name)?);
+        report.add(build.replay(file, &name)?);
     }
     Ok(report)
 }
 
-/// Decides these histories again and prints what differs; the figures on the last line. Returns whether nothing does.
+/// Decides these histories again by the policies of `build` and prints what differs; the figures on the last line. Returns whether nothing does.
 ///
 /// # Errors
 ///
 /// A file is no history that can be replayed.
-pub fn run(files: &[PathBuf]) -> anyhow::Result<bool> {
-    let report = decide_again(files)?;
+pub fn run(build: &Build, files: &[PathBuf]) -> anyhow::Result<bool> {
+    let report = decide_again(build, files)?;
     output::line(&report.to_string())?;
     Ok(report.is_same())
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     Settings,
-    catalogue::{self, Catalogue, Subject},
+    catalogue::{self, Declared, Subject},
     output::{self, Progress, Table},
     registry::{LEVEL, Registry, Version},
 };
@@ -33,7 +33,7 @@ impl Found {
     }
 }
 
-/// What the registry has of each of the catalogue's subjects, in their order.
+/// What the registry has of each of the declared subjects, in their order.
 pub async fn find(registry: &Registry, subjects: &[Subject]) -> anyhow::Result<Vec<Found>> {
     let known = registry.subjects().await?;
     let mut progress = Progress::new("Asking the registry");
@@ -58,14 +58,14 @@ pub async fn find(registry: &Registry, subjects: &[Subject]) -> anyhow::Result<V
 }
 
 /// Registers what is not registered yet, after our own compatibility rule has passed everything; sets the compatibility level.
-pub async fn apply(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result<()> {
+pub async fn apply(settings: &Settings, declared: &Declared) -> anyhow::Result<()> {
     let registry = Registry::connect(settings)?;
-    let found = find(&registry, &catalogue.subjects).await?;
-    refuse_incompatible(catalogue, &found)?;
+    let found = find(&registry, &declared.subjects).await?;
+    refuse_incompatible(declared, &found)?;
 
     let (mut registered, mut levelled) = (0, 0);
     // One after another: several subjects may share one text, which registries take badly at the same moment.
-    for (subject, found) in catalogue.subjects.iter().zip(&found) {
+    for (subject, found) in declared.subjects.iter().zip(&found) {
         let name = subject.name();
         if found.version_of(&subject.record.text).is_none() {
             let id = registry.register(&name, &subject.record.text).await?;
@@ -81,34 +81,34 @@ pub async fn apply(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result
             }
         }
     }
-    let before = catalogue.subjects.len() - registered;
+    let before = declared.subjects.len() - registered;
     output::line(&format!(
         "{} subjects ({}): {registered} registered, {before} known before, {levelled} compatibility levels corrected.",
-        catalogue.subjects.len(),
-        catalogue.source
+        declared.subjects.len(),
+        declared.source
     ))
 }
 
 /// Checks the folder's rules, its frozen versions, and, unless `offline`, what is registered. Changes nothing.
 pub async fn check(settings: &Settings, folder: Option<&Path>, offline: bool) -> anyhow::Result<()> {
     let root = catalogue::folder(folder)?;
-    let catalogue = Catalogue::load(Some(&root))?;
-    let frozen: usize = catalogue.subjects.iter().map(|subject| subject.record.versions.len()).sum();
+    let declared = settings.catalogue.declared(Some(&root))?;
+    let frozen: usize = declared.subjects.iter().map(|subject| subject.record.versions.len()).sum();
     let mut registered = 0;
     if !offline {
-        let found = find(&Registry::connect(settings)?, &catalogue.subjects).await.map_err(|error| {
+        let found = find(&Registry::connect(settings)?, &declared.subjects).await.map_err(|error| {
             error.context("What is registered cannot be checked (--offline checks the files alone)")
         })?;
-        refuse_incompatible(&catalogue, &found)?;
+        refuse_incompatible(&declared, &found)?;
         registered = found.iter().map(|found| found.versions.len()).sum();
     }
-    let changed: Vec<&Subject> = catalogue.subjects.iter().filter(|subject| !is_frozen(&subject.record)).collect();
+    let changed: Vec<&Subject> = declared.subjects.iter().filter(|subject| !is_frozen(&subject.record)).collect();
     for subject in &changed {
         output::line(&format!("not frozen yet: {}", subject.record.file))?;
     }
     output::line(&format!(
         "{} subjects are sound and compatible with {frozen} frozen and {registered} registered versions; {} not frozen yet{}.",
-        catalogue.subjects.len(),
+        declared.subjects.len(),
         changed.len(),
         if changed.is_empty() { "" } else { " (`quadrille schemas freeze`)" }
     ))
@@ -138,9 +138,9 @@ struct Listed {
 }
 
 /// Shows every subject with id, versions, compatibility level and whether the registry has our text.
-pub async fn list(settings: &Settings, catalogue: &Catalogue, json: bool) -> anyhow::Result<()> {
-    let found = find(&Registry::connect(settings)?, &catalogue.subjects).await?;
-    let listed = catalogue.subjects.iter().zip(&found).map(|(subject, found)| {
+pub async fn list(settings: &Settings, declared: &Declared, json: bool) -> anyhow::Result<()> {
+    let found = find(&Registry::connect(settings)?, &declared.subjects).await?;
+    let listed = declared.subjects.iter().zip(&found).map(|(subject, found)| {
         let version = found.version_of(&subject.record.text);
         Listed {
             subject: subject.name(),
@@ -180,8 +180,8 @@ async fn verify(registry: &Registry, subject: &str, id: u32, text: &str) -> anyh
     }
 }
 
-fn refuse_incompatible(catalogue: &Catalogue, found: &[Found]) -> anyhow::Result<()> {
-    let problems = catalogue.subjects.iter().zip(found).flat_map(|(subject, found)| incompatibilities(subject, found));
+fn refuse_incompatible(declared: &Declared, found: &[Found]) -> anyhow::Result<()> {
+    let problems = declared.subjects.iter().zip(found).flat_map(|(subject, found)| incompatibilities(subject, found));
     let problems: Vec<String> = problems.map(|problem| format!("  {problem}")).collect();
     if problems.is_empty() {
         return Ok(());

@@ -6,9 +6,14 @@ use quadrille_program::{Key, Loaded, address, environment, key};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
-/// Everything that the command line needs to know about its world.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+use crate::Catalogue;
+
+/// Everything that the command line needs to know about its world: what there is, and where it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
+    /// Topics, records and services: no setting, but what the program was made for.
+    #[serde(skip)]
+    pub catalogue: Catalogue,
     /// `QUADRILLE__KAFKA__*`
     pub kafka: Kafka,
     /// `QUADRILLE__REGISTRY__*`
@@ -67,6 +72,7 @@ pub struct Overrides {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            catalogue: Catalogue::default(),
             kafka: Kafka { brokers: "127.0.0.1:9092".into(), topic_prefix: String::new(), group_prefix: String::new() },
             registry: Registry { url: "http://127.0.0.1:8081/apis/ccompat/v7".into() },
             database: Database {
@@ -116,13 +122,15 @@ fn of_services(name: &str) -> bool {
 
 impl Settings {
     /// Defaults, then the file that `QUADRILLE_CONFIG` names, then the environment, then the options.
-    pub fn load(overrides: Overrides) -> anyhow::Result<Self> {
-        Ok(Self::loaded(overrides)?.settings)
+    pub fn load(catalogue: Catalogue, overrides: Overrides) -> anyhow::Result<Self> {
+        Ok(Self::loaded(catalogue, overrides)?.settings)
     }
 
     /// The same with the source of each value.
-    pub fn loaded(overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
-        Self::from_environment(&environment()?, overrides)
+    pub fn loaded(catalogue: Catalogue, overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
+        let mut loaded = Self::from_environment(&environment()?, overrides)?;
+        loaded.settings.catalogue = catalogue;
+        Ok(loaded)
     }
 
     fn from_environment(variables: &BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
@@ -239,7 +247,7 @@ mod tests {
     /// Names that the prefix makes fit.
     #[test]
     fn the_longest_names_fit_behind_the_longest_prefixes() {
-        let longest = crate::catalogue::TOPICS.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
+        let longest = crate::testing::CATALOGUE.topics.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
         assert!(200 + longest <= 249, "{longest}");
         assert!(50 + "notification".len() <= 63);
     }

@@ -1,7 +1,7 @@
 //! A record as people and scripts see it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use quadrille_events::RecordInfo;
+use quadrille_schemas::wire::RecordInfo;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
@@ -176,15 +176,15 @@ fn scalar(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types;
+    use crate::{testing::CATALOGUE, types};
 
     #[test]
     fn a_line_says_what_matters() {
-        let info = types::named("OrderCancelled").expect("known");
+        let info = types::named(&CATALOGUE, "OrderCancelled").expect("known");
         let json = r#"{"order_id":"3b2a","customer_id":"6f1d","reason":"requested","detail":"","total":"39.98","currency":"EUR"}"#;
         assert_eq!(key_field(info), "order_id");
         assert_eq!(brief(info, json), "customer_id=6f1d reason=requested total=39.98 currency=EUR");
-        let info = types::named("OrderRequested").expect("known");
+        let info = types::named(&CATALOGUE, "OrderRequested").expect("known");
         let json = r#"{"order_id":"3b2a","lines":[{"sku":"TEA-1","quantity":5},{"sku":"CUP-2","quantity":1}],"delivery":{"method":"keep","personal":{"name":"Ann"}},"expected_total":null}"#;
         assert_eq!(brief(info, json), "lines=[TEA-1 5, CUP-2 1] delivery.method=keep");
     }

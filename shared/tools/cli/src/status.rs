@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::{
-    Settings,
-    audit::databases,
-    catalogue::{self, RECORDS, TOPICS},
+    Catalogue, Settings,
     codec::{Decoded, Decoder},
-    http,
+    databases, http,
     kafka::{self, Partition, Reader, Start},
     output::{self, Paint, Table},
 };
@@ -32,8 +30,12 @@ pub struct Status {
     pub groups: Vec<Group>,
     /// What each service's database holds.
     pub databases: Vec<Database>,
-    /// Orders by their state, as the order service has them.
-    pub orders: BTreeMap<String, i64>,
+    /// Sagas by their state, where the catalogue says who counts them.
+    #[serde(rename = "orders")]
+    pub sagas: BTreeMap<String, i64>,
+    /// Those of them that have not ended.
+    #[serde(skip)]
+    pub open_sagas: i64,
 }
 
 /// A running instance, as its heartbeat and its health say.
@@ -123,11 +125,22 @@ pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
         instance.health = health;
     }
     let mut found = Vec::new();
-    let mut orders = BTreeMap::new();
-    for service in catalogue::services() {
-        found.push(database(settings, service, &mut orders).await);
+    for service in settings.catalogue.databases() {
+        found.push(database(settings, service).await);
     }
-    Ok(Status { instances, groups, databases: found, orders })
+    // A database that cannot be read is told among the others.
+    let sagas = sagas(settings).await.unwrap_or_default();
+    let has_ended = |state: &str| settings.catalogue.sagas.is_some_and(|sagas| sagas.ended.contains(&state));
+    let open_sagas = sagas.iter().filter(|(state, _)| !has_ended(state)).map(|(_, count)| count).sum();
+    Ok(Status { instances, groups, databases: found, sagas, open_sagas })
+}
+
+/// How many sagas are in each state.
+async fn sagas(settings: &Settings) -> sqlx::Result<BTreeMap<String, i64>> {
+    let Some(sagas) = settings.catalogue.sagas else { return Ok(BTreeMap::new()) };
+    let mut connection = databases::connect(settings, sagas.service).await?;
+    let rows: Vec<(String, i64)> = sqlx::query_as(sagas.states).fetch_all(&mut connection).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// The last heartbeat of each instance that has not left.
@@ -153,13 +166,15 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
 
 /// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets.
 fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Group>> {
-    let names: Vec<&str> = TOPICS.iter().map(|topic| &*topic.name).collect();
+    let names: Vec<&str> = settings.catalogue.topic_names();
     let partitions = Reader::connect(settings)?.partitions(&names)?;
     let mut groups = Vec::new();
-    for service in catalogue::services() {
+    for service in settings.catalogue.service_names() {
         let committed = kafka::committed(settings, &settings.group(service), &partitions)?;
         let of_service = || instances.iter().filter(|instance| instance.service == service);
-        let hears = |topic: &str| of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(topic, heard));
+        let hears = |topic: &str| {
+            of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(&settings.catalogue, topic, heard))
+        };
         for topic in &names {
             let of_topic = || partitions.iter().zip(&committed).filter(|(partition, _)| &*partition.topic == *topic);
             if hears(topic) || of_topic().any(|(_, offset)| offset.is_some()) {
@@ -173,8 +188,8 @@ fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Gro
 }
 
 /// Whether what an instance says to hear is this topic or a record type of it.
-fn is_of(topic: &str, heard: &str) -> bool {
-    heard == topic || RECORDS.iter().any(|info| info.record.topic.name == topic && info.record.name == heard)
+fn is_of(catalogue: &Catalogue, topic: &str, heard: &str) -> bool {
+    heard == topic || catalogue.records.iter().any(|info| info.record.topic.name == topic && info.record.name == heard)
 }
 
 fn lag(partition: &Partition, committed: Option<i64>) -> i64 {
@@ -197,19 +212,11 @@ async fn health(client: &reqwest::Client, http: &str) -> String {
     }
 }
 
-async fn database(settings: &Settings, service: &str, orders: &mut BTreeMap<String, i64>) -> Database {
+async fn database(settings: &Settings, service: &str) -> Database {
     let named = Database { service: service.to_owned(), ..Database::default() };
     let asked = async {
         let mut connection = databases::connect(settings, service).await?;
-        let database = counts(&mut connection, service).await?;
-        if service == "order" {
-            let rows: Vec<(String, i64)> =
-                sqlx::query_as("select status, count(*) from orders where status <> 'unknown' group by status")
-                    .fetch_all(&mut connection)
-                    .await?;
-            orders.extend(rows);
-        }
-        Ok(database)
+        counts(&mut connection, service).await
     };
     let asked: sqlx::Result<Database> = asked.await;
     asked.unwrap_or_else(|error| Database { error: Some(error.to_string()), ..named })
@@ -312,14 +319,13 @@ fn summary(status: &Status) -> String {
     let outbox: i64 = status.databases.iter().map(|database| database.outbox).sum();
     let letters: i64 = status.databases.iter().map(|database| database.dead_letters).sum();
     let parked: i64 = status.databases.iter().map(|database| database.parked).sum();
-    let ended = |state: &str| matches!(state, "delivered" | "cancelled" | "rejected");
-    let open: i64 = status.orders.iter().filter(|(state, _)| !ended(state)).map(|(_, count)| count).sum();
-    let orders: Vec<String> = status.orders.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    let orders = if orders.is_empty() { String::new() } else { format!(" ({})", orders.join(", ")) };
+    let open = status.open_sagas;
+    let states: Vec<String> = status.sagas.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
     let silent_ones = status.instances.iter().filter(|instance| instance.is_silent()).count();
     let silent = if silent_ones > 0 { format!(" ({silent_ones} more are silent)") } else { String::new() };
     format!(
-        "{} instances{silent}, lag {lag}, {outbox} facts to publish, {open} open sagas{orders}, {letters} open dead letters, {parked} parked effects.",
+        "{} instances{silent}, lag {lag}, {outbox} facts to publish, {open} open sagas{states}, {letters} open dead letters, {parked} parked effects.",
         status.instances.len() - silent_ones
     )
 }
@@ -342,9 +348,9 @@ mod tests {
     #[test]
     fn the_last_line_has_the_figures() {
         let group = Group { service: "order".into(), topic: "order.requests".into(), lag: vec![1, 2], total: 3 };
-        let orders = BTreeMap::from([("delivered".to_owned(), 4), ("shipped".to_owned(), 2)]);
+        let sagas = BTreeMap::from([("delivered".to_owned(), 4), ("shipped".to_owned(), 2)]);
         let database = Database { service: "order".into(), outbox: 5, dead_letters: 1, ..Database::default() };
-        let status = Status { instances: vec![], groups: vec![group], databases: vec![database], orders };
+        let status = Status { instances: vec![], groups: vec![group], databases: vec![database], sagas, open_sagas: 2 };
         assert_eq!(
             summary(&status),
             "0 instances, lag 3, 5 facts to publish, 2 open sagas (4 delivered, 2 shipped), 1 open dead letters, 0 parked effects."

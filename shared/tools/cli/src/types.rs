@@ -2,14 +2,15 @@
 
 use anyhow::bail;
 use quadrille_core::TopicKind;
-use quadrille_events::RecordInfo;
+use quadrille_schemas::wire::RecordInfo;
 
-use crate::catalogue::RECORDS;
+use crate::Catalogue;
 
 /// The record type of this name: `OrderRequested`, `quadrille.order.OrderRequested`, or a subject
 /// (`order.requests-quadrille.order.OrderRequested`), which is needed only where several topics have the type.
-pub fn named(name: &str) -> anyhow::Result<&'static RecordInfo> {
-    let found: Vec<&RecordInfo> = RECORDS
+pub fn named(catalogue: &Catalogue, name: &str) -> anyhow::Result<&'static RecordInfo> {
+    let records = catalogue.records;
+    let found: Vec<&RecordInfo> = records
         .iter()
         .filter(|info| info.record.name == name || info.short_name() == name || info.record.subject() == name)
         .collect();
@@ -17,7 +18,7 @@ pub fn named(name: &str) -> anyhow::Result<&'static RecordInfo> {
         [info] => Ok(info),
         [] => {
             let near: Vec<&str> =
-                RECORDS.iter().map(RecordInfo::short_name).filter(|known| is_near(known, name)).collect();
+                records.iter().map(RecordInfo::short_name).filter(|known| is_near(known, name)).collect();
             let hint = if near.is_empty() {
                 "`quadrille example` lists them all".to_owned()
             } else {
@@ -46,23 +47,24 @@ fn is_near(known: &str, asked: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CATALOGUE;
 
     #[test]
     fn a_type_is_known_by_each_of_its_names() {
         for name in
             ["OrderRequested", "quadrille.order.OrderRequested", "order.requests-quadrille.order.OrderRequested"]
         {
-            assert_eq!(named(name).expect(name).record.topic.name, "order.requests");
+            assert_eq!(named(&CATALOGUE, name).expect(name).record.topic.name, "order.requests");
         }
-        assert!(is_request(named("OrderRequested").expect("known")));
-        assert!(!is_request(named("OrderCreated").expect("known")));
+        assert!(is_request(named(&CATALOGUE, "OrderRequested").expect("known")));
+        assert!(!is_request(named(&CATALOGUE, "OrderCreated").expect("known")));
     }
 
     #[test]
     fn a_mistyped_name_is_answered_with_the_right_one() {
-        let error = named("orderrequest").expect_err("no such type").to_string();
+        let error = named(&CATALOGUE, "orderrequest").expect_err("no such type").to_string();
         assert!(error.contains("OrderRequested"), "{error}");
-        let error = named("DeadLetter").expect_err("on six topics").to_string();
+        let error = named(&CATALOGUE, "DeadLetter").expect_err("on six topics").to_string();
         assert!(error.contains("order.dead-letters-quadrille.platform.DeadLetter"), "{error}");
     }
 }

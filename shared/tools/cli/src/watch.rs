@@ -11,10 +11,8 @@ use quadrille_core::KeyKind;
 use wildmatch::WildMatchPattern;
 
 use crate::{
-    Settings,
-    catalogue::{RECORDS, TOPICS},
+    Catalogue, Settings,
     codec::{Decoded, Decoder},
-    history::key_kind,
     kafka::{Positions, Reader, Record, Start},
     output::{self, Paint, Progress},
     show::{self, Shown},
@@ -53,11 +51,12 @@ pub fn run(
     show: impl FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
     let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
-    let topics = chosen(&options.topics)?;
-    vain(options, &topics).iter().for_each(|word| output::note(word));
+    let catalogue = &settings.catalogue;
+    let topics = chosen(catalogue, &options.topics)?;
+    vain(catalogue, options, &topics).iter().for_each(|word| output::note(word));
     let reader = Reader::connect(settings)?;
     let paint = if options.json { Paint::fixed(false) } else { Paint::detect() };
-    let mut window = Window { options, decoder: Decoder::connect(settings)?, paint, shown: 0, show };
+    let mut window = Window { catalogue, options, decoder: Decoder::connect(settings)?, paint, shown: 0, show };
     let positions = window.history(&reader, &topics)?;
     output::unreadable(&reader.unreadable());
     if !options.to_end && !window.is_full() {
@@ -84,10 +83,10 @@ pub fn run(
 }
 
 /// What can never be seen, though it is asked for: a word on each.
-fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
+fn vain(catalogue: &Catalogue, options: &Options, topics: &[&str]) -> Vec<String> {
     let fits_a_topic =
-        |wanted: &str| topics.iter().any(|topic| key_kind(topic).normalize(Some(wanted.as_bytes())).is_ok());
-    let mut kinds: Vec<String> = topics.iter().map(|topic| told_kind(key_kind(topic))).collect();
+        |wanted: &str| topics.iter().any(|topic| catalogue.key_kind(topic).normalize(Some(wanted.as_bytes())).is_ok());
+    let mut kinds: Vec<String> = topics.iter().map(|topic| told_kind(catalogue.key_kind(topic))).collect();
     kinds.sort_unstable();
     kinds.dedup();
     let no_key = |wanted: &&String| !wanted.contains('*') && !fits_a_topic(wanted);
@@ -98,7 +97,10 @@ fn vain(options: &Options, topics: &[&str]) -> Vec<String> {
         )
     });
     let no_type = |wanted: &&String| {
-        !RECORDS.iter().any(|info| fits_type(wanted, info.record.name) && topics.contains(&&*info.record.topic.name))
+        !catalogue
+            .records
+            .iter()
+            .any(|info| fits_type(wanted, info.record.name) && topics.contains(&&*info.record.topic.name))
     };
     let types = options.types.iter().filter(no_type);
     let types = types.map(|wanted| {
@@ -119,6 +121,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a watch shows.
 struct Window<'a, F> {
+    catalogue: &'a Catalogue,
     options: &'a Options,
     decoder: Decoder,
     paint: Paint,
@@ -164,7 +167,7 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
     /// What can be told without decoding.
     fn wants(&self, record: &Record) -> bool {
         let Options { keys, correlations, .. } = self.options;
-        let kind = key_kind(&record.topic);
+        let kind = self.catalogue.key_kind(&record.topic);
         let (key, saga) = (record.key_text(), show::saga(record));
         (keys.is_empty() || keys.iter().any(|wanted| fits_key(kind, wanted, &key)))
             && (correlations.is_empty()
@@ -217,8 +220,9 @@ fn fits_key(kind: &KeyKind, pattern: &str, key: &str) -> bool {
 }
 
 /// The declared topics that the patterns name; without patterns all but the heartbeats, which drown everything else.
-pub fn chosen(patterns: &[String]) -> anyhow::Result<Vec<&'static str>> {
-    let names = || TOPICS.iter().map(|topic| &*topic.name);
+pub fn chosen(catalogue: &Catalogue, patterns: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    let topics = catalogue.topics;
+    let names = || topics.iter().map(|topic| &*topic.name);
     if patterns.is_empty() {
         return Ok(names().filter(|name| *name != "platform.instances").collect());
     }
@@ -285,6 +289,7 @@ pub fn seconds(text: &str) -> anyhow::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CATALOGUE;
 
     #[test]
     fn patterns_fit_as_people_expect() {
@@ -301,11 +306,11 @@ mod tests {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }
         assert_eq!(
-            chosen(&["order.*".into()]).expect("some"),
+            chosen(&CATALOGUE, &["order.*".into()]).expect("some"),
             ["order.requests", "order.events", "order.dead-letters"]
         );
-        assert!(chosen(&[]).expect("all").iter().all(|name| *name != "platform.instances"));
-        assert!(chosen(&["orders".into()]).expect_err("none").to_string().contains("order.events"));
+        assert!(chosen(&CATALOGUE, &[]).expect("all").iter().all(|name| *name != "platform.instances"));
+        assert!(chosen(&CATALOGUE, &["orders".into()]).expect_err("none").to_string().contains("order.events"));
     }
 
     #[test]
@@ -372,7 +377,7 @@ mod tests {
                 to_end: false,
                 json: false,
             };
-            vain(&options, topics).join("\n")
+            vain(&CATALOGUE, &options, topics).join("\n")
         };
         let word = vain(&["order.events"], "tea 1", "OrderDeliverd");
         assert!(word.contains("'tea 1' is no key of these topics, whose keys are UUIDs"), "{word}");

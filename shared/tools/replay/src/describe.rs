@@ -1,7 +1,7 @@
 //! Decisions as people read them.
 
-use quadrille_events::records_named;
 use quadrille_history::{CameTo, Datum, Key, Taken};
+use quadrille_schemas::wire::RecordInfo;
 
 /// An input's kind in a few words.
 pub(crate) fn input(taken: &Taken) -> String {
@@ -13,7 +13,12 @@ pub(crate) fn input(taken: &Taken) -> String {
 }
 
 /// What of a decision is only in what it was then, and what is only in what it is now; all of it where only the order differs.
-pub(crate) fn difference(then: &CameTo, now: Result<&CameTo, &String>) -> (Vec<String>, Vec<String>) {
+pub(crate) fn difference(
+    records: &[RecordInfo],
+    then: &CameTo,
+    now: Result<&CameTo, &String>,
+) -> (Vec<String>, Vec<String>) {
+    let lines = |came_to| lines(records, came_to);
     let then = lines(then);
     let now = now.map_or_else(|panic| vec![format!("the policy panicks: {panic}")], lines);
     let only = |of: &[String], other: &[String]| -> Vec<String> {
@@ -24,9 +29,9 @@ pub(crate) fn difference(then: &CameTo, now: Result<&CameTo, &String>) -> (Vec<S
 }
 
 /// A line for each thing that was decided.
-fn lines(came_to: &CameTo) -> Vec<String> {
+fn lines(records: &[RecordInfo], came_to: &CameTo) -> Vec<String> {
     let facts = came_to.facts.iter().map(|fact| {
-        let content = content(&fact.r#type, &fact.datum);
+        let content = content(records, &fact.r#type, &fact.datum);
         let name = short(&fact.r#type);
         format!(
             "states {name} on {}, version {} of {}, id {}, cause {}, time {}: {content}",
@@ -62,8 +67,8 @@ fn lines(came_to: &CameTo) -> Vec<String> {
 }
 
 /// A record as JSON, secrets hidden.
-fn content(name: &str, datum: &Datum) -> String {
-    match records_named(name).next().map(|info| info.to_json(&datum.0)) {
+fn content(records: &[RecordInfo], name: &str, datum: &Datum) -> String {
+    match records.iter().find(|info| info.record.name == name).map(|info| info.to_json(&datum.0)) {
         Some(Ok(json)) => json,
         _ => format!("{} bytes that this build cannot read", datum.0.len()),
     }

@@ -1,7 +1,9 @@
 //! Recorded histories, decided again by this build's policies.
 //!
+//! [`Build`] names this build's policies and record types; whoever has them makes it.
+//!
 //! A service that runs with `history.keep` records each input and what it came to; `quadrille history export` writes that to a file.
-//! [`replay`] folds each service's inputs from an empty state through [`process`](quadrille_core::process) and compares every decision
+//! [`Build::replay`] folds each service's inputs from an empty state through [`process`](quadrille_core::process) and compares every decision
 //! with the recorded one, byte for byte: facts with their ids, versions, causes, times and data, effects and timers. The same build must
 //! come to the same; where another build does not, each decision that differs is told.
 //!
@@ -20,39 +22,67 @@ use std::{
 use anyhow::{Context, bail};
 use quadrille_core::Policy;
 use quadrille_history::{FORMAT, Header, Line};
-use quadrille_inventory::Inventory;
-use quadrille_notification::Notification;
-use quadrille_order::Orders;
-use quadrille_payment::Payment;
-use quadrille_shipping::Shipping;
-use quadrille_user::Users;
+use quadrille_schemas::wire::RecordInfo;
 use uuid::Uuid;
 
 pub use report::{Difference, Report};
-use service::{Decide, Service};
+use service::{Decide, Replaying};
 
-/// Decides all of `file` again; `name` is what the file is called in errors and in the report.
-///
-/// # Errors
-///
-/// The file is no history, or not one from the beginning, or cannot be read by this build.
-pub fn replay(mut file: impl BufRead, name: &str) -> anyhow::Result<Report> {
-    let (mut replaying, mut line) = (Replaying::default(), String::new());
-    for number in 1.. {
-        line.clear();
-        let read = file.by_ref().take(LONGEST_LINE + 1).read_line(&mut line);
-        match read.with_context(|| format!("{name}, line {number}, cannot be read"))? {
-            0 => break,
-            read if read as u64 > LONGEST_LINE => bail!("{name}, line {number}, is longer than any decision"),
-            _ => replaying.line(number, line.trim_end()).with_context(|| format!("{name}, line {number}"))?,
+/// A service whose decisions can be made again: its name, and its policy behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    name: &'static str,
+    replaying: fn(&'static [RecordInfo]) -> Box<dyn Decide>,
+}
+
+impl Service {
+    /// The service with this policy.
+    pub fn of<P: Policy>() -> Self {
+        Self { name: P::SERVICE, replaying: |records| Box::new(Replaying::<P>::new(records)) }
+    }
+}
+
+/// What a build can decide again.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Its services.
+    pub services: Vec<Service>,
+    /// Its record types, by which facts are shown as JSON.
+    pub records: &'static [RecordInfo],
+}
+
+impl Build {
+    /// Decides all of `file` again; `name` is what the file is called in errors and in the report.
+    ///
+    /// # Errors
+    ///
+    /// The file is no history, or not one from the beginning, or cannot be read by this build.
+    pub fn replay(&self, mut file: impl BufRead, name: &str) -> anyhow::Result<Report> {
+        let (mut history, mut line) = (History::of(self), String::new());
+        for number in 1.. {
+            line.clear();
+            let read = file.by_ref().take(LONGEST_LINE + 1).read_line(&mut line);
+            match read.with_context(|| format!("{name}, line {number}, cannot be read"))? {
+                0 => break,
+                read if read as u64 > LONGEST_LINE => bail!("{name}, line {number}, is longer than any decision"),
+                _ => history.line(number, line.trim_end()).with_context(|| format!("{name}, line {number}"))?,
+            }
         }
+        if history.services.is_empty() {
+            bail!(
+                "{name} holds no history: `quadrille history export --out FILE` writes one, of services that ran with history.keep = true"
+            );
+        }
+        Ok(history.report)
     }
-    if replaying.services.is_empty() {
-        bail!(
-            "{name} holds no history: `quadrille history export --out FILE` writes one, of services that ran with history.keep = true"
-        );
+
+    /// A service of this build, with nothing decided yet.
+    fn service(&self, name: &str) -> anyhow::Result<Box<dyn Decide>> {
+        let found = self.services.iter().find(|service| service.name == name);
+        let service =
+            found.with_context(|| format!("this build has no service '{name}': replay it with a build that has"))?;
+        Ok((service.replaying)(self.records))
     }
-    Ok(replaying.report)
 }
 
 /// What has no line ends is no history: it is refused before it fills the memory.
@@ -63,8 +93,8 @@ const MEND: &str = "A history can be replayed only where all of it was recorded:
                     takes its first input, with an empty database, and leave it set";
 
 /// A history on its way through the policies.
-#[derive(Default)]
-struct Replaying {
+struct History<'b> {
+    build: &'b Build,
     /// Which service a header is of.
     headers: HashMap<Uuid, String>,
     services: BTreeMap<String, Box<dyn Decide>>,
@@ -73,7 +103,12 @@ struct Replaying {
     report: Report,
 }
 
-impl Replaying {
+impl<'b> History<'b> {
+    fn of(build: &'b Build) -> Self {
+        let (headers, services, gaps) = (HashMap::new(), BTreeMap::new(), HashMap::new());
+        Self { build, headers, services, gaps, report: Report::default() }
+    }
+
     fn line(&mut self, number: usize, line: &str) -> anyhow::Result<()> {
         match serde_json::from_str(line).context("this is no line of a history that this build can read")? {
             Line::Header(header) => self.header(header),
@@ -110,23 +145,10 @@ impl Replaying {
         }
         let service = match self.services.entry(header.service.clone()) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => new.insert(service(&header.service)?),
+            std::collections::btree_map::Entry::Vacant(new) => new.insert(self.build.service(&header.service)?),
         };
         service.header(&header)?;
         self.headers.insert(header.id, header.service);
         Ok(())
     }
-}
-
-/// A service of this build, with nothing decided yet.
-fn service(name: &str) -> anyhow::Result<Box<dyn Decide>> {
-    Ok(match name {
-        Users::SERVICE => Box::new(Service::<Users>::default()),
-        Orders::SERVICE => Box::new(Service::<Orders>::default()),
-        Inventory::SERVICE => Box::new(Service::<Inventory>::default()),
-        Payment::SERVICE => Box::new(Service::<Payment>::default()),
-        Shipping::SERVICE => Box::new(Service::<Shipping>::default()),
-        Notification::SERVICE => Box::new(Service::<Notification>::default()),
-        _ => bail!("this build has no service '{name}': replay it with a build that has"),
-    })
 }

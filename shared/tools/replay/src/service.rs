@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Row, Trace, process};
 use quadrille_history::{CameTo, Datum, Decided, Header, Taken};
+use quadrille_schemas::wire::RecordInfo;
 use uuid::Uuid;
 
 use crate::{
@@ -26,7 +27,9 @@ pub(crate) trait Decide {
 }
 
 /// A service in the state that its history has brought it to.
-pub(crate) struct Service<P: Policy> {
+pub(crate) struct Replaying<P: Policy> {
+    /// Every record type of this build, by which facts are shown as JSON.
+    records: &'static [RecordInfo],
     state: P::State,
     headers: HashMap<Uuid, Recorded<P>>,
     /// The last recorded version, by topic and key.
@@ -41,13 +44,20 @@ struct Recorded<P: Policy> {
     stated: Types<P::Stated>,
 }
 
-impl<P: Policy> Default for Service<P> {
-    fn default() -> Self {
-        Self { state: P::State::default(), headers: HashMap::new(), versions: HashMap::new(), drifted: BTreeMap::new() }
+impl<P: Policy> Replaying<P> {
+    /// The service with nothing decided yet.
+    pub fn new(records: &'static [RecordInfo]) -> Self {
+        Self {
+            records,
+            state: P::State::default(),
+            headers: HashMap::new(),
+            versions: HashMap::new(),
+            drifted: BTreeMap::new(),
+        }
     }
 }
 
-impl<P: Policy> Decide for Service<P> {
+impl<P: Policy> Decide for Replaying<P> {
     fn header(&mut self, header: &Header) -> anyhow::Result<()> {
         let recorded = Recorded { heard: Types::new(&header.schemas)?, stated: Types::new(&header.schemas)? };
         self.headers.insert(header.id, recorded);
@@ -71,7 +81,7 @@ impl<P: Policy> Decide for Service<P> {
             return Ok(());
         }
         let follows = rows.iter().filter_map(|row| self.drifted.get(row)).min().copied();
-        let (then, now) = describe::difference(&then, now.as_ref());
+        let (then, now) = describe::difference(self.records, &then, now.as_ref());
         for row in rows {
             self.drifted.entry(row).or_insert(line);
         }
@@ -90,7 +100,7 @@ impl<P: Policy> Decide for Service<P> {
     }
 }
 
-impl<P: Policy> Service<P> {
+impl<P: Policy> Replaying<P> {
     /// Refuses a history with a gap: versions of a key go on one by one from 1.
     fn goes_on(&mut self, decided: &Decided) -> anyhow::Result<()> {
         for fact in &decided.came_to.facts {

@@ -4,8 +4,8 @@ use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData};
 
 use anyhow::Context;
 use quadrille_core::Records;
-use quadrille_events::{Plan, Writer};
 use quadrille_history::Datum;
+use quadrille_schemas::wire::{Plan, Writer};
 
 /// How recorded data of a set of types become this build's, by the types' full names.
 pub(crate) struct Types<R> {

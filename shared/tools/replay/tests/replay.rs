@@ -17,7 +17,7 @@ use quadrille_events::{
 use quadrille_history::{CameTo, Datum, Decided, Header, Line, Taken};
 use quadrille_order::Orders;
 use quadrille_payment::{Outcome, Payment};
-use quadrille_replay::{Report, replay};
+use quadrille_replay::{Build, Report, Service as Replayed};
 
 /// A history as a service records it.
 struct Recorder<P: Policy> {
@@ -74,7 +74,12 @@ impl<P: Policy> Recorder<P> {
 
 fn replayed(lines: &[Line]) -> anyhow::Result<Report> {
     let lines = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n");
-    replay(Cursor::new(lines.collect::<String>()), "history.jsonl")
+    build().replay(Cursor::new(lines.collect::<String>()), "history.jsonl")
+}
+
+fn build() -> Build {
+    let services = vec![Replayed::of::<Orders>(), Replayed::of::<Payment>()];
+    Build { services, records: quadrille_events::REGISTRY }
 }
 
 fn refused(report: anyhow::Result<Report>) -> String {
@@ -302,9 +307,9 @@ fn a_type_that_this_build_does_not_hear_comes_to_nothing() {
 
 #[test]
 fn what_is_no_history_is_refused_with_the_mend() {
-    let error = refused(replay(Cursor::new(""), "empty.jsonl"));
+    let error = refused(build().replay(Cursor::new(""), "empty.jsonl"));
     assert!(error.contains("empty.jsonl holds no history") && error.contains("quadrille history export"), "{error}");
-    let error = refused(replay(Cursor::new("{\"order\": 1}\n"), "orders.jsonl"));
+    let error = refused(build().replay(Cursor::new("{\"order\": 1}\n"), "orders.jsonl"));
     assert!(error.contains("orders.jsonl, line 1: this is no line of a history"), "{error}");
 
     let mut lines = paid_back().lines;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io::Write, time::Duration};
 use anyhow::Context;
 use futures::future::try_join_all;
 use quadrille_cli::{
-    Settings, audit,
+    Settings,
     codec::{Decoded, Decoder},
     kafka::{Record, Start},
     output::{self, Paint, Table},
@@ -14,6 +14,7 @@ use quadrille_cli::{
 };
 use quadrille_events::to_json;
 use quadrille_program::say;
+use quadrille_shop::{CATALOGUE, audit};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -82,7 +83,7 @@ const KNOWN: [&str; 11] = [
 
 /// Runs the show.
 pub async fn run() -> anyhow::Result<Report> {
-    let settings = Settings::load(Overrides::default())?;
+    let settings = Settings::load(*CATALOGUE, Overrides::default())?;
     let place = |kinds: &[Kind]| kinds.iter().copied().map(Placed::new).collect::<Vec<_>>();
     let stage = Stage {
         paint: Paint::detect(),

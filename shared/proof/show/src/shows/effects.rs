@@ -12,7 +12,8 @@ use quadrille_program::say;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Kind, Placed, Shop, accounts, http, report::Report, shop::SERVICES};
+use crate::{Kind, Placed, Shop, accounts, http, report::Report};
+use quadrille_roster::SERVICES;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Tables cannot call us: they are looked at again after this time.

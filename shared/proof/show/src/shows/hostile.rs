@@ -25,9 +25,9 @@ use crate::{
     odd_registry::OddRegistry,
     raw::{RawProducer, RawRecord},
     report::Report,
-    shop::SERVICES,
     standing::Standing,
 };
+use quadrille_roster::SERVICES;
 
 /// The same storm each time.
 const SEED: u64 = 11;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use quadrille_program::say;
 use rand::RngExt;
 
-use crate::{Kind, Placed, Shop, Story, Tally, accounts, report::Report, shop::SERVICES};
+use crate::{Kind, Placed, Shop, Story, Tally, accounts, report::Report};
+use quadrille_roster::SERVICES;
 
 const ORDERS: usize = 500;
 const ROUNDS: usize = 5;

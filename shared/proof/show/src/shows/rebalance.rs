@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use quadrille_program::say;
 use tokio::task::JoinSet;
 
-use crate::{Clients, Goods, Kind, Placed, Shop, Tally, accounts, report::Report, shop::SERVICES};
+use crate::{Clients, Goods, Kind, Placed, Shop, Tally, accounts, report::Report};
+use quadrille_roster::SERVICES;
 
 const ORDERS: usize = 3_000;
 /// Of every ten orders one each; cancellations need a client of their own and are shown elsewhere.

@@ -12,8 +12,8 @@ use crate::{
     other_build::{Change, OtherBuild},
     report::Report,
     shell::Shell,
-    shop::SERVICES,
 };
+use quadrille_roster::SERVICES;
 
 const ORDERS: usize = 500;
 const ROUNDS: usize = 4;

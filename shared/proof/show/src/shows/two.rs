@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 
 use quadrille_program::say;
 
-use crate::{Kind, Placed, Shop, accounts, report::Report, shop::SERVICES};
+use crate::{Kind, Placed, Shop, accounts, report::Report};
+use quadrille_roster::SERVICES;
 
 const ORDERS: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(180);

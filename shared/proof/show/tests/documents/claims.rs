@@ -7,11 +7,10 @@ use std::{
 };
 
 use quadrille_core::ids;
+use quadrille_roster::SERVICES;
 use quadrille_show::binaries::{find, root};
 
 use super::markdown::{document, documents};
-
-const SERVICES: [&str; 6] = ["user", "order", "inventory", "payment", "shipping", "notification"];
 
 /// Facts that the contract lists as not built yet.
 const NOT_BUILT: [&str; 1] = ["CredentialsChanged"];

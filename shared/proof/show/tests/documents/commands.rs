@@ -99,7 +99,7 @@ fn make_clean_removes_what_runs_and_its_data() {
     let checkout = std::env::temp_dir().join(format!("quadrille-clean-{}", std::process::id()));
     std::fs::create_dir_all(checkout.join(".run/data/kafka")).unwrap();
     let copied = std::process::Command::new("cp")
-        .args(["-r", "--parents", "Makefile", "infra/local"])
+        .args(["-r", "--parents", "Makefile", "infra/local", "shared/shop/roster/src/lib.rs"])
         .arg(&checkout)
         .current_dir(root())
         .status();

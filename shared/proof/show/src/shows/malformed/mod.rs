@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use quadrille_choreography::DECLARATIONS;
-use quadrille_cli::{audit, registry::Registry};
+use quadrille_cli::registry::Registry;
 use quadrille_core::{Record as _, TopicKind, TopicType};
 use quadrille_events::{RecordInfo, TOPICS};
 use quadrille_platform::{DeadLetter, InstanceHeartbeat, REGISTRY, RedriveRequested};
 use quadrille_program::say;
+use quadrille_shop::audit;
 use quadrille_testkit::decoded;
 use specimens::{Maker, Specimen};
 
@@ -23,9 +23,9 @@ use crate::{
     Goods, Kind, Placed, Shop, Tally, http,
     raw::RawProducer,
     report::Report,
-    shop::SERVICES,
     vocabulary::{Heard, heard},
 };
+use quadrille_roster::{SERVICES, declaration};
 
 /// Malformed records on each topic.
 const EACH: usize = 100;
@@ -233,8 +233,7 @@ impl Bench {
                         specimens::Verdict::OfType(name, _) => name,
                         specimens::Verdict::Letter(_) => "",
                     };
-                    let mut declarations = DECLARATIONS.iter().filter(|declared| declared.service == *service);
-                    let alarming = declarations.any(|declared| declared.alarms_at(topic, record_type));
+                    let alarming = declaration(service).is_some_and(|declared| declared.alarms_at(topic, record_type));
                     self.expected.alarms += u64::from(alarming);
                     let place = (topic.to_owned(), placed.partition, placed.offset);
                     self.expected.letters.insert((service, place), reason);

@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quadrille_cli::{
+    Settings,
+    output::{self, Paint, Table},
+    show,
+};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Settings,
-    history::{self, Fact},
-    output::{self, Paint, Table},
-    show, waits,
-    waits::{Said, Wait},
+    timeline::{self, Fact},
+    waits::{self, Said, Wait},
 };
 
 /// Where an order stands.
@@ -170,9 +172,9 @@ fn text(value: &Value) -> String {
 /// Reads every order from the topics. Blocks.
 fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
     let mut orders: BTreeMap<String, Order> = BTreeMap::new();
-    history::read(
+    timeline::read(
         settings,
-        &history::saga_topics(),
+        &timeline::saga_topics(&settings.catalogue),
         |_| true,
         |fact, was_there| {
             // A refused request or a malformed record makes no order.

@@ -3,19 +3,16 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use quadrille_choreography::DECLARATIONS;
-use quadrille_core::{Declaration, Record as _, RecordType, declaration::Cause};
-use quadrille_events::OrderCancelled;
-use serde::Serialize;
-use uuid::Uuid;
-
-use crate::{
-    Settings,
-    audit::{Place, databases},
-    catalogue,
+use quadrille_cli::{
+    Place, Settings, databases,
     dead_letters::{self, Fate},
     output,
 };
+use quadrille_core::{Declaration, Record as _, RecordType, declaration::Cause};
+use quadrille_events::OrderCancelled;
+use quadrille_roster::DECLARATIONS;
+use serde::Serialize;
+use uuid::Uuid;
 
 /// A fact that asks, and the facts of which exactly one answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +174,7 @@ pub async fn look_up_letters(settings: &Settings, waits: &mut [&mut Wait]) {
 pub async fn look_up(settings: &Settings, orders: &mut [(String, Vec<Wait>)]) -> Vec<String> {
     let keys: Vec<String> = orders.iter().map(|(key, _)| key.clone()).collect();
     let (mut rows, mut unread) = (HashMap::<String, Vec<(&str, Row)>>::new(), vec![]);
-    for service in catalogue::services() {
+    for service in settings.catalogue.databases() {
         match rows_of(settings, service, &keys).await {
             Ok(found) => {
                 found.into_iter().for_each(|(key, row)| rows.entry(key).or_default().push((service, row)));

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use quadrille_cli::output::{self, Paint};
 use serde::Serialize;
-
-use crate::output::{self, Paint};
 
 /// The rules of the contract's section 3, and what stands beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -65,23 +64,6 @@ impl Rule {
             Self::Headers => "  headers",
             Self::DeadLetters => "  dead letters",
         }
-    }
-}
-
-/// Where a record lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The topic, without prefix.
-    pub topic: &'static str,
-    /// The partition.
-    pub partition: i32,
-    /// The offset.
-    pub offset: i64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}@{}", self.topic, self.partition, self.offset)
     }
 }
 

@@ -3,8 +3,10 @@
 use std::{ffi::OsString, fs::File, io::BufReader, process::ExitCode};
 
 use anyhow::Context;
+use quadrille_core::Policy;
 use quadrille_program::{complain, quietly, say};
-use quadrille_replay::{Report, replay};
+use quadrille_replay::{Build, Report, Service};
+use quadrille_roster::{Visitor, each};
 
 fn main() -> ExitCode {
     quietly(|| match run() {
@@ -22,11 +24,22 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<Report> {
     let names: Vec<OsString> = std::env::args_os().skip(1).collect();
     anyhow::ensure!(!names.is_empty(), "name the files to replay, which `quadrille history export --out FILE` writes");
+    let build = Build { services: each(&Replayed), records: quadrille_events::REGISTRY };
     let mut report = Report::default();
     for path in names {
         let name = path.to_string_lossy();
         let file = File::open(&path).with_context(|| format!("{name} cannot be opened"))?;
-        report.add(replay(BufReader::new(file), &name)?);
+        report.add(build.replay(BufReader::new(file), &name)?);
     }
     Ok(report)
+}
+
+struct Replayed;
+
+impl Visitor for Replayed {
+    type Output = Service;
+
+    fn visit<P: Policy>(&self) -> Service {
+        Service::of::<P>()
+    }
 }

@@ -16,18 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use quadrille_cli::{
     Settings,
-    catalogue::TOPICS,
     codec::Decoder,
-    history::Fact,
     kafka::{Partition, Reader, Start},
     output::{self, Progress},
 };
+
+use crate::timeline::Fact;
 use books::Books;
 use checks::Checks;
 use databases::Databases;
-pub use report::{Finding, Offence, Orders, Place, Report, Rule};
+pub use report::{Finding, Offence, Orders, Report, Rule};
 
 /// How an audit is made.
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +102,8 @@ fn other_world(settings: &Settings) -> Option<String> {
 
 fn read(settings: &Settings, now_ms: i64, report: &mut Report) -> anyhow::Result<Books> {
     let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
-    // TOPICS are declared roughly in the order of a saga; see the module's doc for why it is turned round.
-    let topics: Vec<&str> = TOPICS.iter().rev().map(|topic| &*topic.name).collect();
+    // Topics are declared roughly in the order of a saga; see the module's doc for why it is turned round.
+    let topics: Vec<&str> = settings.catalogue.topic_names().into_iter().rev().collect();
     let partitions = reader.partitions(&topics)?;
     let of: i64 = partitions.iter().map(|partition| partition.high - partition.low).sum();
     let (mut progress, mut done) = (Progress::new("Auditing"), 0);
@@ -119,7 +119,7 @@ fn read(settings: &Settings, now_ms: i64, report: &mut Report) -> anyhow::Result
                 return Ok(ControlFlow::Continue(()));
             };
             let decoded = decoder.decode(Some(topic), record.value.as_deref())?;
-            books.enter(&Fact::of(record, decoded), partition.low > 0, now_ms, report);
+            books.enter(&Fact::of(&settings.catalogue, record, decoded), partition.low > 0, now_ms, report);
             Ok(ControlFlow::Continue(()))
         })?;
     }

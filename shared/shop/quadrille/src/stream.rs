@@ -2,19 +2,16 @@
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use quadrille_core::KeyKind;
-use quadrille_schemas::wire::Writer;
-use serde::Serialize;
-use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{
-    Settings,
-    audit::databases,
-    catalogue::RECORDS,
+use quadrille_cli::{
+    Settings, databases,
     output::{self, Table},
     show,
 };
+use quadrille_core::KeyKind;
+use quadrille_schemas::wire::{RecordInfo, Writer};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
 
 /// A stored event.
 #[derive(Debug, Serialize)]
@@ -37,11 +34,11 @@ pub async fn read(settings: &Settings, order: &str) -> anyhow::Result<Vec<Stored
         .await
         .with_context(|| format!("the database {} cannot be read", settings.database("order")))?;
     let events = quadrille_event_store::read(&mut connection, Uuid::try_parse(&key)?, 1).await?;
-    events.into_iter().map(stored).collect()
+    events.into_iter().map(|event| stored(settings.catalogue.records, event)).collect()
 }
 
-fn stored(event: quadrille_event_store::Recorded) -> anyhow::Result<Stored> {
-    let info = RECORDS.iter().find(|info| info.record.name == event.record);
+fn stored(records: &[RecordInfo], event: quadrille_event_store::Recorded) -> anyhow::Result<Stored> {
+    let info = records.iter().find(|info| info.record.name == event.record);
     let info = info
         .with_context(|| format!("version {} is a {}, which this build does not know", event.version, event.record))?;
     let datum = Writer::new(&event.schema)?.prepare(&info.record)?.apply(&event.payload)?.into_owned();
@@ -58,7 +55,7 @@ pub async fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result
     }
     let mut table = Table::new(["version", "time", "event", "id", "cause", "what it says"]);
     for event in &events {
-        let info = RECORDS.iter().find(|info| info.record.name == event.record);
+        let info = settings.catalogue.records.iter().find(|info| info.record.name == event.record);
         table.row([
             event.version.to_string(),
             show::clock(event.time.timestamp_millis()),

@@ -3,20 +3,21 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::bail;
+use quadrille_cli::{
+    Place, Settings,
+    codec::Decoded,
+    dead_letters::{self, Fate},
+    kafka::Record,
+    output::{self, Paint, Table},
+    show::{self, Shown},
+};
 use quadrille_core::KeyKind;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    Settings,
-    audit::Place,
-    catalogue,
-    codec::Decoded,
-    dead_letters::{self, Fate},
-    history::{self, Fact},
     orders::State,
-    output::{self, Paint, Table},
-    show::{self, Shown},
+    timeline::{self, Fact},
     waits::{self, Said},
 };
 
@@ -50,10 +51,9 @@ pub fn steps(settings: &Settings, order: &str) -> anyhow::Result<Vec<Step>> {
     let Ok(key) = KeyKind::Uuid.normalize(Some(order.as_bytes())) else {
         bail!("'{order}' is no order id: it is a UUID (`quadrille orders` lists them)");
     };
-    let is_its =
-        |record: &crate::kafka::Record| KeyKind::Uuid.normalize(record.key.as_deref()).as_deref() == Ok(key.as_str());
+    let is_its = |record: &Record| KeyKind::Uuid.normalize(record.key.as_deref()).as_deref() == Ok(key.as_str());
     let (mut facts, mut were_there) = (Vec::new(), Vec::new());
-    history::read(settings, &history::saga_topics(), is_its, |fact, was_there| {
+    timeline::read(settings, &timeline::saga_topics(&settings.catalogue), is_its, |fact, was_there| {
         facts.push(fact);
         were_there.push(was_there);
         Ok(())
@@ -62,7 +62,7 @@ pub fn steps(settings: &Settings, order: &str) -> anyhow::Result<Vec<Step>> {
 }
 
 fn ordered(facts: Vec<Fact>, were_there: &[bool]) -> Vec<Step> {
-    let order = history::causal_order(&facts);
+    let order = timeline::causal_order(&facts);
     let mut facts: Vec<Option<(Fact, bool)>> = facts.into_iter().zip(were_there.iter().copied()).map(Some).collect();
     let mut first: HashMap<Uuid, (usize, i64)> = HashMap::new();
     let mut began = None;
@@ -94,7 +94,7 @@ fn ordered(facts: Vec<Fact>, were_there: &[bool]) -> Vec<Step> {
 async fn look_up_letters(settings: &Settings, steps: &mut [Step]) {
     let place = |step: &Step| {
         let record = &step.fact.record;
-        let topic = catalogue::topic(&record.topic)?;
+        let topic = settings.catalogue.topic(&record.topic)?;
         Some(Place { topic: &topic.name, partition: record.partition, offset: record.offset })
     };
     let mut fates = dead_letters::fates(settings, steps.iter().filter_map(place).collect()).await;

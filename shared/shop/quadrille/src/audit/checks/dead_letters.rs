@@ -1,13 +1,13 @@
 //! What cannot be handled is a dead letter, and some dead letters let nobody rest.
 
-use quadrille_choreography::DECLARATIONS;
+use quadrille_cli::kafka::Unreadable;
 use quadrille_core::{Declaration, TopicKind};
+use quadrille_roster::DECLARATIONS;
 
 use super::Checks;
 use crate::{
+    CATALOGUE,
     audit::{databases::DeadLetter, report::Rule},
-    catalogue::TOPICS,
-    kafka::Unreadable,
 };
 
 /// Whether some service hears a topic: what cannot be handled there must be a dead letter.
@@ -19,8 +19,12 @@ fn is_heard(topic: &str) -> bool {
 
 /// How long dead letters are kept on their topics: of what is older there may be none any more.
 fn kept_ms() -> i64 {
-    let kept =
-        TOPICS.iter().filter(|topic| topic.kind == TopicKind::DeadLetters).filter_map(|topic| topic.retention).min();
+    let kept = CATALOGUE
+        .topics
+        .iter()
+        .filter(|topic| topic.kind == TopicKind::DeadLetters)
+        .filter_map(|topic| topic.retention)
+        .min();
     kept.and_then(|kept| i64::try_from(kept.as_millis()).ok()).unwrap_or(i64::MAX)
 }
 

@@ -83,7 +83,6 @@ fn values_that_are_none_are_refused_by_their_flag() {
         // Places and ids.
         (with_person(&["group", "skip", "order", "order.requests/3"]), "TOPIC/PARTITION@OFFSET"),
         (with_person(&["group", "skip", "order", "order.requests/x@1"]), "TOPIC/PARTITION@OFFSET"),
-        (with_person(&["group", "skip", "order", "nosuch/0@1"]), "No topic is named 'nosuch'"),
         (vec!["effects", "show", "1"], "<ID>"),
         (vec!["dead-letters", "show", ""], "<ID>"),
         (with_person(&["dead-letters", "discard"]), "ID"),
@@ -150,6 +149,7 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_mend() {
         (vec!["dead-letters", "list", "--service", ""], "order"),
         (vec!["group", "rewind", "nosuch", "--to", "beginning"], "there is no service 'nosuch'"),
         ([&["group", "skip", "nosuch", "order.requests/3@42"][..], &who].concat(), "there is no service 'nosuch'"),
+        ([&["group", "skip", "order", "nosuch/0@1"][..], &who].concat(), "No topic is named 'nosuch'"),
         ([&["effects", "answer", ID, "captured"][..], &who].concat(), "OUTCOME is not JSON"),
         // Nothing listens: where it was asked is named, and no password.
         (vec!["schemas", "list"], "http://***@127.0.0.1:1/apis"),

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use serde::Deserialize;
-
+use quadrille_cli::{Settings, http};
 use quadrille_program::hide_secrets;
-
-use crate::{Settings, http};
+use serde::Deserialize;
 
 /// What an order came to at the provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -8,20 +8,15 @@ use std::{
     str::FromStr,
 };
 
-use quadrille_choreography::DECLARATIONS;
+use quadrille_cli::{Place, codec::Decoded, kafka::Unreadable, show};
 use quadrille_core::{KeyKind, TopicKind, TopicType, TopicWriter};
 use quadrille_events::{Money, RecordInfo};
+use quadrille_roster::DECLARATIONS;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::report::{Place, Report, Rule};
-use crate::{
-    catalogue::{self, RECORDS},
-    codec::Decoded,
-    history::{self, Fact},
-    kafka::Unreadable,
-    show,
-};
+use super::report::{Report, Rule};
+use crate::{CATALOGUE, timeline::Fact};
 
 /// A request may be this large at most.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
@@ -142,7 +137,7 @@ impl Books {
 
     /// Enters a record. `truncated`: retention has taken the beginning of its partition. `now_ms` is the audit's time.
     pub fn enter(&mut self, fact: &Fact, truncated: bool, now_ms: i64, report: &mut Report) {
-        let Some(topic) = catalogue::topic(&fact.record.topic) else { return };
+        let Some(topic) = CATALOGUE.topic(&fact.record.topic) else { return };
         self.records += 1;
         // Heartbeats state nothing; compaction takes them as it likes.
         if topic.name == "platform.instances" {
@@ -362,7 +357,7 @@ fn is_idle(fact: &Fact, topic: &TopicType, info: &RecordInfo) -> bool {
 
 /// Why a decodable record is none that a service may act upon.
 fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value, now_ms: i64) -> Option<String> {
-    let kind = history::key_kind(&topic.name);
+    let kind = &topic.key;
     if fact.key.is_empty() {
         return Some("the key is missing or of the wrong kind".into());
     }
@@ -420,7 +415,7 @@ fn info(fact: &Fact) -> &'static RecordInfo {
     match &fact.decoded {
         Decoded::Record { info, .. } => info,
         // Only decoded records come here; any entry stands in for the rest.
-        _ => &RECORDS[0],
+        _ => &CATALOGUE.records[0],
     }
 }
 

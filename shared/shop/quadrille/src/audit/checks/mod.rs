@@ -9,11 +9,13 @@ mod stock;
 
 use std::{collections::HashSet, fmt::Display};
 
+use quadrille_cli::Place;
+
 use super::{
     books::Books,
     databases::Databases,
     provider::Ledger,
-    report::{Place, Report, Rule},
+    report::{Report, Rule},
 };
 
 /// Everything that an audit knows.

@@ -10,10 +10,10 @@ use std::{
 
 use quadrille_cli::{
     Settings,
-    catalogue::TOPICS,
     kafka::{Admin, Reader, Record, Start},
     settings::Overrides,
 };
+use quadrille_shop::CATALOGUE;
 use uuid::Uuid;
 
 /// The isolated world of one test.
@@ -32,7 +32,7 @@ impl World {
     pub fn without_topics() -> Self {
         let prefix = format!("c{}.", &Uuid::new_v4().simple().to_string()[..10]);
         let overrides = Overrides { topic_prefix: Some(prefix), ..Overrides::default() };
-        Self { settings: Settings::load(overrides).unwrap() }
+        Self { settings: Settings::load(*CATALOGUE, overrides).unwrap() }
     }
 
     /// The program, set up for this world.
@@ -108,7 +108,7 @@ impl Drop for World {
         let settings = self.settings.clone();
         // A runtime of its own on a thread of its own: a test's may be the one that is just ending.
         let delete = move || {
-            let names: Vec<String> = TOPICS.iter().map(|topic| settings.topic(&topic.name)).collect();
+            let names: Vec<String> = CATALOGUE.topics.iter().map(|topic| settings.topic(&topic.name)).collect();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
             if let (Ok(runtime), Ok(admin)) = (runtime, Admin::connect(&settings)) {
                 let _ = runtime.block_on(admin.delete(&names));

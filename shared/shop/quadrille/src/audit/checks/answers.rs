@@ -1,6 +1,8 @@
 //! Rule 9: every question is answered once.
 
-use super::{super::report::Place, Checks};
+use quadrille_cli::Place;
+
+use super::Checks;
 use crate::audit::{
     books::{Entry, Request, Saga},
     report::Rule,

@@ -12,6 +12,7 @@ use quadrille_cli::{
     kafka::{Admin, Producer},
     types::named,
 };
+use quadrille_shop::CATALOGUE;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions},
@@ -195,7 +196,7 @@ async fn no_order_waits_for_what_a_later_fact_disproves_while_orders_flow() {
     let world = World::new();
     let mut encoders = vec![];
     for name in CHAIN {
-        encoders.push((name, Encoder::connect(&world.settings, named(name).unwrap(), None).await.unwrap()));
+        encoders.push((name, Encoder::connect(&world.settings, named(&CATALOGUE, name).unwrap(), None).await.unwrap()));
     }
     let (encoders, producer) = (&encoders, &Producer::connect(&world.settings).unwrap());
     let flowing = std::sync::atomic::AtomicBool::new(true);

@@ -6,18 +6,16 @@ use std::{
     ops::ControlFlow,
 };
 
-use quadrille_core::{KeyKind, TopicKind, ids};
-use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{
-    Settings,
-    audit::Place,
-    catalogue::{self, RECORDS, TOPICS},
+use quadrille_cli::{
+    Catalogue, Place, Settings,
     codec::{Decoded, Decoder},
     kafka::{Partition, Positions, Reader, Record, Start},
     output::{self, Progress},
+    show,
 };
+use quadrille_core::ids;
+use serde_json::Value;
+use uuid::Uuid;
 
 /// A record with all that its place in a history needs.
 #[derive(Clone, Debug)]
@@ -40,9 +38,9 @@ pub struct Fact {
 
 impl Fact {
     /// Puts a record and what it turned out to be together.
-    pub fn of(record: Record, decoded: Decoded) -> Self {
-        let key = key_kind(&record.topic).normalize(record.key.as_deref()).unwrap_or_default();
-        let (id, former) = match (is_requests(&record.topic), record.header("ce_id"), &decoded) {
+    pub fn of(catalogue: &Catalogue, record: Record, decoded: Decoded) -> Self {
+        let key = catalogue.key_kind(&record.topic).normalize(record.key.as_deref()).unwrap_or_default();
+        let (id, former) = match (catalogue.is_requests(&record.topic), record.header("ce_id"), &decoded) {
             (true, Some(id), Decoded::Record { info, .. }) => {
                 let source = record.header("ce_source").unwrap_or_default();
                 let former = ids::former_request(&record.topic, &key, source, id);
@@ -88,22 +86,12 @@ impl Fact {
     }
 }
 
-/// Whether a topic's records are requests.
-pub fn is_requests(topic: &str) -> bool {
-    catalogue::topic(topic).is_some_and(|declared| declared.kind == TopicKind::Requests)
-}
-
-/// What a topic's keys are.
-pub fn key_kind(topic: &str) -> &'static KeyKind {
-    catalogue::topic(topic).map_or(&KeyKind::Text, |declared| &declared.key)
-}
-
 /// The topics that hold one order's saga: requests, facts and dead letters apart from those of users and products.
-pub fn saga_topics() -> Vec<&'static str> {
+pub fn saga_topics(catalogue: &Catalogue) -> Vec<&'static str> {
     let keyed_by_order = |topic: &str| {
-        RECORDS.iter().any(|info| info.record.topic.name == topic && crate::show::key_field(info) == "order_id")
+        catalogue.records.iter().any(|info| info.record.topic.name == topic && show::key_field(info) == "order_id")
     };
-    TOPICS.iter().map(|topic| &*topic.name).filter(|topic| keyed_by_order(topic)).collect()
+    catalogue.topic_names().into_iter().filter(|topic| keyed_by_order(topic)).collect()
 }
 
 /// Reads topics from their beginning to their end, and hands over what `wanted` lets pass, each with whether it was there at one moment.
@@ -135,7 +123,7 @@ pub fn read(
                 let was_there =
                     then.get(&(record.topic.clone(), record.partition)).is_some_and(|end| record.offset < *end);
                 let decoded = decoder.decode(Some(topic), record.value.as_deref())?;
-                visit(Fact::of(record, decoded), was_there)?;
+                visit(Fact::of(&settings.catalogue, record, decoded), was_there)?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -241,7 +229,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_sagas_topics_are_those_keyed_by_order() {
-        let topics = saga_topics();
+        let topics = saga_topics(&crate::CATALOGUE);
         assert!(topics.contains(&"order.requests") && topics.contains(&"shipment.events"));
         assert!(!topics.contains(&"user.events") && !topics.contains(&"product.events"));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use quadrille_cli::{codec::Decoded, kafka::Unreadable};
 use serde_json::json;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     provider::{Ledger, Sums},
     report::{Report, Rule},
 };
-use crate::{codec::Decoded, kafka::Unreadable, testing::Made};
+use crate::testing::Made;
 
 const ORDER: &str = "3b2a9f5e-7c41-4d8a-8e06-5a1c7d2e9f30";
 /// Long after everything that histories hold, and not long enough for retention.
@@ -127,7 +128,7 @@ fn sound(report: &Report) {
 }
 
 fn databases() -> Databases {
-    let services = crate::catalogue::services();
+    let services = quadrille_roster::SERVICES;
     let services = services.into_iter().map(|service| (service.to_owned(), Database::default())).collect();
     Databases { services, ..Databases::default() }
 }
