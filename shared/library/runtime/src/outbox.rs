@@ -3,12 +3,13 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use quadrille_core::{Fact, Policy, RecordType, Records};
+use quadrille_core::{Fact, Policy, RecordType, Records, TopicKind};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use crate::{
     database::Database,
+    decode::MAX_REQUEST_BYTES,
     failure::Failure,
     telemetry::{TRACE_PARENT, TRACE_STATE},
 };
@@ -75,10 +76,17 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) 
     let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
     for ((fact, datum), trace) in facts.iter().zip(&data).zip(&traces) {
         let bytes = FRAME_BYTES + record_bytes(&fact.key, *trace, datum);
+        let name = fact.record.record_type().name;
         if bytes > MAX_RECORD_BYTES {
             return Err(Failure::Poisoned(format!(
-                "{} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers",
-                fact.record.record_type().name
+                "{name} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers"
+            )));
+        }
+        if fact.record.record_type().topic.kind == TopicKind::Requests && FRAME_BYTES + datum.len() > MAX_REQUEST_BYTES
+        {
+            return Err(Failure::Poisoned(format!(
+                "{name} would be a value of {} bytes: a request has at most {MAX_REQUEST_BYTES}",
+                FRAME_BYTES + datum.len()
             )));
         }
     }

@@ -1,0 +1,5 @@
+-- A request that the service makes has neither version nor cause. An older relay stops at such a row.
+alter table outbox
+    alter column version drop not null,
+    alter column causation_id drop not null,
+    add constraint outbox_order check ((version is null) = (causation_id is null));
