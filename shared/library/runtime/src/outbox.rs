@@ -11,6 +11,7 @@ use crate::{
     database::Database,
     decode::MAX_REQUEST_BYTES,
     failure::Failure,
+    platform_events,
     telemetry::{TRACE_PARENT, TRACE_STATE},
 };
 
@@ -23,14 +24,14 @@ pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
 
 /// Enters the schemas of what the service states, each once, so that its facts can name them.
 pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()> {
-    let types = P::Stated::TYPES;
+    let types = || P::Stated::TYPES.iter().chain(platform_events::TYPES);
     sqlx::query(
         "insert into stated_schema (fingerprint, subject, text) select * from unnest($1::bigint[], $2::text[], $3::text[])
          on conflict do nothing",
     )
-    .bind(types.iter().map(fingerprint).collect::<Vec<_>>())
-    .bind(types.iter().map(RecordType::subject).collect::<Vec<_>>())
-    .bind(types.iter().map(|of_type| of_type.schema).collect::<Vec<_>>())
+    .bind(types().map(fingerprint).collect::<Vec<_>>())
+    .bind(types().map(RecordType::subject).collect::<Vec<_>>())
+    .bind(types().map(|of_type| of_type.schema).collect::<Vec<_>>())
     .execute(pool)
     .await?;
     Ok(())

@@ -270,10 +270,6 @@ impl<P: Policy> Given<P> {
         for (key, name) in &self.outcome.withdrawn {
             assert!(!moment.claims.contains(key, name), "'{name}' of {key} is withdrawn, and a worker has claimed it");
         }
-        for row in &self.outcome.effects {
-            let same = |open: &&OpenEffect<P>| open.row.key == row.key && open.row.effect.name() == row.effect.name();
-            assert_eq!(self.service.effects.iter().filter(same).count(), 1, "{:?} is wanted twice", row.effect);
-        }
         for fact in self.outcome.facts.iter().filter(|fact| fact.version.is_some()) {
             let topic = fact.record.record_type().topic;
             let before = |other: &&Fact<P>| other.key == fact.key && other.record.record_type().topic == topic;
