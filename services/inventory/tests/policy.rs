@@ -330,5 +330,5 @@ fn products_stock_and_orders_are_numbered_each_by_itself() {
     let Stock { product_version, stock_version, .. } = story.state().stock["TEA-1"];
     assert_eq!((product_version, stock_version), (2, 2));
     assert_eq!(story.state().reservations[&ORDER.to_string()].version, 2);
-    assert_eq!(story.outcome().facts[0].version, 2);
+    assert_eq!(story.outcome().facts[0].version, Some(2));
 }

@@ -101,10 +101,12 @@ impl OrderStore {
     async fn append(&self, tx: &mut PgConnection, facts: &[Fact<Orders>]) -> sqlx::Result<()> {
         let mut appends = BTreeMap::<Uuid, Append>::new();
         for fact in facts {
+            // A request is of no stream.
+            let (Some(version), Some(cause)) = (fact.version, fact.cause) else { continue };
             let stream = Uuid::try_parse(&fact.key).map_err(broken)?;
             let append =
-                appends.entry(stream).or_insert_with(|| Append { stream, expected: fact.version - 1, events: vec![] });
-            append.events.push(self.event(fact)?);
+                appends.entry(stream).or_insert_with(|| Append { stream, expected: version - 1, events: vec![] });
+            append.events.push(self.event(fact, cause)?);
         }
         if appends.is_empty() {
             return Ok(());
@@ -118,19 +120,12 @@ impl OrderStore {
         }
     }
 
-    fn event(&self, fact: &Fact<Orders>) -> sqlx::Result<Event> {
+    fn event(&self, fact: &Fact<Orders>, cause: Uuid) -> sqlx::Result<Event> {
         let record = fact.record.record_type();
         let index = index_of(record.name).ok_or_else(|| broken(format!("{} is not stated here", record.name)))?;
         let mut payload = Vec::with_capacity(256);
         fact.record.encode(&mut payload);
-        Ok(Event {
-            id: fact.id,
-            record: record.name,
-            schema: self.schemas[index],
-            payload,
-            cause: fact.cause,
-            time: fact.time,
-        })
+        Ok(Event { id: fact.id, record: record.name, schema: self.schemas[index], payload, cause, time: fact.time })
     }
 }
 

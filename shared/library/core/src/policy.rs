@@ -76,7 +76,8 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     /// Folds what was heard and what was decided into the state.
     fn evolve(state: &mut Self::State, input: &Envelope<Self>, decision: &Decision<Self>);
 
-    /// The counter of `fact`'s key and topic (`ce_aggregateversion`), which lives on a row that the input has locked.
+    /// The counter of `fact`'s key and topic (`ce_aggregateversion`), which lives on a row that the input has locked. Not asked for requests,
+    /// which nobody numbers.
     fn version<'a>(state: &'a mut Self::State, fact: &Self::Stated) -> &'a mut i64;
 }
 

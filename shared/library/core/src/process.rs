@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::{Envelope, Moment, Named, Policy, Records, Timestamp, Trace, ids};
+use crate::{Envelope, Moment, Named, Policy, RecordType, Records, Timestamp, TopicKind, Trace, ids};
 
 /// A fact that was decided, with all that its record's headers will say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fact<P: Policy> {
     /// `ce_id`.
     pub id: Uuid,
-    /// `ce_causationid`.
-    pub cause: Uuid,
+    /// `ce_causationid`; a request has none.
+    pub cause: Option<Uuid>,
     /// The record's key, which is `ce_subject` and, as a saga's key is its order, `ce_correlationid` too.
     pub key: String,
-    /// `ce_aggregateversion`.
-    pub version: i64,
+    /// `ce_aggregateversion`; a request has none.
+    pub version: Option<i64>,
     /// `ce_time`.
     pub time: Timestamp,
     /// The input's trace.
@@ -110,14 +110,19 @@ pub fn process<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelop
         *next - 1
     };
     let fact = |record: P::Stated| {
-        let version = P::version(state, &record);
-        *version += 1;
-        let name = record.record_type().name;
+        let RecordType { name, topic, .. } = *record.record_type();
+        // Many write a topic of requests: nobody numbers them, and whoever is asked begins anew.
+        let is_request = topic.kind == TopicKind::Requests;
+        let version = (!is_request).then(|| {
+            let version = P::version(state, &record);
+            *version += 1;
+            *version
+        });
         Fact {
             id: ids::fact(P::SERVICE, input.id, name, ordinal(name)),
-            cause: input.cause,
+            cause: (!is_request).then_some(input.cause),
             key: record.key(),
-            version: *version,
+            version,
             time: moment.now,
             trace: input.trace.clone(),
             record,

@@ -28,7 +28,7 @@ fn a_fact_has_its_record_s_key_and_its_input_s_cause_trace_and_time() {
     let cause = Uuid::from_u128(1);
     let input = Envelope { cause, ..asked(7, "a", &[Do::Note]) };
     let Fact { cause: said, key, time, trace, record, .. } = came_to(&input).facts.remove(0);
-    assert_eq!((said, key.as_str(), time, trace), (cause, "a", NOW, input.trace));
+    assert_eq!((said, key.as_str(), time, trace), (Some(cause), "a", NOW, input.trace));
     assert_eq!(record, noted("a", 0, &[]));
 }
 
@@ -64,9 +64,22 @@ fn versions_rise_by_one_for_each_key_and_topic() {
         let of = versions.iter().filter(|(t, k, _)| (t.as_str(), k.as_str()) == (topic, key));
         of.map(|(.., version)| *version).collect::<Vec<_>>()
     };
-    assert_eq!(of("tally.events", "a"), [1, 2, 3]);
-    assert_eq!(of("tally.events", "b"), [1]);
-    assert_eq!(of("sum.events", "a"), [1, 2, 3]);
+    assert_eq!(of("tally.events", "a"), [1, 2, 3].map(Some));
+    assert_eq!(of("tally.events", "b"), [Some(1)]);
+    assert_eq!(of("sum.events", "a"), [1, 2, 3].map(Some));
+}
+
+/// Many write a topic of requests, and whoever is asked begins anew.
+#[test]
+fn a_request_that_is_stated_has_neither_version_nor_cause() {
+    let facts = came_to(&asked(7, "a", &[Do::Note, Do::Want, Do::Note])).facts;
+    let of = |fact: &Fact<Tally>| (fact.version, fact.cause.is_some(), fact.key.clone());
+    let a = "a".to_owned();
+    assert_eq!(
+        facts.iter().map(of).collect::<Vec<_>>(),
+        [(Some(1), true, a.clone()), (None, false, a.clone()), (Some(2), true, a)]
+    );
+    assert_eq!(facts[1].id, ids::fact("tally", INPUT, "test.tally.Wanted", 0));
 }
 
 #[test]
@@ -135,7 +148,10 @@ fn what_a_later_input_withdraws_or_clears_within_a_transaction_never_becomes_a_r
     // An effect or a timer of that name may be stored from before: it goes too.
     assert_eq!(all.withdrawn, [("a".into(), "mail/ann".into())]);
     assert_eq!(all.cleared.last(), Some(&("a".into(), REMIND.into())));
-    assert_eq!(all.facts.iter().map(|fact| fact.cause).collect::<Vec<_>>(), [1, 3].map(Uuid::from_u128));
+    assert_eq!(
+        all.facts.iter().map(|fact| fact.cause).collect::<Vec<_>>(),
+        [1, 3].map(|cause| Some(Uuid::from_u128(cause)))
+    );
 }
 
 #[test]

@@ -36,9 +36,11 @@ pub struct Fact {
     pub r#type: String,
     pub topic: String,
     pub key: String,
-    pub version: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
     pub id: Uuid,
-    pub cause: Uuid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Uuid>,
     pub time: Timestamp,
     pub datum: Datum,
 }

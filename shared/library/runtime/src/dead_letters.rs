@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use metrics::counter;
 use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids};
-use quadrille_platform::{DeadLetter, RecordHeader};
+use quadrille_platform::{DeadLetter, DeadLetterClosed, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::FutureRecord;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use crate::{
     database::Database,
     ground::Ground,
     kafka::Producer,
+    platform_events::PlatformEvent,
     record::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
     work::Rejection,
 };
@@ -156,6 +157,29 @@ pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<B
     .fetch_all(tx)
     .await?;
     Ok(closed.into_iter().collect())
+}
+
+/// The events of those of these letters that are closed now.
+pub(crate) async fn closed(
+    tx: &mut PgConnection,
+    service: &str,
+    ids: &[Uuid],
+) -> sqlx::Result<Vec<(i64, PlatformEvent)>> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let closed: Vec<(Uuid, i64, String, String, String, i32)> = sqlx::query_as(
+        "update dead_letter set told = told + 1 where id = any($1) and closed_at is not null
+         returning id, told, closed_how, coalesce(closed_by, ''), coalesce(closed_why, ''), attempts",
+    )
+    .bind(ids)
+    .fetch_all(tx)
+    .await?;
+    let event = |(dead_letter_id, version, how, who, why, attempts)| {
+        let service = service.to_owned();
+        (version, DeadLetterClosed { dead_letter_id, service, how, who, why, attempts }.into())
+    };
+    Ok(closed.into_iter().map(event).collect())
 }
 
 /// Opens a letter again that this transaction has closed: it could not be handled again either. One that was only put behind another, which

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Requests may be this large at most.
-const MAX_REQUEST_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_REQUEST_BYTES: usize = 256 * 1024;
 /// A schema id that the registry does not know is asked for again after this time at the earliest.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
 

@@ -13,8 +13,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::join_all};
 use metrics::counter;
-use quadrille_core::{Claims, EffectRow, Input, Named, Policy, ids};
-use sqlx::{PgConnection, types::Json};
+use quadrille_core::{Claims, EffectRow, Input, Named, Policy, bounds, ids};
+use quadrille_platform::EffectParked;
+use sqlx::{Connection, PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
@@ -29,6 +30,7 @@ use crate::{
     config,
     database::Database,
     outside::{Answer, Effect, Outcome, Outside, Then},
+    platform_events,
     work::{Work, WorkItem},
 };
 
@@ -84,6 +86,8 @@ pub(crate) async fn remove(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 #[derive(Default)]
 pub(crate) struct Open {
     pub ids: BTreeSet<Uuid>,
+    /// Those that wait for a person, each with the number of events of it.
+    pub parked: BTreeMap<Uuid, i64>,
     pub claimed: Claims,
     /// Those of which a try is under way, and until when at the latest.
     pub under_way: BTreeMap<Uuid, DateTime<Utc>>,
@@ -92,19 +96,22 @@ pub(crate) struct Open {
 /// Locks the open effects of `keys`.
 pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &'a str>) -> sqlx::Result<Open> {
     let keys: BTreeSet<&str> = keys.collect();
-    /// Id, key, name, whether it is claimed, and until when a try is under way.
-    type Row = (Uuid, String, String, bool, Option<DateTime<Utc>>);
+    /// Id, key, name, whether it is claimed, until when a try is under way, and of a parked one the number of its events.
+    type Row = (Uuid, String, String, bool, Option<DateTime<Utc>>, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select id, key, name, tries > 0, case when claimed_until > clock_timestamp() then claimed_until end
+        "select id, key, name, tries > 0, case when claimed_until > clock_timestamp() then claimed_until end,
+             case when parked_at is not null then told end
          from effect where key = any($1) order by key, kind, seq for update",
     )
     .bind(keys.into_iter().collect::<Vec<_>>())
     .fetch_all(tx)
     .await?;
     let ids = rows.iter().map(|(id, ..)| *id).collect();
-    let under_way = rows.iter().filter_map(|(id, .., until)| Some((*id, (*until)?))).collect();
-    let claimed = rows.into_iter().filter(|(.., claimed, _)| *claimed).map(|(_, key, name, ..)| (key, name)).collect();
-    Ok(Open { ids, claimed, under_way })
+    let under_way = rows.iter().filter_map(|(id, .., until, _)| Some((*id, (*until)?))).collect();
+    let parked = rows.iter().filter_map(|(id, .., told)| Some((*id, (*told)?))).collect();
+    let claimed =
+        rows.into_iter().filter(|(.., claimed, _, _)| *claimed).map(|(_, key, name, ..)| (key, name)).collect();
+    Ok(Open { ids, parked, claimed, under_way })
 }
 
 /// An outcome whose handling failed: the effect stays, is asked for again later, and shows why.
@@ -350,15 +357,35 @@ impl<O: Outside> Performer<O> {
     async fn park(&self, claimed: &Claimed, reason: &str) {
         error!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} is parked for a person: {reason}", claimed.kind);
         counter!("quadrille_effects_parked_total", "kind" => claimed.kind.clone()).increment(1);
-        let parked = sqlx::query(
-            "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2 where id = $1",
+        if let Err(error) = self.pool.bounded(self.keep_parked(claimed, reason)).await {
+            warn!(%error, effect.id = %claimed.id, "It was not parked; the claim runs out and it is asked again");
+        }
+    }
+
+    async fn keep_parked(&self, claimed: &Claimed, reason: &str) -> sqlx::Result<()> {
+        let mut session = self.pool.session().await?;
+        let mut tx = session.begin().await?;
+        let parked: Option<i64> = sqlx::query_scalar(
+            "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2, told = told + 1
+             where id = $1 returning told",
         )
         .bind(claimed.id)
         .bind(reason)
-        .execute(&self.pool)
-        .await;
-        if let Err(error) = parked {
-            warn!(%error, effect.id = %claimed.id, "It was not parked; the claim runs out and it is asked again");
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(version) = parked {
+            let event = EffectParked {
+                effect_id: claimed.id,
+                service: O::Policy::SERVICE.to_owned(),
+                aggregate: claimed.key.clone(),
+                kind: claimed.kind.clone(),
+                tries: claimed.tries,
+                reason: bounds::fitted(reason),
+            };
+            platform_events::insert(&mut tx, O::Policy::SERVICE, &[(version, event.into())]).await?;
         }
+        tx.commit().await?;
+        session.done();
+        Ok(())
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     heartbeat::Heartbeat,
     operators,
     outside::Outside,
+    platform_events,
     progress::{self, Progress},
     prune, published,
     reading::{Contact, Reading},
@@ -73,7 +74,8 @@ where
     others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
 
     let heard = <S::Policy as Policy>::Heard::TYPES;
-    let types = heard.iter().chain(<S::Policy as Policy>::Stated::TYPES).chain(operators::TYPES);
+    let stated = <S::Policy as Policy>::Stated::TYPES.iter().chain(platform_events::TYPES);
+    let types = heard.iter().chain(stated).chain(operators::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.all_migrations();
     ground.health.error("kafka", "its topics have not been looked at yet");

@@ -35,6 +35,7 @@ mod migrations;
 mod operators;
 mod outbox;
 mod outside;
+mod platform_events;
 mod progress;
 mod prune;
 mod published;

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{Envelope, Input, Named, Policy, RecordType, Records, bounds, ids, records};
-use quadrille_platform::{DiscardRequested, EffectAnswered, OffsetSkipRequested, RedriveRequested};
+use quadrille_platform::{
+    DiscardRequested, EffectAnswered, EffectResumed, OffsetSkipRequested, OperatorRequestCarriedOut, RedriveRequested,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::causality::Causality;
+use crate::{causality::Causality, platform_events::PlatformEvent};
 
 records! {
     /// What operators ask, beside what the service's policy hears.
@@ -37,6 +39,8 @@ pub(crate) struct Requests {
     /// Effects that are to be tried again, by the request's id, and their keys.
     redrives: BTreeMap<Uuid, Uuid>,
     keys: BTreeSet<String>,
+    /// Dead letters that are given up.
+    discarded: BTreeSet<Uuid>,
 }
 
 /// What a transaction found of the effects that were answered, once it had locked them.
@@ -97,7 +101,11 @@ impl Requests {
                     Ok(String::new())
                 }
                 (Ok(()), Request::RedriveRequested(redrive)) => redriven(tx, redrive).await?,
-                (Ok(()), Request::DiscardRequested(discard)) => discarded(tx, discard).await?,
+                (Ok(()), Request::DiscardRequested(discard)) => {
+                    let discarded = discarded(tx, discard).await?;
+                    carried_out.discarded.extend(discarded.is_ok().then_some(discard.dead_letter_id));
+                    discarded
+                }
                 (Ok(()), Request::OffsetSkipRequested(skip)) => skipped::<P>(tx, skip).await?,
                 (Ok(()), Request::EffectAnswered(answer)) => match answered::<P>(tx, answer).await? {
                     Ok(outcome) => {
@@ -126,8 +134,19 @@ impl Requests {
         self.keys.iter().map(String::as_str)
     }
 
-    /// Keeps what came of each request, and has parked effects tried again: whether any is.
-    pub async fn keep(&mut self, tx: &mut PgConnection, settled: &Settled) -> sqlx::Result<bool> {
+    /// The dead letters that are given up.
+    pub fn discarded(&self) -> impl Iterator<Item = &Uuid> {
+        self.discarded.iter()
+    }
+
+    /// Keeps what came of each request, and has parked effects tried again: whether any is. Adds to `events` what it comes to.
+    pub async fn keep(
+        &mut self,
+        tx: &mut PgConnection,
+        service: &'static str,
+        settled: &Settled,
+        events: &mut Vec<(i64, PlatformEvent)>,
+    ) -> sqlx::Result<bool> {
         let parked = redriven_effects(tx, self.redrives.values().copied().collect()).await?;
         for action in &mut self.actions {
             if let Some((effect, outcome)) = self.answers.get(&action.id) {
@@ -142,8 +161,8 @@ impl Requests {
             }
             if let Some(effect) = self.redrives.get(&action.id) {
                 action.result = match parked.get(effect) {
-                    Some(true) => Ok(format!("the outside is asked about {effect} again")),
-                    Some(false) => Err(format!("effect_id: {effect} is not parked: it is tried by itself")),
+                    Some(Some(_)) => Ok(format!("the outside is asked about {effect} again")),
+                    Some(None) => Err(format!("effect_id: {effect} is not parked: it is tried by itself")),
                     None => Err(no_such(*effect)),
                 };
             }
@@ -169,8 +188,23 @@ impl Requests {
             .bind(bounds::fitted(detail))
             .execute(&mut *tx)
             .await?;
+            let event = OperatorRequestCarriedOut {
+                request_id: action.id,
+                service: service.to_owned(),
+                what: action.what.to_owned(),
+                who: action.who.clone(),
+                why: action.why.clone(),
+                result: result.to_owned(),
+                detail: bounds::fitted(detail),
+            };
+            events.push((1, event.into()));
         }
-        Ok(parked.values().any(|parked| *parked))
+        let resumed = parked.iter().filter_map(|(effect, version)| Some((*effect, (*version)?)));
+        let resumed: Vec<_> =
+            resumed.map(|(effect, version)| (version, resumed_effect(service, effect, "redriven"))).collect();
+        let is_any = !resumed.is_empty();
+        events.extend(resumed);
+        Ok(is_any)
     }
 }
 
@@ -178,16 +212,24 @@ fn no_such(effect: Uuid) -> String {
     format!("effect_id: there is no open effect {effect}: it has had its outcome, or is another service's")
 }
 
-/// Has those of these effects tried again that are parked, and tells of each that is there whether it was.
-async fn redriven_effects(tx: &mut PgConnection, effects: Vec<Uuid>) -> sqlx::Result<BTreeMap<Uuid, bool>> {
+/// An effect that waits for a person no longer.
+pub(crate) fn resumed_effect(service: &str, effect_id: Uuid, how: &str) -> PlatformEvent {
+    EffectResumed { effect_id, service: service.to_owned(), how: how.to_owned() }.into()
+}
+
+/// Has those of these effects tried again that are parked, and tells of each that is there, if it was, the version of the event of it.
+async fn redriven_effects(tx: &mut PgConnection, effects: Vec<Uuid>) -> sqlx::Result<BTreeMap<Uuid, Option<i64>>> {
     if effects.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let found: Vec<(Uuid, bool)> = sqlx::query_as(
+    let found: Vec<(Uuid, Option<i64>)> = sqlx::query_as(
         "with open as (
-             select id, parked_at is not null as parked from effect where id = any($1) order by key, kind, seq for update),
-         due as (update effect set parked_at = null, due = clock_timestamp() from open where effect.id = open.id and open.parked)
-         select id, parked from open",
+             select id, case when parked_at is not null then told + 1 end as version
+             from effect where id = any($1) order by key, kind, seq for update),
+         due as (
+             update effect set parked_at = null, due = clock_timestamp(), told = open.version
+             from open where effect.id = open.id and open.version is not null)
+         select id, version from open",
     )
     .bind(effects)
     .fetch_all(tx)

@@ -3,13 +3,15 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use quadrille_core::{Fact, Policy, RecordType, Records};
+use quadrille_core::{Fact, Policy, RecordType, Records, TopicKind};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use crate::{
     database::Database,
+    decode::MAX_REQUEST_BYTES,
     failure::Failure,
+    platform_events,
     telemetry::{TRACE_PARENT, TRACE_STATE},
 };
 
@@ -22,14 +24,14 @@ pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
 
 /// Enters the schemas of what the service states, each once, so that its facts can name them.
 pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()> {
-    let types = P::Stated::TYPES;
+    let types = || P::Stated::TYPES.iter().chain(platform_events::TYPES);
     sqlx::query(
         "insert into stated_schema (fingerprint, subject, text) select * from unnest($1::bigint[], $2::text[], $3::text[])
          on conflict do nothing",
     )
-    .bind(types.iter().map(fingerprint).collect::<Vec<_>>())
-    .bind(types.iter().map(RecordType::subject).collect::<Vec<_>>())
-    .bind(types.iter().map(|of_type| of_type.schema).collect::<Vec<_>>())
+    .bind(types().map(fingerprint).collect::<Vec<_>>())
+    .bind(types().map(RecordType::subject).collect::<Vec<_>>())
+    .bind(types().map(|of_type| of_type.schema).collect::<Vec<_>>())
     .execute(pool)
     .await?;
     Ok(())
@@ -75,10 +77,17 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) 
     let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
     for ((fact, datum), trace) in facts.iter().zip(&data).zip(&traces) {
         let bytes = FRAME_BYTES + record_bytes(&fact.key, *trace, datum);
+        let name = fact.record.record_type().name;
         if bytes > MAX_RECORD_BYTES {
             return Err(Failure::Poisoned(format!(
-                "{} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers",
-                fact.record.record_type().name
+                "{name} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers"
+            )));
+        }
+        if fact.record.record_type().topic.kind == TopicKind::Requests && FRAME_BYTES + datum.len() > MAX_REQUEST_BYTES
+        {
+            return Err(Failure::Poisoned(format!(
+                "{name} would be a value of {} bytes: a request has at most {MAX_REQUEST_BYTES}",
+                FRAME_BYTES + datum.len()
             )));
         }
     }

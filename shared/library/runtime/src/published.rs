@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use quadrille_core::{Policy, Records, bounds};
+use quadrille_core::{Policy, Records, TopicKind, bounds};
 use quadrille_kafka::{Unreadable, headers, is_unreadable, partitions, unreadable};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -83,10 +83,10 @@ enum Found {
     Disagrees(String),
 }
 
-/// The topics of what a policy states.
+/// The topics that a policy's service alone writes. On a topic of requests anybody may claim to be this service.
 pub(crate) fn topics<P: Policy>() -> Vec<&'static str> {
-    let topics: BTreeSet<&str> = P::Stated::TYPES.iter().map(|stated| &*stated.topic.name).collect();
-    topics.into_iter().collect()
+    let own = P::Stated::TYPES.iter().map(|stated| stated.topic).filter(|topic| topic.kind != TopicKind::Requests);
+    own.map(|topic| &*topic.name).collect::<BTreeSet<&str>>().into_iter().collect()
 }
 
 impl Topics {

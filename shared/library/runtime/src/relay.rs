@@ -78,8 +78,9 @@ struct Row {
     event_id: Uuid,
     #[sqlx(rename = "type")]
     record_type: String,
-    version: i64,
-    causation_id: Uuid,
+    /// None of a request, which has no cause either.
+    version: Option<i64>,
+    causation_id: Option<Uuid>,
     time: DateTime<Utc>,
     traceparent: String,
     tracestate: String,
@@ -481,8 +482,11 @@ impl Sender {
         let mut record = BaseRecord::with_opaque_to(&topic, index)
             .key(row.key.as_str())
             .payload(row.value.as_slice())
-            .timestamp(row.time.timestamp_millis())
             .headers(headers(row, self.service));
+        // A request has the time at which it is sent: however long the broker was away, nobody finds it too old.
+        if row.version.is_some() {
+            record = record.timestamp(row.time.timestamp_millis());
+        }
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(Ok(())),
@@ -546,7 +550,7 @@ impl Drop for Sender {
 }
 
 fn hold(held: &mut Held, row: &Row, refusal: &str) {
-    error!(topic = row.topic, key = row.key, version = row.version, event.id = %row.event_id,
+    error!(topic = row.topic, key = row.key, event.id = %row.event_id,
         "The broker refuses an event; its key waits and is tried again in {REFUSED_FOR:?}: {refusal}");
     counter!("quadrille_refused_total", "topic" => row.topic.clone()).increment(1);
     held.entry((row.topic.clone(), row.key.clone())).or_insert((row.id, Instant::now() + REFUSED_FOR));
@@ -577,10 +581,10 @@ fn refused(error: &KafkaError) -> Option<Refused> {
 /// The CloudEvents 1.0 Kafka binding, binary mode, with our extensions and W3C trace context.
 fn headers(row: &Row, service: &str) -> OwnedHeaders {
     let id = row.event_id.to_string();
-    let cause = row.causation_id.to_string();
+    let cause = row.causation_id.map(|cause| cause.to_string()).unwrap_or_default();
     let source = format!("/quadrille/{service}");
     let time = row.time.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let version = row.version.to_string();
+    let version = row.version.map(|version| version.to_string()).unwrap_or_default();
     let (traceparent, tracestate) = carried(&row.traceparent, &row.tracestate);
     if (traceparent, tracestate) != (row.traceparent.as_str(), row.tracestate.as_str()) {
         warn!(topic = row.topic, key = row.key, event.id = %row.event_id, "A trace beyond W3C's bounds is not carried on");
@@ -679,8 +683,8 @@ mod tests {
             key: "K".repeat(40),
             event_id: Uuid::max(),
             record_type: format!("quadrille.{}", "t".repeat(90)),
-            version: i64::MAX,
-            causation_id: Uuid::max(),
+            version: Some(i64::MAX),
+            causation_id: Some(Uuid::max()),
             time: DateTime::from_timestamp_micros(1_764_444_444_123_456).unwrap(),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
             tracestate: "s".repeat(512),

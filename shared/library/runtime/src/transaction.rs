@@ -3,7 +3,8 @@
 //! ```text
 //! close the dead letters that are handled again -> carry out operators' requests -> make, lock and load the rows touched
 //!   -> enter the inbox -> hold back -> settle timers and effects -> the policy decides
-//!   -> save state, outbox, effects, timers, history -> keep what came of the requests -> write dead letters -> commit
+//!   -> save state, outbox, effects, timers, history -> keep what came of the requests -> write dead letters
+//!   -> state platform events -> commit
 //! ```
 //!
 //! Each step is a method of [`Transaction`], in this order, and whatever the batch's size it is one statement per table. READ COMMITTED is
@@ -26,8 +27,9 @@ use crate::{
     failure::Failure,
     history,
     inbox::{self, Entered},
-    operators::{Requests, Settled},
+    operators::{Requests, Settled, resumed_effect},
     outbox,
+    platform_events::{self, PlatformEvent},
     store::Store,
     telemetry::{InputSpan, Spans},
     timers,
@@ -93,6 +95,7 @@ impl<S: Store> Transactions<S> {
         }
         transaction.keep_requests().await?;
         transaction.write_dead_letters().await?;
+        transaction.state_platform_events().await?;
         let Transaction { committed, spans, .. } = transaction;
         tx.commit().await?;
         session.done();
@@ -108,6 +111,10 @@ struct Transaction<'a, 'b, S: Store> {
     batch: Batch<'b, S::Policy>,
     spans: Vec<InputSpan>,
     requests: Requests,
+    /// Dead letters that are handled again.
+    closed: BTreeSet<Uuid>,
+    /// What is stated of this transaction's letters, effects and requests, each with its version.
+    platform_events: Vec<(i64, PlatformEvent)>,
     /// The rows touched, as they were and as they become.
     before: <S::Policy as Policy>::State,
     state: <S::Policy as Policy>::State,
@@ -127,6 +134,8 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             batch: Batch::sort(items),
             spans: vec![],
             requests: Requests::default(),
+            closed: BTreeSet::new(),
+            platform_events: vec![],
             before: Default::default(),
             state: Default::default(),
             ending: vec![],
@@ -143,6 +152,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         let closed = dead_letters::close(self.tx, &letters).await?;
         self.batch.redeliver(|letter| closed.contains(letter));
         self.committed.wakeups.redriver = !closed.is_empty();
+        self.closed = closed;
         let spans = self.batch.inputs.iter_mut().filter_map(|input| self.of.spans.start(&mut input.envelope));
         self.spans = spans.collect();
         Ok(())
@@ -249,6 +259,9 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             }
         }
         effects::remove(self.tx, &ended.keys().copied().collect::<Vec<_>>()).await?;
+        for (effect, told) in open.parked.iter().filter(|(effect, _)| ended.contains_key(effect)) {
+            self.platform_events.push((told + 1, resumed_effect(S::Policy::SERVICE, *effect, "answered")));
+        }
         self.committed.wakeups.effects |= !ended.is_empty() && open.ids.len() > ended.len();
         self.settled.under_way = open.under_way;
         Ok(open.claimed)
@@ -296,7 +309,8 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
 
     /// Keeps what came of each request, now that it is known.
     async fn keep_requests(&mut self) -> Result<(), Failure> {
-        let is_effect_due = self.requests.keep(self.tx, &self.settled).await?;
+        let events = &mut self.platform_events;
+        let is_effect_due = self.requests.keep(self.tx, S::Policy::SERVICE, &self.settled, events).await?;
         self.committed.wakeups.effects |= is_effect_due;
         Ok(())
     }
@@ -314,6 +328,15 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             }
         }
         dead_letters::insert::<S::Policy>(self.tx, &rejected).await?;
+        Ok(())
+    }
+
+    /// States what began and ceased to wait for a person, and what came of their requests.
+    async fn state_platform_events(&mut self) -> Result<(), Failure> {
+        let letters: Vec<Uuid> = self.closed.iter().chain(self.requests.discarded()).copied().collect();
+        self.platform_events.extend(dead_letters::closed(self.tx, S::Policy::SERVICE, &letters).await?);
+        platform_events::insert(self.tx, S::Policy::SERVICE, &self.platform_events).await?;
+        self.committed.wakeups.relay |= !self.platform_events.is_empty();
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::support::{Shop, assert_order, distinct};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
-use quadrille_platform::{EffectAnswered, RedriveRequested};
+use quadrille_platform::{EffectAnswered, EffectParked, EffectResumed, OperatorRequestCarriedOut, RedriveRequested};
 use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
@@ -377,6 +377,10 @@ async fn a_person_answers_what_the_outside_does_not_tell() -> anyhow::Result<()>
             .fetch_one(&shop.database.pool)
             .await?;
     assert_eq!(kept, ("answer".into(), "ann".into(), "they said so on the phone".into()));
+    let told = shop.platform_events(id, 2).await?;
+    let parked: EffectParked = decoded(&told[0])?;
+    assert_eq!((parked.kind.as_str(), parked.aggregate.as_str(), parked.service.as_str()), ("take_in", "TEA", "tally"));
+    assert_eq!(decoded::<EffectResumed>(&told[1])?.how, "answered");
     assert_eq!(shop.stated(1).await?.len(), 1);
     Ok(())
 }
@@ -589,6 +593,11 @@ async fn a_redriven_effect_is_asked_about_first() -> anyhow::Result<()> {
     assert_eq!(result, "done", "{detail}");
     shop.stated(1).await?;
     assert_eq!(ledger.all()[0].0, 1, "done once, and then asked about");
+    let told = shop.platform_events(id, 2).await?;
+    assert_eq!(decoded::<EffectResumed>(&told[1])?.how, "redriven");
+    let asked: Uuid = sqlx::query_scalar("select id from operator_action").fetch_one(&shop.database.pool).await?;
+    let act: OperatorRequestCarriedOut = decoded(&shop.platform_events(asked, 1).await?[0])?;
+    assert_eq!((act.what.as_str(), act.who.as_str(), act.result.as_str()), ("redrive", "ann", "done"));
     let (result, detail) = shop.operate(&redrive).await?;
     assert!(result == "refused", "{detail}");
     stop(instance).await

@@ -70,7 +70,7 @@ async fn a_decision_is_kept_with_what_it_came_to_if_it_is_committed() -> anyhow:
         published.as_deref().map(|value| &value[5..]),
         "the very bytes that were published"
     );
-    assert_eq!((fact.version, fact.time, fact.cause), (1, tea.now, tea.cause));
+    assert_eq!((fact.version, fact.time, fact.cause), (Some(1), tea.now, Some(tea.cause)));
 
     let headers: Vec<(Uuid, sqlx::types::Json<Header>)> =
         sqlx::query_as("select id, header from history_header").fetch_all(&shop.database.pool).await?;

@@ -20,6 +20,7 @@ mod prune;
 mod published;
 mod redrive;
 mod relay;
+mod requests;
 mod silence;
 mod topics;
 

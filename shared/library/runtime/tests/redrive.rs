@@ -10,7 +10,7 @@ use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
 };
 use quadrille_events::{Money, ProductListed, StockReplenished};
-use quadrille_platform::{DiscardRequested, InstanceHeartbeat, RedriveRequested};
+use quadrille_platform::{DeadLetterClosed, DiscardRequested, InstanceHeartbeat, RedriveRequested};
 use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
 use tokio_util::sync::CancellationToken;
@@ -155,6 +155,10 @@ async fn later_events_of_a_failed_ones_key_wait_behind_it_and_follow_it_in_order
     let (result, detail) = shop.operate(&discard).await?;
     assert_eq!(result, "done", "{detail}");
     assert_eq!(listed(&shop, 8).await?["GIVEN-UP"], ["5"]);
+    for (letter, how, who) in [(letters[0].0, "discarded", "ann"), (letters[1].0, "handled", "")] {
+        let closed: DeadLetterClosed = decoded(&shop.platform_events(letter, 1).await?[0])?;
+        assert_eq!((closed.how.as_str(), closed.who.as_str()), (how, who));
+    }
     for (stop, ended) in instances {
         stop.cancel();
         ended.await??;

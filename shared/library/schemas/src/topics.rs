@@ -222,8 +222,9 @@ impl<'a> Entry<'a> {
             TopicKind::DeadLetters => TopicWriter::All,
             TopicKind::Events | TopicKind::State => {
                 return Ok(match self.text("writer")? {
-                    "all" if kind == TopicKind::State => TopicWriter::All,
-                    "all" | "clients" => {
+                    // Whose keys are each one service's own.
+                    "all" => TopicWriter::All,
+                    "clients" => {
                         return Err(self.problem(
                             "writer",
                             format!("is no service, and the topic is of kind {kind}"),

@@ -206,7 +206,7 @@ fn draw(next: &mut u32, numbers: u32) -> Vec<u32> {
 }
 
 fn published(fact: &Fact<Inventory>) -> Published {
-    (&quadrille_core::Records::record_type(&fact.record).topic.name, fact.key.clone(), fact.version)
+    (&quadrille_core::Records::record_type(&fact.record).topic.name, fact.key.clone(), fact.version.unwrap_or_default())
 }
 
 /// Copies one row, if it is there.

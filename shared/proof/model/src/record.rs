@@ -103,7 +103,15 @@ impl Record {
     pub fn fact<P: Policy>(fact: &Fact<P>) -> Self {
         let mut datum = vec![];
         fact.record.encode(&mut datum);
-        Self::new(fact.record.record_type(), fact.key.clone(), fact.version, fact.id, fact.cause, datum)
+        let (ty, key) = (fact.record.record_type(), fact.key.clone());
+        match (fact.version, fact.cause) {
+            (Some(version), Some(cause)) => Self::new(ty, key, version, fact.id, cause, datum),
+            _ => {
+                let (source, ce_id) = (format!("/quadrille/{}", P::SERVICE), fact.id.to_string());
+                let id = ids::request(&ty.topic.name, &key, ty.name, &source, &ce_id);
+                Self { ce_id, ..Self::new(ty, key, 0, id, id, datum) }
+            }
+        }
     }
 
     fn new(ty: &RecordType, key: String, version: i64, id: Uuid, cause: Uuid, datum: Vec<u8>) -> Self {

@@ -144,7 +144,11 @@ struct Operation {
 
 /// A service's operations: one a topic and direction.
 fn operations(choreography: &Choreography, service: &Service) -> Vec<(String, Operation)> {
-    let directions = [("send", "states", &service.states), ("receive", "hears", &service.hears)];
+    let directions = [
+        ("send", "states", &service.states),
+        ("send", "requests", &service.requests),
+        ("receive", "hears", &service.hears),
+    ];
     let mut found = vec![];
     for (action, verb, records) in directions {
         for topic in &choreography.topics {

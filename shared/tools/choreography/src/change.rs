@@ -120,6 +120,12 @@ impl Change {
                 let told = format!("`{name}` states `{record}`");
                 if old.facts().any(|fact| fact == record) { self.rewired.push(told) } else { self.new.push(told) }
             }
+            for record in added(&before.requests, &after.requests) {
+                self.new.push(format!("`{name}` requests `{record}`"));
+            }
+            for record in added(&after.requests, &before.requests) {
+                self.gone.push(format!("`{name}` requests `{record}`"));
+            }
             for record in added(&after.states, &before.states) {
                 self.gone.push(format!("`{name}` states `{record}`"));
             }
@@ -185,16 +191,16 @@ impl Change {
             }
         };
         for speaker in &new.services {
-            let stated = old.service(&speaker.name).map(|old| old.states.as_slice()).unwrap_or_default();
-            for fact in speaker.states.iter().filter(|fact| !stated.contains(fact)) {
+            let stated: BTreeSet<&String> = old.service(&speaker.name).into_iter().flat_map(Service::says).collect();
+            for fact in speaker.says().filter(|fact| !stated.contains(fact)) {
                 // A service that is new itself reads every topic from its start, and skips nothing.
                 let known = new.listeners(fact).filter(|listener| old.service(&listener.name).is_some());
                 known.for_each(|listener| first_then(&listener.name, &speaker.name));
             }
         }
         for speaker in &old.services {
-            let states = new.service(&speaker.name).map(|new| new.states.as_slice()).unwrap_or_default();
-            for fact in speaker.states.iter().filter(|fact| !states.contains(fact)) {
+            let states: BTreeSet<&String> = new.service(&speaker.name).into_iter().flat_map(Service::says).collect();
+            for fact in speaker.says().filter(|fact| !states.contains(fact)) {
                 old.listeners(fact).for_each(|listener| first_then(&speaker.name, &listener.name));
             }
         }

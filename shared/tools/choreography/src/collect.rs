@@ -1,7 +1,7 @@
 //! From the services' declarations and a schemas folder to the document.
 
 use chrono::TimeDelta;
-use quadrille_core::{Declaration, RecordType, TopicType, declaration};
+use quadrille_core::{Declaration, RecordType, TopicKind, TopicType, declaration};
 use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
@@ -35,7 +35,8 @@ fn service(declared: &Declaration) -> Service {
         name: declared.service.to_owned(),
         file: declared.file.to_owned(),
         hears: names(declared.hears),
-        states: names(declared.states),
+        states: of_kind(declared.states, |kind| kind != TopicKind::Requests),
+        requests: of_kind(declared.states, |kind| kind == TopicKind::Requests),
         reactions: declared.reactions.iter().map(reaction).collect(),
         asks: names(declared.asks),
         answers: declared.answers.iter().map(answer).collect(),
@@ -52,6 +53,11 @@ fn service(declared: &Declaration) -> Service {
 
 fn names(records: &[RecordType]) -> Vec<String> {
     records.iter().map(|record| record.short_name().to_owned()).collect()
+}
+
+fn of_kind(records: &[RecordType], is_it: fn(TopicKind) -> bool) -> Vec<String> {
+    let records = records.iter().filter(|record| is_it(record.topic.kind));
+    records.map(|record| record.short_name().to_owned()).collect()
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {

@@ -22,7 +22,8 @@ pub struct Choreography {
     pub records: Vec<Record>,
 }
 
-/// A service's part: see [`quadrille_core::Declaration`], which has the same fields.
+/// A service's part: see [`quadrille_core::Declaration`], which has the same fields. What it states on topics of requests stands apart, as
+/// `requests`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -31,6 +32,8 @@ pub struct Service {
     pub file: String,
     pub hears: Vec<String>,
     pub states: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,7 +65,7 @@ pub struct Service {
 pub struct Reaction {
     /// The input.
     pub on: Cause,
-    /// The facts of which it may state some.
+    /// The facts and requests of which it may state some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<String>,
     /// The effects that it may want.
@@ -246,9 +249,9 @@ impl Choreography {
         self.topics_of(record).any(|topic| topic.kind == TopicKind::Requests.name())
     }
 
-    /// The services that state it.
+    /// The services that state it, or request it.
     pub fn speakers<'a>(&'a self, record: &'a str) -> impl Iterator<Item = &'a Service> {
-        self.services.iter().filter(move |service| service.states.iter().any(|name| name == record))
+        self.services.iter().filter(move |service| service.says().any(|name| name == record))
     }
 
     /// The services that hear it.
@@ -277,6 +280,11 @@ impl Topic {
 }
 
 impl Service {
+    /// What it states and requests.
+    pub fn says(&self) -> impl Iterator<Item = &String> {
+        self.states.iter().chain(&self.requests)
+    }
+
     /// Its reaction on an input.
     pub fn reaction(&self, on: &Cause) -> Option<&Reaction> {
         self.reactions.iter().find(|reaction| reaction.on == *on)

@@ -67,27 +67,24 @@ impl<'a> Columns<'a> {
 fn line(body: &mut String, choreography: &Choreography, columns: &Columns, record: &str, y: i32) {
     let class = class(choreography, record);
     _ = writeln!(body, r#"<text x="20" y="{}">{record}</text>"#, y + 4);
-    let speaker = match choreography.speakers(record).next() {
-        Some(service) => Some(service.name.as_str()),
-        None if choreography.is_request(record) => Some(CLIENTS),
-        None => None,
-    };
-    let Some(from) = speaker.and_then(|speaker| columns.named(speaker)) else {
+    // Clients may send whatever a service requests.
+    let clients = choreography.is_request(record).then_some(CLIENTS);
+    let speakers = clients.into_iter().chain(choreography.speakers(record).map(|service| service.name.as_str()));
+    let from: Vec<i32> = speakers.filter_map(|speaker| columns.named(speaker)).collect();
+    let Some(first) = from.first().copied() else {
         _ = writeln!(body, r##"<text x="{}" y="{}" fill="#57606a">not stated yet</text>"##, LABELS, y + 4);
         return;
     };
     let public = choreography.services.iter().any(|service| service.public.iter().any(|fact| fact == record));
     let listeners = choreography.listeners(record).map(|service| service.name.as_str());
     let to: Vec<i32> = listeners.chain(public.then_some(CLIENTS)).filter_map(|name| columns.named(name)).collect();
-    let ends = to.iter().copied().chain([from]);
-    let (left, right) = (ends.clone().min().unwrap_or(from), ends.max().unwrap_or(from));
-    _ = writeln!(
-        body,
-        r#"<g class="{class}"><line x1="{left}" y1="{y}" x2="{right}" y2="{y}"/><circle cx="{from}" cy="{y}" r="4"/>"#
-    );
+    let ends = to.iter().chain(&from).copied();
+    let (left, right) = (ends.clone().min().unwrap_or(first), ends.max().unwrap_or(first));
+    let dots: String = from.iter().map(|x| format!(r#"<circle cx="{x}" cy="{y}" r="4"/>"#)).collect();
+    _ = writeln!(body, r#"<g class="{class}"><line x1="{left}" y1="{y}" x2="{right}" y2="{y}"/>{dots}"#);
     for x in to {
         // The head points away from the speaker, its tip on the listener's line.
-        let back = if x > from { x - 9 } else { x + 9 };
+        let back = if x > first { x - 9 } else { x + 9 };
         _ = writeln!(body, r#"<path d="M{x} {y} L{back} {} L{back} {} Z"/>"#, y - 4, y + 4);
     }
     _ = writeln!(body, "</g>");

@@ -33,13 +33,13 @@ fn lines(records: &[RecordInfo], came_to: &CameTo) -> Vec<String> {
     let facts = came_to.facts.iter().map(|fact| {
         let content = content(records, &fact.r#type, &fact.datum);
         let name = short(&fact.r#type);
+        let version = fact.version.map_or("a request".to_owned(), |version| format!("version {version}"));
+        let cause = fact.cause.map(|cause| format!(", cause {cause}")).unwrap_or_default();
         format!(
-            "states {name} on {}, version {} of {}, id {}, cause {}, time {}: {content}",
+            "states {name} on {}, {version} of {}, id {}{cause}, time {}: {content}",
             fact.topic,
-            fact.version,
             fact.key,
             fact.id,
-            fact.cause,
             time(&fact.time)
         )
     });

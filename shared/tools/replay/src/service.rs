@@ -104,14 +104,15 @@ impl<P: Policy> Replaying<P> {
     /// Refuses a history with a gap: versions of a key go on one by one from 1.
     fn goes_on(&mut self, decided: &Decided) -> anyhow::Result<()> {
         for fact in &decided.came_to.facts {
+            let Some(version) = fact.version else { continue };
             let last = self.versions.entry((fact.topic.clone(), fact.key.clone())).or_default();
-            let missing = *last + 1..fact.version;
+            let missing = *last + 1..version;
             if !missing.is_empty() {
                 bail!(
                     "the {} history {}: version {} of {} on {} stands here, and {} of it {} not in the history. {MEND}",
                     P::SERVICE,
                     if *last == 0 { "begins in the middle" } else { "has a gap" },
-                    fact.version,
+                    version,
                     fact.key,
                     fact.topic,
                     match (missing.start, missing.end - 1) {
@@ -121,7 +122,7 @@ impl<P: Policy> Replaying<P> {
                     if missing.end - missing.start == 1 { "is" } else { "are" },
                 );
             }
-            *last = fact.version;
+            *last = version;
         }
         Ok(())
     }

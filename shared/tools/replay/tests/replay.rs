@@ -167,8 +167,8 @@ fn each_kind_of_difference_is_found() {
         ("wants charge", 2, |came_to| came_to.effects[0].effect["amount"] = "1.00".into()),
         ("states PaymentRefunded", 5, |came_to| came_to.facts.clear()),
         ("states PaymentRefunded", 5, |came_to| came_to.facts[0].id = Uuid::nil()),
-        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].cause = Uuid::nil()),
-        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].version = 0),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].cause = Some(Uuid::nil())),
+        ("states PaymentRefunded", 5, |came_to| came_to.facts[0].version = Some(0)),
         ("states PaymentRefunded", 5, |came_to| came_to.facts[0].time += TimeDelta::microseconds(1)),
         ("states PaymentRefunded", 5, |came_to| came_to.facts[0].datum = other_datum(&came_to.facts[0].datum)),
     ];
@@ -250,7 +250,7 @@ fn a_history_without_its_beginning_or_with_a_gap_is_refused() {
     assert!(error.contains("line 4") && error.contains("begins in the middle: version 2 of"), "{error}");
     assert!(error.contains("version 1 of it is not in the history") && error.contains("set history.keep"), "{error}");
 
-    let later = paid_back().change(5, |decided| decided.came_to.facts[0].version = 9);
+    let later = paid_back().change(5, |decided| decided.came_to.facts[0].version = Some(9));
     let error = refused(later.replayed());
     assert!(error.contains("has a gap: version 9 of") && error.contains("versions 2 to 8"), "{error}");
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub static TALLY_REQUESTS: TopicType = topic("tally.requests", TopicKind::Requests, TopicWriter::Clients);
+pub static OTHER_REQUESTS: TopicType = topic("other.requests", TopicKind::Requests, TopicWriter::Clients);
 pub static GROUP_EVENTS: TopicType = topic("group.events", TopicKind::Events, service("group"));
 pub static TALLY_EVENTS: TopicType = topic("tally.events", TopicKind::Events, service("tally"));
 pub static SUM_EVENTS: TopicType = topic("sum.events", TopicKind::Events, service("tally"));
@@ -84,13 +85,19 @@ record! {
 }
 
 records! { pub enum Heard { Asked, Joined } }
-records! { pub enum Stated { Noted, Summed } }
+record! {
+    /// A request of another service.
+    Wanted {} on OTHER_REQUESTS
+}
+
+records! { pub enum Stated { Noted, Summed, Wanted } }
 
 /// What a request tells the policy to decide, for its own key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Do {
     Note,
     Sum,
+    Want,
     Mail(String),
     Withdraw(String),
     /// Due so many minutes from now.
@@ -187,6 +194,7 @@ impl Policy for Tally {
         steps.iter().cloned().fold(Decision::nothing(), |decision, step| match step {
             Do::Note => decision.and(noted.clone()),
             Do::Sum => decision.and(Summed { key: tally.group.clone() }),
+            Do::Want => decision.and(Wanted { key: key.clone() }),
             Do::Mail(to) => decision.perform(key, Effect::Mail { to }),
             Do::Withdraw(name) => decision.withdraw(key, name),
             Do::Set(timer, minutes) => decision.set(key, timer, moment.now + TimeDelta::minutes(minutes)),
@@ -221,6 +229,7 @@ impl Policy for Tally {
     fn version<'a>(state: &'a mut State, fact: &Stated) -> &'a mut i64 {
         match fact {
             Stated::Noted(noted) => &mut state.tallies.entry(noted.key.clone()).or_default().version,
+            Stated::Wanted(_) => unreachable!("nobody numbers requests"),
             Stated::Summed(summed) => state.groups.entry(summed.key.clone()).or_default(),
         }
     }

@@ -260,6 +260,16 @@ impl Shop {
         self.world.read_until("stock.events", move |records| distinct(records) >= count).await
     }
 
+    /// What is stated of a letter, an effect or an operator's request on `platform.events`, once there are so many.
+    pub async fn platform_events(&self, key: Uuid, count: usize) -> anyhow::Result<Vec<Record>> {
+        let of_key = move |record: &Record| record.key_text() == key.to_string();
+        let all =
+            self.world.read_until("platform.events", move |all| all.iter().filter(|r| of_key(r)).count() >= count);
+        let found: Vec<Record> = all.await?.into_iter().filter(of_key).collect();
+        assert_order(&found);
+        Ok(found)
+    }
+
     pub async fn pieces(&self) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar("select coalesce(sum(pieces), 0)::bigint from tally")
             .fetch_one(&self.database.pool)

@@ -34,7 +34,7 @@ impl<'a> Findings<'a> {
     /// What is named is there.
     fn names(&mut self, choreography: &Choreography) {
         let service = self.service;
-        for record in service.hears.iter().chain(&service.states).chain(&service.promised) {
+        for record in service.hears.iter().chain(service.says()).chain(&service.promised) {
             if choreography.record(record).is_none() {
                 self.problem(record, "has no schema", "add schemas/<topic>/<Record>.avsc, or mend the name");
             }
@@ -77,7 +77,7 @@ impl<'a> Findings<'a> {
                 let what = format!("has a reaction ({}), and never comes in", reaction.on.told());
                 self.problem(reaction.on.name(), what, "hear it, or remove the reaction");
             }
-            for fact in reaction.states.iter().filter(|fact| !service.states.contains(fact)) {
+            for fact in reaction.states.iter().filter(|fact| !service.says().any(|said| said == *fact)) {
                 let what = format!("is stated on {}, and is not in `Stated`", reaction.on.told());
                 self.problem(fact, what, "add it there, or state it no longer");
             }
@@ -89,7 +89,7 @@ impl<'a> Findings<'a> {
         let never = |what: fn(&crate::Reaction) -> &Vec<String>, name: &String| {
             !service.reactions.iter().any(|reaction| what(reaction).contains(name))
         };
-        for fact in service.states.iter().filter(|fact| never(|reaction| &reaction.states, fact)) {
+        for fact in service.says().filter(|fact| never(|reaction| &reaction.states, fact)) {
             self.problem(fact, "is in `Stated`, and no reaction states it", "add it to a reaction, or remove it");
         }
         for effect in service.effects.iter().filter(|effect| never(|reaction| &reaction.wants, &effect.kind)) {
@@ -119,8 +119,10 @@ impl<'a> Findings<'a> {
 fn unused(choreography: &Choreography) -> Vec<Problem> {
     let services = &choreography.services;
     let used = |name: &String| {
-        let mut lists = services.iter().flat_map(|service| [&service.hears, &service.states, &service.promised]);
-        lists.any(|list| list.contains(name))
+        services.iter().any(|service| {
+            let mut spoken_of = service.hears.iter().chain(service.says()).chain(&service.promised);
+            spoken_of.any(|record| record == name)
+        })
     };
     let platform = |record: &crate::Record| choreography.topics_of(&record.name).all(crate::Topic::is_platform);
     let unused = choreography.records.iter().filter(|record| !platform(record) && !used(&record.name));

@@ -20,6 +20,11 @@ pub(super) fn without_speaker(choreography: &Choreography) -> Vec<Problem> {
 pub(super) fn without_listener(choreography: &Choreography) -> Vec<Problem> {
     let mut found = vec![];
     for service in &choreography.services {
+        for request in service.requests.iter().filter(|request| choreography.listeners(request).next().is_none()) {
+            let what = format!("{} requests it, and nobody hears it", service.name);
+            let mend = "have a service hear and answer it, or request it no longer";
+            found.push(Problem::new(Kind::NoListener, &service.file, request, what, mend));
+        }
         for fact in service.states.iter().filter(|fact| !service.public.contains(fact)) {
             if choreography.listeners(fact).next().is_none() {
                 let what = format!("{} states it, and nobody hears it", service.name);
