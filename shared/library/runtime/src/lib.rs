@@ -41,7 +41,6 @@ mod published;
 mod reading;
 mod record;
 mod redrive;
-mod registry;
 mod relay;
 mod service;
 mod skips;

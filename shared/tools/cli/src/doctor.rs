@@ -12,7 +12,7 @@ use crate::{
     catalogue,
     catalogue::Catalogue,
     output::{self, Paint},
-    registry::{LEVEL, Registry},
+    registry::LEVEL,
     schemas,
     status::{self, Instance},
     topics::{self, Plan},
@@ -164,7 +164,7 @@ async fn look_at_topics(settings: &Settings, catalogue: &Catalogue) -> Vec<Look>
 }
 
 async fn look_at_subjects(settings: &Settings, catalogue: &Catalogue) -> Vec<Look> {
-    let found = match Registry::connect(settings) {
+    let found = match settings.registry() {
         Ok(registry) => schemas::find(&registry, &catalogue.subjects).await,
         Err(error) => Err(error),
     };

@@ -31,13 +31,11 @@ pub mod group;
 pub mod history;
 mod http;
 mod input;
-pub mod kafka;
 pub mod kcat;
 pub mod operate;
 pub mod orders;
 pub mod output;
 pub mod produce;
-pub mod registry;
 pub mod replay;
 pub mod saga;
 pub mod schemas;
@@ -53,4 +51,7 @@ pub mod waits;
 pub mod watch;
 
 pub use args::run;
+/// The client of Kafka and of the registry.
+pub use quadrille_kafka as kafka;
+pub use quadrille_kafka::registry;
 pub use settings::Settings;

@@ -55,7 +55,7 @@ pub fn run(
     let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
     let topics = chosen(&options.topics)?;
     vain(options, &topics).iter().for_each(|word| output::note(word));
-    let reader = Reader::connect(settings)?;
+    let reader = Reader::connect(&settings.kafka)?;
     let paint = if options.json { Paint::fixed(false) } else { Paint::detect() };
     let mut window = Window { options, decoder: Decoder::connect(settings)?, paint, shown: 0, show };
     let positions = window.history(&reader, &topics)?;
@@ -194,7 +194,7 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
         wanted.is_empty()
             || match decoded {
                 Decoded::Record { info, .. } => is(info.record.name),
-                Decoded::Unknown { name } => is(name),
+                Decoded::Dynamic { name, .. } => is(name),
                 Decoded::Null | Decoded::Bad { .. } => false,
             }
     }
