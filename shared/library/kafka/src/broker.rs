@@ -16,6 +16,9 @@ use crate::Connection;
 /// How long a broker may take to answer before it counts as away.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the events of a client that got no answer are looked through.
+const EVENTS: Duration = Duration::from_millis(100);
+
 /// The name by which readers and tools are known to brokers, and the group that a reader names, as its client wants one, and never joins.
 pub(crate) const READER: &str = "quadrille-cli";
 
@@ -65,7 +68,11 @@ impl Refusals {
     /// Why the client was last refused for its certificate, user or password, if it was. Looks through the events that wait, so not for a
     /// client that has partitions to read.
     pub fn last(client: &BaseConsumer<Self>) -> Option<String> {
-        while client.poll(Duration::ZERO).is_some() {}
+        // No single look tells that nothing waits: a line of the client's log is an event, too, and ends it.
+        let deadline = Instant::now() + EVENTS;
+        while client.context().said().is_none() && Instant::now() < deadline {
+            let _ = client.poll(deadline.saturating_duration_since(Instant::now()));
+        }
         client.context().said()
     }
 

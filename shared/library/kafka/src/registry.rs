@@ -217,21 +217,28 @@ impl Registry {
     fn away(&self, what: &str, error: &SRCError) -> Away {
         match raw(error).filter(|raw| raw.error_code != 0) {
             Some(raw) => self.said(&format!("does not {what}: {} ({})", raw.message, raw.error_code)),
-            None => self.silent(error),
+            None => self.said(&format!("does not answer: {}: {} ({HINT})", error.error, deepest(error))),
         }
     }
 
-    fn silent(&self, error: &dyn Error) -> Away {
-        let mut cause = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        self.said(&format!("does not answer: {cause} (registry.url names it; `make up` starts the local one)"))
+    fn silent(&self, error: &reqwest::Error) -> Away {
+        self.said(&format!("does not answer: {} ({HINT})", deepest(error)))
     }
 
     fn said(&self, cause: &str) -> Away {
         Away { url: self.url.to_string(), cause: bounds::fitted(cause) }
     }
+}
+
+const HINT: &str = "registry.url names it; `make up` starts the local one";
+
+/// The cause that says most: what stands before it is that a request failed.
+fn deepest(error: &dyn Error) -> &dyn Error {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause
 }
 
 fn raw(error: &SRCError) -> Option<&RawError> {
