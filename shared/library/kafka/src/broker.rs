@@ -11,12 +11,13 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-use crate::Connection;
+use crate::{Connection, Protocol};
 
 /// How long a broker may take to answer before it counts as away.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the events of a client that got no answer are looked through.
+/// How long a broker may take to refuse us, and the client's events about it to be looked through.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const EVENTS: Duration = Duration::from_millis(100);
 
 /// The name by which readers and tools are known to brokers, and the group that a reader names, as its client wants one, and never joins.
@@ -48,45 +49,49 @@ pub(crate) fn settled<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult
     }
 }
 
-/// Says what to do when no broker answers; every other error as it is.
+/// Says what to do when no broker answers, or that one refuses us; every other error as it is. Blocks while it looks which of the two it is, for
+/// a few seconds, and only where the connection is secured.
 pub fn explained(connection: &Connection, error: KafkaError) -> anyhow::Error {
     use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     match error.rdkafka_error_code() {
-        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve) => anyhow::anyhow!(
-            "No Kafka broker answers at {}: `make up` brings one up here; QUADRILLE__KAFKA__BROKERS or --brokers names another",
-            connection.brokers
-        ),
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve) => match refusal(connection) {
+            Some(refusal) => anyhow::anyhow!(refusal),
+            None => anyhow::anyhow!(
+                "No Kafka broker answers at {}: `make up` brings one up here; QUADRILLE__KAFKA__BROKERS or --brokers names another",
+                connection.brokers
+            ),
+        },
         _ => anyhow::Error::new(error),
     }
 }
 
-/// Hears why brokers refuse a client, which no call's own error tells: as its context. Clones are of one client.
+/// A sentence that says why brokers refuse us, if they do: our user, our password, our certificate or theirs. To the client a broker that refuses it
+/// is one that is away, and only its events tell; so a client of its own is made to hear them. Blocks for some seconds at most.
+pub fn refusal(connection: &Connection) -> Option<String> {
+    if connection.security.protocol == Protocol::Plaintext {
+        return None;
+    }
+    let refusals = Refusals::default();
+    let client: BaseConsumer<Refusals> =
+        hurried(connection.client(READER)).create_with_context(refusals.clone()).ok()?;
+    let _ = client.fetch_metadata(None, REFUSED_WITHIN);
+    // No single look tells that nothing waits: a line of the client's log is an event, too, and ends it.
+    let deadline = Instant::now() + EVENTS;
+    while refusals.last().is_none() && Instant::now() < deadline {
+        let _ = client.poll(deadline.saturating_duration_since(Instant::now()));
+    }
+    let reason = refusals.last()?;
+    let (brokers, user) = (&connection.brokers, &connection.security.username);
+    Some(format!("Kafka at {brokers} does not let us in (kafka.security.*, user '{user}'): {reason}"))
+}
+
+/// Hears why brokers refuse a client.
 #[derive(Clone, Default)]
-pub struct Refusals(Arc<Mutex<Option<String>>>);
+struct Refusals(Arc<Mutex<Option<String>>>);
 
 impl Refusals {
-    /// Why the client was last refused for its certificate, user or password, if it was. Looks through the events that wait, so not for a
-    /// client that has partitions to read.
-    pub fn last(client: &BaseConsumer<Self>) -> Option<String> {
-        // No single look tells that nothing waits: a line of the client's log is an event, too, and ends it.
-        let deadline = Instant::now() + EVENTS;
-        while client.context().said().is_none() && Instant::now() < deadline {
-            let _ = client.poll(deadline.saturating_duration_since(Instant::now()));
-        }
-        client.context().said()
-    }
-
-    /// The same of a client whose events are looked through already.
-    pub(crate) fn said(&self) -> Option<String> {
+    fn last(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whatever error a call of the client's came to: why it was refused, if it was, else as [`explained`].
-    pub fn explain(client: &BaseConsumer<Self>, connection: &Connection, error: KafkaError) -> anyhow::Error {
-        match Self::last(client) {
-            Some(reason) => anyhow::anyhow!(connection.refused(&reason)),
-            None => explained(connection, error),
-        }
     }
 }
 

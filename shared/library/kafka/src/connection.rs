@@ -261,12 +261,6 @@ impl Security {
 }
 
 impl Connection {
-    /// A sentence for whom the brokers refuse.
-    pub fn refused(&self, reason: &str) -> String {
-        let (brokers, user) = (&self.brokers, &self.security.username);
-        format!("Kafka at {brokers} does not let us in (kafka.security.*, user '{user}'): {reason}")
-    }
-
     /// A topic's physical name.
     pub fn topic(&self, name: &str) -> String {
         format!("{}{name}", self.topic_prefix)

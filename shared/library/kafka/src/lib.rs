@@ -24,7 +24,7 @@ pub mod registry;
 mod unreadable;
 
 pub use admin::{Admin, TopicFound};
-pub use broker::{PATIENCE, Refusals, explained, hurried};
+pub use broker::{PATIENCE, explained, hurried, refusal};
 pub use brokers::Brokers;
 pub use cloud_event::{CloudEvent, HEADERS};
 pub use codec::{Codec, Decoded};

@@ -8,13 +8,12 @@ use rdkafka::{
 
 use crate::{
     Connection,
-    broker::{PATIENCE, READER, Refusals, explained, hurried},
+    broker::{PATIENCE, READER, explained, hurried, refusal},
 };
 
 /// A producer whose records are on all replicas when it says so.
 pub struct Producer {
-    producer: FutureProducer<Refusals>,
-    refusals: Refusals,
+    producer: FutureProducer,
     connection: Connection,
 }
 
@@ -30,7 +29,6 @@ pub struct Placed {
 impl Producer {
     /// Prepares a producer; the first record tells whether a broker is there.
     pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
-        let refusals = Refusals::default();
         let producer = hurried(connection.client(READER))
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -38,9 +36,9 @@ impl Producer {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "0")
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
-            .create_with_context(refusals.clone())
+            .create()
             .context("The Kafka client cannot be made")?;
-        Ok(Self { producer, refusals, connection: connection.clone() })
+        Ok(Self { producer, connection: connection.clone() })
     }
 
     /// Sends one record to a topic (named without prefix) and waits for its acknowledgement.
@@ -70,18 +68,18 @@ impl Producer {
         use rdkafka::types::RDKafkaErrorCode::{
             MessageTimedOut, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
         };
-        if let Some(reason) = self.refusals.said() {
-            return anyhow::anyhow!(self.connection.refused(&reason));
-        }
         match error.rdkafka_error_code() {
             Some(UnknownTopic | UnknownTopicOrPartition | UnknownPartition) => {
                 anyhow::anyhow!("There is no topic {topic}: `quadrille topics apply` makes all that are declared")
             }
-            Some(MessageTimedOut) => anyhow::anyhow!(
-                "The broker at {} did not acknowledge the record in {} s; whether it arrived is not known",
-                self.connection.brokers,
-                PATIENCE.as_secs()
-            ),
+            Some(MessageTimedOut) => match refusal(&self.connection) {
+                Some(refusal) => anyhow::anyhow!(refusal),
+                None => anyhow::anyhow!(
+                    "The broker at {} did not acknowledge the record in {} s; whether it arrived is not known",
+                    self.connection.brokers,
+                    PATIENCE.as_secs()
+                ),
+            },
             _ => explained(&self.connection, error),
         }
     }

@@ -14,7 +14,7 @@ use rdkafka::{
 
 use crate::{
     Brokers, Connection, Record,
-    broker::{PATIENCE, READER, Refusals, explained, hurried, settled},
+    broker::{PATIENCE, READER, explained, hurried, settled},
     is_unreadable, unreadable,
 };
 
@@ -88,7 +88,7 @@ pub enum At {
 
 /// A reader of topics. Its calls block: use it from a thread that may wait.
 pub struct Reader {
-    consumer: BaseConsumer<Refusals>,
+    consumer: BaseConsumer,
     connection: Connection,
     unreadable: RefCell<Vec<Unreadable>>,
 }
@@ -107,8 +107,8 @@ fn config(connection: &Connection) -> ClientConfig {
     config
 }
 
-fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer<Refusals>> {
-    config(connection).create_with_context(Refusals::default()).context("The Kafka client cannot be made")
+fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer> {
+    config(connection).create().context("The Kafka client cannot be made")
 }
 
 impl Reader {
@@ -124,10 +124,8 @@ impl Reader {
 
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
     pub fn partitions(&self, topics: &[&str]) -> anyhow::Result<Vec<Partition>> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(None, PATIENCE)
-            .map_err(|error| Refusals::explain(&self.consumer, &self.connection, error))?;
+        let metadata =
+            self.consumer.fetch_metadata(None, PATIENCE).map_err(|error| explained(&self.connection, error))?;
         let mut partitions = Vec::new();
         let mut missing = Vec::new();
         for topic in topics {

@@ -70,7 +70,7 @@ async fn records_go_in_and_out_by_the_encrypted_way() -> anyhow::Result<()> {
 async fn a_wrong_password_is_told_as_such_and_not_repeated() -> anyhow::Result<()> {
     let mut kafka = secured()?;
     kafka.security.password = Secret::new("s3cret");
-    let refused = tokio::task::block_in_place(|| Reader::connect(&kafka)?.partitions(&["any"])).expect_err("refused");
+    let refused = Admin::connect(&kafka)?.find(&["any".into()]).await.expect_err("refused");
     let said = format!("{refused:#} {refused:?}");
     assert!(said.contains("does not let us in (kafka.security.*, user 'quadrille')"), "{said}");
     assert!(said.contains("uthentication") && !said.contains("s3cret"), "{said}");

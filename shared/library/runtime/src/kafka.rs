@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use quadrille_core::{RecordType, TopicType};
-use quadrille_kafka::{Brokers, Connection, Refusals};
+use quadrille_kafka::{Brokers, Connection, refusal};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
@@ -71,8 +71,8 @@ pub(crate) fn changed_partitions(physical: &str, topic: &TopicType, count: usize
 
 /// Compares the topics that a service hears and states with their declaration. Blocks: call it off the async threads.
 pub(crate) fn check_topics(kafka: &Connection, service: &str, types: &[RecordType]) -> Topics {
-    let client = kafka.client(&format!("quadrille-{service}-start")).create_with_context(Refusals::default());
-    let client: BaseConsumer<Refusals> = match client {
+    let client = kafka.client(&format!("quadrille-{service}-start")).create();
+    let client: BaseConsumer = match client {
         Ok(client) => client,
         Err(error) => {
             return Topics::Refused(format!("no client of kafka.brokers '{}' can be made: {error}", kafka.brokers));
@@ -97,9 +97,8 @@ pub(crate) fn check_topics(kafka: &Connection, service: &str, types: &[RecordTyp
                 }
             },
             Err(error) => {
-                let refused = Refusals::last(&client).map(|reason| kafka.refused(&reason));
-                let cause = refused.unwrap_or_else(|| format!("no broker at {} answers: {error}", kafka.brokers));
-                return Topics::Waiting(cause);
+                let away = || format!("no broker at {} answers: {error}", kafka.brokers);
+                return Topics::Waiting(refusal(kafka).unwrap_or_else(away));
             }
         };
         if let Some(changed) = changed_partitions(&topic, record_type.topic, count) {
