@@ -42,6 +42,7 @@ wait "$!" # where there is no roster, the script ends
 
 # Everything listens on this machine only, with one password for all: a world for development, not for secrets.
 PASSWORD=quadrille
+KAFKA_CERTIFICATE=$DATA/kafka-tls.pem # who signs the broker's encrypted way in
 
 # ---- What people see ----
 
@@ -73,7 +74,7 @@ usable "this checkout" "$ROOT$([ "$LOCAL/lib.sh" -ef "${BASH_SOURCE[0]}" ] || pr
 
 # ---- Ports: the environment's word, else what the running world was started with, else the contract's ----
 
-PORTS=(KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 REGISTRY_PORT=8081 POSTGRES_PORT=5433
+PORTS=(KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 KAFKA_SECURED_PORT=9094 REGISTRY_PORT=8081 POSTGRES_PORT=5433
   PAYMENT_PORT=8071 CARRIER_PORT=8072 SMTP_PORT=1025 MAIL_PORT=8025 SERVICES_PORT=9100)
 
 default_port() {

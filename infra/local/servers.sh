@@ -111,13 +111,14 @@ describe_kafka() { printf '%s\n' "$KAFKA_LIBS" "$(kafka_properties)" "$(<"$LOCAL
 claim_ports_of_kafka() {
   claim_port "$KAFKA_PORT" QUADRILLE_KAFKA_PORT Kafka
   claim_port "$KAFKA_CONTROLLER_PORT" QUADRILLE_KAFKA_CONTROLLER_PORT "Kafka's controller"
+  claim_port "$KAFKA_SECURED_PORT" QUADRILLE_KAFKA_SECURED_PORT "Kafka's encrypted way in"
 }
 end_stray_kafka() { if adopt kafka java "-Dquadrille.server=kafka@$RUN"; then stop_kafka; fi; }
 
 # Files are named within .run, where `start` starts it: a properties file is Latin-1, log.dirs is cut at commas, and log4j takes its file's name
 # for an address. Whatever letters the checkout's path has, Kafka does not see them.
 kafka_properties() {
-  sed -e "s,@KAFKA_PORT@,$KAFKA_PORT,; s,@KAFKA_CONTROLLER_PORT@,$KAFKA_CONTROLLER_PORT," -e "s,@KAFKA_DATA@,${1:-data/kafka}," "$LOCAL/kafka.properties"
+  sed -e "s,@KAFKA_PORT@,$KAFKA_PORT,; s,@KAFKA_CONTROLLER_PORT@,$KAFKA_CONTROLLER_PORT,; s,@KAFKA_SECURED_PORT@,$KAFKA_SECURED_PORT,; s,@PASSWORD@,$PASSWORD," -e "s,@KAFKA_DATA@,${1:-data/kafka}," "$LOCAL/kafka.properties"
 }
 # write_kafka_settings [DATA]
 write_kafka_settings() {
@@ -127,10 +128,23 @@ write_kafka_settings() {
 
 start_kafka() {
   [ -d "$DATA/kafka" ] || make_kafka_data
+  [ -f "$KAFKA_CERTIFICATE" ] || make_kafka_certificate
   write_kafka_settings
   start kafka "$JAVA" "-Dquadrille.server=kafka@$RUN" -Xms256m -Xmx512m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData -Djava.io.tmpdir="$DATA" \
     -Dlog4j2.configurationFile=data/kafka-log4j2.xml -cp "$KAFKA_LIBS/*" kafka.Kafka data/kafka.properties
   settings kafka "$(describe_kafka)"
+}
+
+# A key and a certificate for 127.0.0.1 that signs itself, by Java's own tool; and the certificate alone, for those who connect.
+make_kafka_certificate() {
+  local keytool store=kafka-tls.p12
+  keytool=$(dirname "$(readlink -f "$JAVA")")/keytool
+  rm -f "$DATA/$store"
+  (cd "$DATA" && umask 077 && "${BARE[@]}" "$keytool" -genkeypair -alias kafka -keyalg RSA -keysize 2048 -validity 3650 -dname CN=127.0.0.1 \
+    -ext san=ip:127.0.0.1,dns:localhost -storetype PKCS12 -keystore "$store" -storepass "$PASSWORD" &&
+    "${BARE[@]}" "$keytool" -exportcert -rfc -alias kafka -keystore "$store" -storepass "$PASSWORD" -file "$KAFKA_CERTIFICATE.new") >"$LOGS/kafka-certificate.log" 2>&1 ||
+    { show_log kafka-certificate && fail "keytool could not make Kafka's certificate; its words are above."; }
+  mv "$KAFKA_CERTIFICATE.new" "$KAFKA_CERTIFICATE"
 }
 
 make_kafka_data() {

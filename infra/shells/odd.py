@@ -26,7 +26,7 @@ LONG_PATIENCE = 900
 NOWHERE = "127.0.0.1:9"
 # Of this process's own environment: where tools and programs are on this machine, and what this checkout was built with, or it were built anew.
 HEARD = ("HOME", "PATH", "JAVA_HOME", "QUADRILLE_CACHE", "XDG_CACHE_HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_INCREMENTAL", "RUSTFLAGS")
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "REGISTRY", "POSTGRES", "PAYMENT", "CARRIER", "SMTP", "MAIL", "SERVICES")
+PORTS = ("KAFKA", "KAFKA_CONTROLLER", "KAFKA_SECURED", "REGISTRY", "POSTGRES", "PAYMENT", "CARRIER", "SMTP", "MAIL", "SERVICES")
 
 # Each is a folder's name for a checkout.
 PATHS = ("plain", "José", "日本", "R&D", "a,b", "a b", "%20", "#1", "$HOME", "it's", 'a "b"', "back\\slash", "[x]*?", "-dash", "@KAFKA_DATA@", "{a;b}|c")

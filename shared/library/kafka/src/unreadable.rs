@@ -14,7 +14,7 @@ use rdkafka::{
 
 /// A batch's offsets, as the broker has them, that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableBatch {
     /// The first that was asked for.
     pub from: i64,
     /// The first behind the batch, or the topic's end.
@@ -48,7 +48,7 @@ pub fn unreadable(
     partition: i32,
     from: i64,
     patience: Duration,
-) -> KafkaResult<Option<Unreadable>> {
+) -> KafkaResult<Option<UnreadableBatch>> {
     let mut client = client.clone();
     client.set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("fetch.error.backoff.ms", "10");
     let client = client.create_with_context(Reasons::default())?;
@@ -71,7 +71,7 @@ pub fn unreadable(
             false => behind = middle,
         }
     }
-    Ok(Some(Unreadable { from, to: behind, cause: fault.cause }))
+    Ok(Some(UnreadableBatch { from, to: behind, cause: fault.cause }))
 }
 
 struct Probe<'a> {

@@ -5,10 +5,12 @@ pub mod address;
 mod environment;
 pub mod key;
 mod output;
+mod secret;
 mod settings;
 
 pub use address::hide_secrets;
 pub use environment::{Unreadable, environment};
 pub use key::Key;
 pub use output::{complain, quietly, tell};
+pub use secret::Secret;
 pub use settings::{Error, Loaded, load};

@@ -8,10 +8,12 @@ use std::{collections::BTreeMap, fs::File, io::Read};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Key, hide_secrets};
+use crate::Key;
 
 /// The most bytes of a file of settings.
 const MOST_BYTES: u64 = 1 << 20;
+/// The most members of a [family](Key::family).
+const MOST_MEMBERS: usize = 50;
 
 /// Where a value comes from.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ enum Source {
 pub struct Loaded<T> {
     /// What is in force.
     pub settings: T,
-    values: BTreeMap<&'static str, Set>,
+    values: BTreeMap<String, Set>,
 }
 
 /// A key's value as it was set.
@@ -63,12 +65,19 @@ pub fn load<T: Serialize + DeserializeOwned>(
     options: impl IntoIterator<Item = (&'static Key, &'static str, String)>,
 ) -> Result<Loaded<T>, Error> {
     let defaults = serde_json::to_value(defaults).map_err(|error| Error(format!("the defaults: {error}")))?;
-    let mut values: BTreeMap<&'static str, Set> = BTreeMap::new();
+    let mut values: BTreeMap<String, Set> = BTreeMap::new();
     let mut texts = BTreeMap::new();
     flatten("", &defaults, &mut |name, text| drop(texts.insert(name, text)));
+    let mut families = vec![];
     for key in keys {
-        if let Some(text) = texts.remove(key.name) {
-            values.insert(key.name, Set { key, text, source: Source::Default });
+        let mut enter = |name, text| values.insert(name, Set { key, text, source: Source::Default });
+        if key.is_family() {
+            families.push(key);
+            // The family itself is shown, so that one without members is known.
+            enter(key.name.to_owned(), String::new());
+            texts.extract_if(.., |name, _| key.member(name).is_some()).for_each(|(name, text)| drop(enter(name, text)));
+        } else if let Some(text) = texts.remove(key.name) {
+            enter(key.name.to_owned(), text);
         }
     }
     if let Some(name) = texts.keys().next() {
@@ -81,8 +90,11 @@ pub fn load<T: Serialize + DeserializeOwned>(
             problems.push(format!("{name} is set twice, {} and from {twice}: unset one", source.describe()));
         }
         Some(set) => (set.text, set.source) = (text, source),
-        None if passes(name) => {}
-        None => problems.push(unknown(name, &source, values.keys())),
+        None => match families.iter().find(|family| family.member(name).is_some()) {
+            Some(key) => drop(values.insert(name.to_owned(), Set { key, text, source })),
+            None if passes(name) => {}
+            None => problems.push(unknown(name, &source, values.keys())),
+        },
     };
     if let Some(path) = environment.get("QUADRILLE_CONFIG") {
         flatten("", &read(path)?, &mut |name, text| set(&name, text, Source::File(path.clone())));
@@ -97,11 +109,20 @@ pub fn load<T: Serialize + DeserializeOwned>(
         set(key.name, text, Source::Option(option));
     }
 
+    for family in families {
+        let count = values.keys().filter(|name| family.member(name).is_some()).count();
+        if count > MOST_MEMBERS {
+            problems.push(format!("{} has {count} settings: remove some, it has {MOST_MEMBERS} at most", family.name));
+        }
+    }
+
     let mut tree = Value::Object(skeleton(&defaults));
     for (name, Set { key, text, source }) in &values {
-        match key.read(text, &source.describe()) {
-            Ok(value) => put(&mut tree, name, value),
-            Err(problem) => problems.push(problem),
+        match (key.read(name, text, &source.describe()), key.member(name)) {
+            (Ok(value), Some(member)) => at(&mut tree, key.name)[member] = value,
+            (Ok(_), None) if key.is_family() => {}
+            (Ok(value), None) => *at(&mut tree, name) = value,
+            (Err(problem), _) => problems.push(problem),
         }
     }
     if !problems.is_empty() {
@@ -114,8 +135,8 @@ pub fn load<T: Serialize + DeserializeOwned>(
 impl<T> Loaded<T> {
     /// What is in force, a line a key, with its source and what else it may be; secrets hidden.
     pub fn describe(&self) -> String {
-        let line = |(name, Set { key, text, source }): (&&str, &Set)| {
-            format!("{name} = {}  # {}; {}\n", hide_secrets(text), source.describe(), key.range())
+        let line = |(name, Set { key, text, source }): (&String, &Set)| {
+            format!("{name} = {}  # {}; {}\n", key.shown(name, text), source.describe(), key.range())
         };
         self.values.iter().map(line).collect()
     }
@@ -126,7 +147,7 @@ impl<T> Loaded<T> {
             return Ok(());
         }
         let shown = |name: &str| match self.values.get(name) {
-            Some(Set { text, source, .. }) => format!("{name} is {} ({})", hide_secrets(text), source.describe()),
+            Some(Set { key, text, source }) => format!("{name} is {} ({})", key.shown(name, text), source.describe()),
             None => name.to_owned(),
         };
         let [one, other] = names.map(shown);
@@ -135,7 +156,7 @@ impl<T> Loaded<T> {
 
     /// The value of one key that is in force; secrets hidden.
     pub fn value(&self, name: &str) -> Result<String, Error> {
-        let found = self.values.get(name).map(|set| hide_secrets(&set.text));
+        let found = self.values.get(name).map(|set| set.key.shown(name, &set.text));
         found.ok_or_else(|| Error(format!("there is no key '{name}': use one of {}", near(name, self.values.keys()))))
     }
 }
@@ -166,14 +187,14 @@ fn read(path: &str) -> Result<Value, Error> {
     })
 }
 
-fn unknown<'a>(name: &str, source: &Source, known: impl Iterator<Item = &'a &'static str>) -> String {
+fn unknown<'a>(name: &str, source: &Source, known: impl Iterator<Item = &'a String>) -> String {
     format!("there is no key '{name}' ({}): remove it, or use one of {}", source.describe(), near(name, known))
 }
 
 /// The keys of the same section; of an unknown one all.
-fn near<'a>(name: &str, known: impl Iterator<Item = &'a &'static str>) -> String {
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
     let section = name.split('.').next().unwrap_or_default();
-    let all: Vec<&str> = known.copied().collect();
+    let all: Vec<&str> = known.map(String::as_str).collect();
     let near: Vec<&str> = all.iter().filter(|known| known.split('.').next() == Some(section)).copied().collect();
     if near.is_empty() { all } else { near }.join(", ")
 }
@@ -197,8 +218,9 @@ fn skeleton(value: &Value) -> Map<String, Value> {
     sections.map(|(name, value)| (name.clone(), Value::Object(skeleton(value)))).collect()
 }
 
-fn put(tree: &mut Value, name: &str, value: Value) {
-    *name.split('.').fold(tree, |at, part| &mut at[part]) = value;
+/// Where the key of this name has its value.
+fn at<'a>(tree: &'a mut Value, name: &str) -> &'a mut Value {
+    name.split('.').fold(tree, |at, part| &mut at[part])
 }
 
 #[cfg(test)]
@@ -308,6 +330,39 @@ mod tests {
         }
         let refused = load_with(&[("QUADRILLE_CONFIG", "/nowhere")]).expect_err("no file").to_string();
         assert!(refused.contains("QUADRILLE_CONFIG names /nowhere: "), "{refused}");
+    }
+
+    #[test]
+    fn a_family_takes_what_is_below_it_from_file_and_environment() {
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        struct Settings {
+            options: BTreeMap<String, String>,
+        }
+        const OPTIONS: &[Key] = &[Key::family(
+            "options",
+            "a setting of another's",
+            |name, _| if name == "none" { Err("there is no such setting".into()) } else { Ok(()) },
+            "it is handed on",
+        )];
+        let load = |variables: &[(&str, &str)]| {
+            let defaults = Settings { options: BTreeMap::from([("a.b".to_owned(), "0".to_owned())]) };
+            let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            load(&defaults, OPTIONS, |_| false, &environment, [])
+        };
+        with_file("[options]\na.b = 1\n\"c.d\" = true\n", |path| {
+            let variables = [("QUADRILLE_CONFIG", path), ("QUADRILLE__OPTIONS__SSL__KEY__PASSWORD", "s3cret")];
+            let loaded = load(&variables).expect("sound");
+            let set = [("a.b", "1"), ("c.d", "true"), ("ssl.key.password", "s3cret")];
+            assert_eq!(loaded.settings.options, set.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+            assert!(loaded.describe().contains(&format!("options.a.b = 1  # from {path}; ")), "{}", loaded.describe());
+            assert!(!loaded.describe().contains("s3cret"), "{}", loaded.describe());
+        });
+        let refused = load(&[("QUADRILLE__OPTIONS__NONE", "s3cret")]).expect_err("none").to_string();
+        assert!(refused.starts_with("options.none, from QUADRILLE__OPTIONS__NONE: there is no such"), "{refused}");
+        assert!(!refused.contains("s3cret"), "{refused}");
+        let many: Vec<String> = (0..MOST_MEMBERS).map(|number| format!("QUADRILLE__OPTIONS__X{number}")).collect();
+        let refused = load(&many.iter().map(|name| (name.as_str(), "")).collect::<Vec<_>>()).expect_err("too many");
+        assert!(refused.to_string().contains("options has 51 settings"), "{refused}");
     }
 
     #[test]

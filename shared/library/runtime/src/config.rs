@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, str::FromStr};
 
+use quadrille_kafka::{Connection, registry};
 use quadrille_program::key;
 pub use quadrille_program::{Error, Key, Loaded, address};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,9 +18,9 @@ pub struct Config<S = NoSettings> {
     /// The number of this instance, from 1: with instance n, `http.bind`'s port is 100 x (n - 1) higher.
     pub instance: u16,
     /// The broker.
-    pub kafka: Kafka,
+    pub kafka: Connection,
     /// The schema registry.
-    pub registry: Registry,
+    pub registry: registry::Settings,
     /// The service's own database.
     pub database: Database,
     /// Health and metrics.
@@ -46,28 +47,6 @@ pub struct Config<S = NoSettings> {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
-
-/// `kafka`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kafka {
-    /// Bootstrap brokers, `host:port` separated by commas.
-    pub brokers: String,
-    /// Put before every topic's name: an isolated world on a shared broker.
-    pub topic_prefix: String,
-    /// Put before the service's name in its consumer group.
-    pub group_prefix: String,
-    /// How long the group waits for a silent instance, in milliseconds.
-    pub session_timeout_ms: u32,
-}
-
-/// `registry`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Registry {
-    /// The Confluent API's address.
-    pub url: String,
-}
 
 /// `database`
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -196,13 +175,8 @@ impl<S: Default> Config<S> {
         let role = format!("quadrille_{service}");
         Self {
             instance: 1,
-            kafka: Kafka {
-                brokers: "127.0.0.1:9092".into(),
-                topic_prefix: String::new(),
-                group_prefix: String::new(),
-                session_timeout_ms: 10_000,
-            },
-            registry: Registry { url: "http://127.0.0.1:8081/apis/ccompat/v7".into() },
+            kafka: Connection::default(),
+            registry: registry::Settings::default(),
             database: Database {
                 url: format!("postgres://{role}:quadrille@{postgres}/{role}"),
                 migrate_url: format!("postgres://{role}_migrator:quadrille@{postgres}/{role}"),
@@ -254,19 +228,9 @@ pub const PARK_AFTER_MS: Key = Key::number(
     "within a second nobody can have answered, and after a month nobody remembers a key",
 );
 
-/// All keys but those of an outside.
+/// All keys but those of the [`Connection`] and of an outside.
 const KEYS: &[Key] = &[
     Key::number("instance", 1, 655, "instance n listens 100 x (n - 1) ports above http.bind, and ports end at 65535"),
-    key::BROKERS,
-    key::TOPIC_PREFIX,
-    key::GROUP_PREFIX,
-    Key::number(
-        "kafka.session_timeout_ms",
-        6_000,
-        300_000,
-        "brokers take no shorter one by default (group.min.session.timeout.ms), and a client that may be silent for longer than the five minutes \
-         between two polls (max.poll.interval.ms) does not start",
-    ),
     key::REGISTRY_URL,
     Key::address("database.url", DATABASE, database, "nothing of it is guessed"),
     Key::address("database.migrate_url", DATABASE, database, "nothing of it is guessed"),
@@ -385,9 +349,10 @@ pub fn load<S: Settings>(
     defaults: &Config<S>,
     environment: &BTreeMap<String, String>,
 ) -> Result<Loaded<Config<S>>, Error> {
-    let keys = KEYS.iter().chain(S::KEYS);
+    let keys = quadrille_kafka::KEYS.iter().chain(KEYS).chain(S::KEYS);
     let loaded: Loaded<Config<S>> = quadrille_program::load(defaults, keys, of_tools, environment, [])?;
-    let Config { instance, http, batch, effects, retention, outside, .. } = &loaded.settings;
+    let Config { instance, kafka, http, batch, effects, retention, outside, .. } = &loaded.settings;
+    kafka.security.check(&loaded)?;
     loaded.require(
         listens_at(&http.bind, *instance).is_some(),
         ["instance", "http.bind"],
@@ -459,6 +424,10 @@ mod tests {
         }
     }
 
+    fn all_keys() -> impl Iterator<Item = &'static Key> {
+        quadrille_kafka::KEYS.iter().chain(KEYS).chain(Asked::KEYS)
+    }
+
     fn load_with<K: AsRef<str>>(variables: &[(K, &str)]) -> Result<Loaded<Config<Asked>>, Error> {
         let variable = |key: &str| format!("QUADRILLE__{}", key.to_ascii_uppercase().replace('.', "__"));
         let set = variables.iter().map(|(key, value)| (variable(key.as_ref()), (*value).to_owned()));
@@ -477,7 +446,7 @@ mod tests {
     #[test]
     fn the_defaults_are_sound_and_every_key_has_a_rule() {
         let loaded = load_with::<&str>(&[]).expect("the defaults are sound");
-        assert_eq!(loaded.describe().lines().count(), KEYS.len() + Asked::KEYS.len(), "no rule is without a key");
+        assert_eq!(loaded.describe().lines().count(), all_keys().count(), "no rule is without a key");
         load(&Config::<NoSettings>::of("user"), &BTreeMap::new()).expect("and those of a service without an outside");
     }
 
@@ -580,8 +549,7 @@ mod tests {
     #[test]
     fn no_secret_is_told() {
         let mark = "s3cret";
-        let keys = KEYS.iter().chain(Asked::KEYS);
-        for key in keys {
+        for key in all_keys() {
             // Wherever an address may have one, and where one was written by mistake.
             for value in [
                 format!("postgres://role:{mark}@host/db"),
@@ -611,10 +579,10 @@ mod tests {
         /// A number is refused with its key, or in force as the same number; nothing panics.
         #[test]
         fn every_number_is_refused_or_in_force(
-            which in 0..KEYS.len(),
+            which in 0..all_keys().count(),
             number in prop_oneof![any::<i128>(), -100_i128..100_000, edges()],
         ) {
-            let key = &KEYS[which];
+            let key = all_keys().nth(which).expect("there is one");
             let text = number.to_string();
             match load_with(&[(key.name, text.as_str())]) {
                 Ok(loaded) => {

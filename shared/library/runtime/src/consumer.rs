@@ -29,7 +29,7 @@ use self::{
     group::{Assignment, Group},
     poller::Poller,
 };
-use crate::{ground::Ground, kafka, limits, operators, progress::Progress, reading::Contact, record::RawRecord};
+use crate::{ground::Ground, limits, operators, progress::Progress, reading::Contact, record::RawRecord};
 
 /// A partition of one of the service's topics, named without the world's prefix.
 type Partition = (&'static str, i32);
@@ -46,7 +46,7 @@ impl Consumer {
         let kafka = &ground.kafka;
         let topics = P::Heard::TYPES.iter().chain(operators::TYPES).map(|heard| heard.topic);
         let group = Group::new::<P>(ground, topics, contact, progress);
-        let config = kafka::consumer_config(kafka, P::SERVICE, &ground.instance);
+        let config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, ground.instance), P::SERVICE);
         let client = Mutex::new(Arc::new(config.create_with_context(group)?));
         Ok(Self { config, client })
     }

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use metrics::counter;
 use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids};
+use quadrille_kafka::HEADERS;
 use quadrille_platform::{DeadLetter, DeadLetterClosed, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
 use rdkafka::producer::FutureRecord;
@@ -20,7 +21,7 @@ use crate::{
     ground::Ground,
     kafka::Producer,
     platform_events::PlatformEvent,
-    record::{KNOWN, MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
+    record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
     work::Rejection,
 };
 
@@ -404,7 +405,7 @@ impl Row {
                 .0
                 .into_iter()
                 // What strangers put into a header of their own is as secret as the value.
-                .filter(|header| !self.withheld || KNOWN.contains(&header.name.as_str()))
+                .filter(|header| !self.withheld || HEADERS.contains(&header.name.as_str()))
                 .map(|h| RecordHeader { name: h.name, value: h.value.map(Bytes) })
                 .collect(),
             attempts: self.attempts,

@@ -8,13 +8,13 @@ use std::{
 };
 
 use quadrille_core::{Envelope, Input, Policy, RecordType, Records, TopicKind, ids};
+use quadrille_kafka::registry::{Away, Found, Registry};
 use quadrille_schemas::wire;
 use uuid::Uuid;
 
 use crate::{
     operators::{self, OperatorRequest},
     record::{HeaderFault, MOST_VALUE_BYTES, RawHeaders, RawRecord},
-    registry::{Away, Found, Registry},
     telemetry,
     work::{Message, Rejection},
 };

@@ -3,22 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use quadrille_kafka::{Connection, Registry};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::{
-    config::{self, Config},
-    database::Database,
-    health::Health,
-    limits,
-    registry::Registry,
-};
+use crate::{config::Config, database::Database, health::Health, limits};
 
 /// The infrastructure of one instance, as its parts reach it.
 pub(crate) struct Ground {
     pub service: &'static str,
     /// This instance's name, new at each start.
     pub instance: String,
-    pub kafka: config::Kafka,
+    pub kafka: Connection,
     pub registry: Registry,
     /// How the relay makes the connection that its lease lives on.
     pub database: PgConnectOptions,
@@ -29,14 +24,14 @@ pub(crate) struct Ground {
 impl Ground {
     /// Prepares clients; nothing is asked of anybody yet.
     pub fn new<C>(service: &'static str, config: &Config<C>) -> anyhow::Result<Self> {
-        // One TLS stack for all; a second service in the same process finds it installed.
+        // One TLS stack for all but librdkafka, which has OpenSSL's; a second service in the same process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
         Ok(Self {
             service,
             instance: format!("{service}-{}", uuid::Uuid::now_v7().simple()),
             kafka: config.kafka.clone(),
-            registry: Registry::new(&config.registry.url)?,
+            registry: Registry::new(&config.registry, limits::REGISTRY)?,
             pool: pool(&database, config),
             // A delete that is lost in a crash of the server is a repeat, and the outbox is read in the order of its index.
             database: by_index(&database).options([("synchronous_commit", "off"), ("enable_sort", "off")]),

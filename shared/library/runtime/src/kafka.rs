@@ -1,9 +1,9 @@
-//! How this platform's Kafka clients are set up, and what must be true of topics before a service starts.
+//! A producer of single records, and what must be true of topics before a service starts.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use quadrille_core::{RecordType, TopicType};
-use quadrille_kafka::Brokers;
+use quadrille_kafka::{Brokers, Connection, refusal};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
@@ -13,66 +13,7 @@ use rdkafka::{
 };
 use tokio::task::JoinHandle;
 
-use crate::{config, limits};
-
-/// A consumer's settings. Queues are bounded, so that memory is; `fetch.queue.backoff.ms` keeps a full queue from making the fetcher
-/// sleep for its default of a second.
-pub(crate) fn consumer_config(kafka: &config::Kafka, service: &str, instance: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", format!("quadrille-{service}-{instance}"))
-        .set("group.id", format!("{}{service}", kafka.group_prefix))
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (kafka.session_timeout_ms / 3).to_string())
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.commit", "true")
-        .set("auto.commit.interval.ms", "1000")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.min.bytes", "1")
-        .set("fetch.wait.max.ms", "500")
-        .set("queued.min.messages", "10000")
-        .set("queued.max.messages.kbytes", "8192")
-        .set("fetch.message.max.bytes", "524288")
-        .set("fetch.queue.backoff.ms", "2")
-        .set("topic.metadata.refresh.interval.ms", "10000")
-        .set("reconnect.backoff.max.ms", "2000")
-        .set("statistics.interval.ms", "5000");
-    config
-}
-
-/// The settings of a client that asks for a group's offsets and never joins it.
-pub(crate) fn onlooker_config(kafka: &config::Kafka, service: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", format!("quadrille-{service}-onlooker"))
-        .set("group.id", format!("{}{service}", kafka.group_prefix));
-    config
-}
-
-/// A producer's settings. `message.timeout.ms=0`: a record waits for the broker however long it is away; a client that gave up on one
-/// while it sent the next would lose and reorder.
-pub(crate) fn producer_config(kafka: &config::Kafka, client: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", client)
-        .set("acks", "all")
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "0")
-        .set("batch.num.messages", "10000")
-        .set("batch.size", "1000000")
-        .set("message.timeout.ms", "0")
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.messages", "10000")
-        .set("queue.buffering.max.kbytes", "8192")
-        .set("topic.metadata.refresh.interval.ms", "10000")
-        .set("reconnect.backoff.max.ms", "2000");
-    config
-}
+use crate::limits;
 
 /// A client that sends one record after another and awaits each answer.
 pub(crate) struct Producer {
@@ -83,8 +24,8 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// A producer whose records are given up after `timeout_ms`.
-    pub fn new(kafka: &config::Kafka, client: &str, timeout_ms: u32) -> KafkaResult<Self> {
-        let mut config = producer_config(kafka, client);
+    pub fn new(kafka: &Connection, client: &str, timeout_ms: u32) -> KafkaResult<Self> {
+        let mut config = kafka.producer(client);
         config.set("message.timeout.ms", timeout_ms.to_string()).set("statistics.interval.ms", "5000");
         let known = Brokers::default();
         Ok(Self { client: config.create_with_context(known.clone())?, config, known })
@@ -129,10 +70,13 @@ pub(crate) fn changed_partitions(physical: &str, topic: &TopicType, count: usize
 }
 
 /// Compares the topics that a service hears and states with their declaration. Blocks: call it off the async threads.
-pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topics {
-    let client: BaseConsumer = match ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create() {
+pub(crate) fn check_topics(kafka: &Connection, service: &str, types: &[RecordType]) -> Topics {
+    let client = kafka.client(&format!("quadrille-{service}-start")).create();
+    let client: BaseConsumer = match client {
         Ok(client) => client,
-        Err(error) => return Topics::Refused(format!("kafka.brokers '{}': {error}", kafka.brokers)),
+        Err(error) => {
+            return Topics::Refused(format!("no client of kafka.brokers '{}' can be made: {error}", kafka.brokers));
+        }
     };
     let mut counts = BTreeMap::new();
     for record_type in types {
@@ -152,7 +96,10 @@ pub(crate) fn check_topics(kafka: &config::Kafka, types: &[RecordType]) -> Topic
                     ));
                 }
             },
-            Err(error) => return Topics::Waiting(format!("no broker at {} answers: {error}", kafka.brokers)),
+            Err(error) => {
+                let away = || format!("no broker at {} answers: {error}", kafka.brokers);
+                return Topics::Waiting(refusal(kafka).unwrap_or_else(away));
+            }
         };
         if let Some(changed) = changed_partitions(&topic, record_type.topic, count) {
             return Topics::Refused(changed);

@@ -42,7 +42,6 @@ mod published;
 mod reading;
 mod record;
 mod redrive;
-mod registry;
 mod relay;
 mod service;
 mod skips;

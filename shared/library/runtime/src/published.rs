@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, Records, TopicKind, bounds};
-use quadrille_kafka::{Unreadable, headers, is_unreadable, partitions, unreadable};
+use quadrille_kafka::{UnreadableBatch, headers, is_unreadable, partitions, unreadable};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -30,7 +30,6 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
-    config, kafka,
     lease::{Lease, answered},
     limits::BROKER,
 };
@@ -90,11 +89,15 @@ pub(crate) fn topics<P: Policy>() -> Vec<&'static str> {
 }
 
 impl Topics {
-    pub fn new(kafka: &config::Kafka, service: &'static str, topics: Vec<&'static str>) -> anyhow::Result<Self> {
-        let mut config = kafka::onlooker_config(kafka, service);
+    pub fn new(
+        kafka: &quadrille_kafka::Connection,
+        service: &'static str,
+        topics: Vec<&'static str>,
+    ) -> anyhow::Result<Self> {
+        let mut config = kafka.observer(&format!("quadrille-{service}-onlooker"), &kafka.group(service));
         // To the very end: our own records are no transactions. And bounded in what waits to be looked at.
         config.set("isolation.level", "read_uncommitted").set("enable.partition.eof", "true");
-        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config.set("enable.auto.offset.store", "false");
         config.set("queued.max.messages.kbytes", "8192").set("fetch.message.max.bytes", "524288");
         let client = Arc::new(config.create()?);
         Ok(Self { client, config, prefix: kafka.topic_prefix.clone(), source: format!("/quadrille/{service}"), topics })
@@ -281,7 +284,7 @@ impl Topics {
 
     /// The first offset behind the batch at `from`, which cannot be read.
     fn behind(&self, (topic, partition): &Place, from: i64) -> KafkaResult<i64> {
-        let Some(Unreadable { to, cause, .. }) =
+        let Some(UnreadableBatch { to, cause, .. }) =
             unreadable(&self.config, &self.physical(topic), *partition, from, BROKER)?
         else {
             return Ok(from);

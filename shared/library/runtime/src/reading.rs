@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tracing::warn;
 
-use crate::{ground::Ground, kafka, limits};
+use crate::{ground::Ground, limits};
 
 /// Offsets are committed each second; they are looked at again after this time.
 const LOOK: Duration = Duration::from_millis(250);
@@ -64,10 +64,10 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub fn new<P: Policy>(ground: &Arc<Ground>, contact: Arc<Contact>, after_return_ms: u64) -> Self {
-        let mut config = kafka::onlooker_config(&ground.kafka, ground.service);
+        let group = ground.kafka.group(ground.service);
+        let mut config = ground.kafka.observer(&format!("quadrille-{}-onlooker", ground.service), &group);
         // To tell the end of what can be read from a record that is still to come.
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-        config.set("enable.auto.commit", "false");
         Self {
             ground: Arc::clone(ground),
             contact,

@@ -1,6 +1,7 @@
 //! A record as it came, in bounded memory.
 
 use quadrille_core::{TopicKind, TopicType};
+use quadrille_kafka::HEADERS;
 use sha2::{Digest, Sha256};
 
 /// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.
@@ -91,22 +92,6 @@ pub(crate) struct RawHeaders {
     ends: Vec<(usize, Option<usize>)>,
 }
 
-/// The headers that the contract knows.
-pub(crate) const KNOWN: [&str; 12] = [
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "content-type",
-    "ce_correlationid",
-    "ce_causationid",
-    "ce_aggregateversion",
-    "traceparent",
-    "tracestate",
-];
-
 impl RawHeaders {
     /// What a record's headers may take, names and values: thirty times what the contract's twelve do.
     pub const MOST_BYTES: usize = 16 * 1024;
@@ -119,9 +104,9 @@ impl RawHeaders {
         let (mut admitted, mut unknown, mut fault) = (Self::empty(), vec![], None);
         for (name, value) in headers {
             let size = size_of_header(name, value);
-            let known = KNOWN.into_iter().find(|known| *known == name);
+            let known = HEADERS.into_iter().find(|known| *known == name);
             match known {
-                None if unknown.len() < KNOWN.len() && size <= Self::MOST_BYTES => unknown.push((name, value)),
+                None if unknown.len() < HEADERS.len() && size <= Self::MOST_BYTES => unknown.push((name, value)),
                 Some("traceparent" | "tracestate") if size > MOST_TRACE_BYTES => {}
                 Some(_) if admitted.bytes() + size <= Self::MOST_BYTES => admitted.push(name, value),
                 Some(known) => fault = fault.or(Some(HeaderFault::TooLarge(known))),

@@ -17,14 +17,14 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
-use quadrille_kafka::Brokers;
+use quadrille_kafka::{Brokers, CloudEvent, Connection, registry::Away};
 use quadrille_schemas::wire;
 use rdkafka::{
     ClientContext, Message, Statistics,
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{DeliveryResult, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 use sqlx::postgres::{PgListener, PgPoolOptions};
@@ -35,13 +35,11 @@ use uuid::Uuid;
 
 use crate::{
     backoff::Backoff,
-    config,
     ground::Ground,
     kafka,
     lease::{Lease, answered},
     outbox::carried,
     published::Topics,
-    registry::Away,
 };
 
 /// Rows of one round at most, and bytes: past so many no further row is read.
@@ -418,10 +416,11 @@ impl ProducerContext for Acks {
 }
 
 impl Sender {
-    fn new(kafka: &config::Kafka, service: &'static str) -> anyhow::Result<Self> {
+    fn new(kafka: &Connection, service: &'static str) -> anyhow::Result<Self> {
         let acks = Arc::new(Round::default());
         let client = format!("quadrille-{service}-relay");
-        let producer = kafka::producer_config(kafka, &client)
+        let producer = kafka
+            .producer(&client)
             // What the broker refuses for good ends the client: else it would renumber what comes behind and send that. And nothing is on its way
             // behind a batch that may be refused: from a producer that it does not know yet a broker takes any number.
             .set("enable.gapless.guarantee", "true")
@@ -578,7 +577,7 @@ fn refused(error: &KafkaError) -> Option<Refused> {
     }
 }
 
-/// The CloudEvents 1.0 Kafka binding, binary mode, with our extensions and W3C trace context.
+/// What a row's headers say.
 fn headers(row: &Row, service: &str) -> OwnedHeaders {
     let id = row.event_id.to_string();
     let cause = row.causation_id.map(|cause| cause.to_string()).unwrap_or_default();
@@ -589,24 +588,19 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
     if (traceparent, tracestate) != (row.traceparent.as_str(), row.tracestate.as_str()) {
         warn!(topic = row.topic, key = row.key, event.id = %row.event_id, "A trace beyond W3C's bounds is not carried on");
     }
-    let all = [
-        ("ce_specversion", "1.0"),
-        ("ce_id", &id),
-        ("ce_source", &source),
-        ("ce_type", &row.record_type),
-        ("ce_subject", &row.key),
-        ("ce_time", &time),
-        ("content-type", "application/avro"),
-        ("ce_correlationid", &row.key),
-        ("ce_causationid", &cause),
-        ("ce_aggregateversion", &version),
-        ("traceparent", traceparent),
-        ("tracestate", tracestate),
-    ];
-    let present = all.into_iter().filter(|(_, value)| !value.is_empty());
-    present.fold(OwnedHeaders::new_with_capacity(12), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(value) })
-    })
+    let event = CloudEvent {
+        id: &id,
+        source: &source,
+        record_type: &row.record_type,
+        subject: &row.key,
+        time: &time,
+        correlation: &row.key,
+        causation: &cause,
+        version: &version,
+        traceparent,
+        tracestate,
+    };
+    event.headers()
 }
 
 /// Wakes the relay, in this process or in the instance that owns the lease.

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use quadrille_core::{Policy, RecordType};
+use quadrille_kafka::{Connection, Registry};
 use sqlx::migrate::Migration;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
-    config,
     database::Database,
     ground::Ground,
     health::Health,
@@ -18,7 +18,6 @@ use crate::{
     kafka::{self, Topics},
     migrations::{self, is_missing},
     outbox,
-    registry::Registry,
     skips::Skips,
 };
 
@@ -49,7 +48,7 @@ pub(crate) async fn tables_ready<P: Policy>(
 
 /// Waits for the topics of `types`: without them nothing is read or published. A topic of another shape than declared ends the instance.
 pub(crate) async fn topics_ready(ground: &Ground, types: &[RecordType]) -> anyhow::Result<()> {
-    wait_for(&ground.health, "kafka", || topics(&ground.kafka, types)).await
+    wait_for(&ground.health, "kafka", || topics(&ground.kafka, ground.service, types)).await
 }
 
 /// Waits for the schemas of `types`: a registry that has lost its data is told of before the first record is in want of it.
@@ -77,9 +76,9 @@ where
     }
 }
 
-async fn topics(kafka: &config::Kafka, types: &[RecordType]) -> anyhow::Result<Result<(), String>> {
+async fn topics(kafka: &Connection, service: &'static str, types: &[RecordType]) -> anyhow::Result<Result<(), String>> {
     let (kafka, types) = (kafka.clone(), types.to_vec());
-    match tokio::task::spawn_blocking(move || kafka::check_topics(&kafka, &types)).await? {
+    match tokio::task::spawn_blocking(move || kafka::check_topics(&kafka, service, &types)).await? {
         Topics::Ready => Ok(Ok(())),
         Topics::Refused(cause) => bail!(cause),
         Topics::Waiting(cause) => Ok(Err(cause)),

@@ -165,7 +165,7 @@ async fn a_topic_that_was_made_anew_is_said() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     state(&shop, 3).await?;
     let topic = shop.world.settings.topic(TOPIC);
-    let admin = Admin::connect(&shop.world.settings)?;
+    let admin = Admin::connect(&shop.world.settings.kafka)?;
     admin.delete(std::slice::from_ref(&topic)).await?;
     let anew = NewTopic::new(&topic, 6, TopicReplication::Fixed(1));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);

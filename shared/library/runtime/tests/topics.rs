@@ -72,7 +72,7 @@ async fn what_retention_took_unread_is_said_and_reading_goes_on() -> anyhow::Res
 async fn a_topic_that_was_made_anew_is_read_from_its_beginning() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     worked_before(&shop).await?;
-    let topics = Admin::connect(&shop.world.settings)?;
+    let topics = Admin::connect(&shop.world.settings.kafka)?;
     delete(&shop, &topics).await?;
     create(&shop, &topics).await?;
     shop.ask("ANEW", 1).await?;
@@ -125,7 +125,7 @@ async fn create(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
 async fn a_service_that_starts_before_its_topics_waits_and_names_them() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     let physical = shop.world.settings.topic(TOPIC);
-    let topics = Admin::connect(&shop.world.settings)?;
+    let topics = Admin::connect(&shop.world.settings.kafka)?;
     delete(&shop, &topics).await?;
     let mut instance = Logged::start(&shop)?;
     let said = instance.says("Waiting").await?;

@@ -1,14 +1,13 @@
 //! A world of its own on the real broker and registry: topics under a fresh prefix, and what is needed to speak and listen there.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, time::Instant};
 
 use quadrille_cli::{
     Catalogue, Settings,
-    kafka::{Admin, Placed, Producer, Reader, Record, Start},
-    registry::Registry,
+    kafka::{Admin, Codec, Placed, Producer, Reader, Record, Start},
     settings::Overrides,
 };
-use quadrille_schemas::wire::{frame, unframe};
+use quadrille_schemas::wire::unframe;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ pub struct World {
     /// For the command line's functions: they see this world only.
     pub settings: Settings,
     producer: Producer,
-    ids: BTreeMap<String, u32>,
+    codec: Codec,
 }
 
 impl World {
@@ -34,8 +33,9 @@ impl World {
         settings.kafka.group_prefix = prefix;
         create_topics(&settings).await?;
         led(&settings).await?;
-        let producer = Producer::connect(&settings)?;
-        Ok(Self { settings, producer, ids: BTreeMap::new() })
+        let producer = Producer::connect(&settings.kafka)?;
+        let codec = Codec::new(settings.registry()?, &[]);
+        Ok(Self { settings, producer, codec })
     }
 
     /// The prefix of this world's topics and groups.
@@ -46,10 +46,8 @@ impl World {
     /// The configuration of a service in this world, over the given database.
     pub fn config<C: Default>(&self, service: &str, database: &str) -> quadrille_runtime::Config<C> {
         let mut config = quadrille_runtime::Config::of(service);
-        config.kafka.brokers.clone_from(&self.settings.kafka.brokers);
-        config.kafka.topic_prefix.clone_from(&self.settings.kafka.topic_prefix);
-        config.kafka.group_prefix.clone_from(&self.settings.kafka.group_prefix);
-        config.registry.url.clone_from(&self.settings.registry.url);
+        config.kafka.clone_from(&self.settings.kafka);
+        config.registry.clone_from(&self.settings.registry);
         config.database.url = database.to_owned();
         config.database.migrate_url = database.to_owned();
         config.kafka.session_timeout_ms = SESSION_TIMEOUT_MS;
@@ -76,19 +74,7 @@ impl World {
 
     /// The record's value as it goes to Kafka.
     pub async fn framed<R: quadrille_core::Record>(&mut self, record: &R) -> anyhow::Result<Vec<u8>> {
-        let subject = R::TYPE.subject();
-        let id = match self.ids.get(&subject) {
-            Some(id) => *id,
-            None => {
-                let id = Registry::connect(&self.settings)?.id_of(&subject, R::TYPE.schema).await?;
-                let id =
-                    id.ok_or_else(|| anyhow::anyhow!("subject {subject} is missing: `make up` applies the schemas"))?;
-                *self.ids.entry(subject).or_insert(id)
-            }
-        };
-        let mut datum = vec![];
-        record.encode(&mut datum);
-        Ok(frame(id, &datum))
+        self.codec.encode(record).await
     }
 
     /// Sends a record as a client without headers does.
@@ -113,7 +99,7 @@ impl World {
         let (settings, topic) = (self.settings.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
             let mut records = vec![];
-            Reader::connect(&settings)?.read_to_end(&topic, Start::Beginning, |record| {
+            Reader::connect(&settings.kafka)?.read_to_end(&topic, Start::Beginning, |record| {
                 records.push(record);
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -130,7 +116,7 @@ impl World {
     ) -> anyhow::Result<Vec<Record>> {
         let (settings, topic) = (self.settings.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
-            let reader = Reader::connect(&settings)?;
+            let reader = Reader::connect(&settings.kafka)?;
             let partitions = reader.partitions(&[&topic])?;
             let positions = reader.positions(&partitions, Start::Beginning)?;
             let follow = reader.follow(&positions)?;
@@ -155,14 +141,14 @@ async fn create_topics(settings: &Settings) -> anyhow::Result<()> {
         let new = NewTopic::new(name, topic.partitions as i32, TopicReplication::Fixed(1));
         own.iter().fold(new, |new, (key, value)| new.set(key, value))
     });
-    Admin::connect(settings)?.create(&topics.collect::<Vec<_>>()).await
+    Admin::connect(&settings.kafka)?.create(&topics.collect::<Vec<_>>()).await
 }
 
 /// Waits until every new partition has its leader: the broker shows a topic a little before.
 async fn led(settings: &Settings) -> anyhow::Result<()> {
     let settings = settings.clone();
     tokio::task::spawn_blocking(move || {
-        let reader = Reader::connect(&settings)?;
+        let reader = Reader::connect(&settings.kafka)?;
         let names = settings.catalogue.topic_names();
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = reader.partitions(&names) {
@@ -186,7 +172,7 @@ impl Drop for World {
             let names: Vec<String> =
                 settings.catalogue.topics.iter().map(|topic| settings.topic(&topic.name)).collect();
             let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio.block_on(async { Admin::connect(&settings)?.delete(&names).await })
+            tokio.block_on(async { Admin::connect(&settings.kafka)?.delete(&names).await })
         });
         if !matches!(deleted.join(), Ok(Ok(()))) {
             eprintln!("the topics under {} are left behind", self.prefix());

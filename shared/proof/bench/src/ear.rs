@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
 use quadrille_cli::Settings;
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     message::{BorrowedMessage, Headers},
 };
@@ -36,10 +36,9 @@ struct Shared<H> {
 
 /// Connects a consumer that reads `topics` (without prefix) from their beginning. It joins no group.
 pub fn consumer(settings: &Settings, topics: &[&str]) -> anyhow::Result<BaseConsumer> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &settings.kafka.brokers)
-        .set("group.id", "quadrille-bench")
-        .set("enable.auto.commit", "false")
+    let consumer: BaseConsumer = settings
+        .kafka
+        .observer("quadrille-bench", "quadrille-bench")
         .set("fetch.min.bytes", "1")
         .set("fetch.queue.backoff.ms", "2")
         .create()?;

@@ -15,7 +15,6 @@ use quadrille_events::{
 use quadrille_show::Clients;
 use quadrille_testkit::World;
 use rdkafka::{
-    ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
@@ -54,8 +53,10 @@ pub struct Sent {
 impl Load {
     /// Connects to a stage's world.
     pub fn connect(world: &World) -> anyhow::Result<Self> {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &world.settings.kafka.brokers)
+        let kafka = &world.settings.kafka;
+        // Not our own producer's settings: it stands for any client.
+        let producer = kafka
+            .client("quadrille-bench")
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "0")

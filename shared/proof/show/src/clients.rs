@@ -1,25 +1,20 @@
 //! Those who ask: customers who register and order, and the one who stocks the shelves.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use futures::{StreamExt, TryStreamExt, stream};
 use quadrille_cli::{
     Settings,
     effects::{self, Effect},
-    kafka::{Placed as Place, Producer},
+    kafka::{Codec, Placed as Place, Producer},
     operate::{self, Person},
-    registry::Registry,
 };
 use quadrille_core::{Declaration, Record};
 use quadrille_events::{
     Money, OrderCancellationRequested, OrderRequested, Personal, ProductListingRequested, RefundRetryRequested,
     RequestedLine, Secret, StockReplenishmentRequested, UserDeactivationRequested, UserProfileUpdateRequested,
-    UserRegistrationRequested, frame,
+    UserRegistrationRequested,
 };
 use quadrille_roster::DECLARATIONS;
 use serde_json::{Value, json};
@@ -41,8 +36,7 @@ const AT_ONCE: usize = 100;
 /// Clients of one world, which know nothing of headers.
 pub struct Clients {
     producer: Producer,
-    registry: Registry,
-    ids: Mutex<BTreeMap<String, u32>>,
+    codec: Codec,
     settings: Settings,
     carrier: String,
 }
@@ -51,9 +45,8 @@ impl Clients {
     /// Clients of the world that these settings name.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
         Ok(Self {
-            producer: Producer::connect(settings)?,
-            registry: Registry::connect(settings)?,
-            ids: Mutex::default(),
+            producer: Producer::connect(&settings.kafka)?,
+            codec: Codec::new(settings.registry()?, &[]),
             settings: settings.clone(),
             carrier: String::new(),
         })
@@ -66,20 +59,7 @@ impl Clients {
 
     /// The record's value as it goes to Kafka.
     pub async fn framed<R: Record>(&self, record: &R) -> anyhow::Result<Vec<u8>> {
-        let subject = R::TYPE.subject();
-        let known = self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(&subject).copied();
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let id = self.registry.id_of(&subject, R::TYPE.schema).await?;
-                let id = id.with_context(|| format!("subject {subject} is missing: `make up` applies the schemas"))?;
-                self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(subject, id);
-                id
-            }
-        };
-        let mut datum = vec![];
-        record.encode(&mut datum);
-        Ok(frame(id, &datum))
+        self.codec.encode(record).await
     }
 
     /// Sends a record.

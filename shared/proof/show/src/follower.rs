@@ -127,7 +127,7 @@ impl Follower {
         start: Start,
         mut watch: impl FnMut(&Record) + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let reader = Reader::connect(settings)?;
+        let reader = Reader::connect(&settings.kafka)?;
         let topics: Vec<&str> = CATALOGUE
             .topics
             .iter()

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context;
 use quadrille_cli::{Settings, kafka::Placed};
 use rdkafka::{
-    ClientConfig,
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
@@ -32,8 +31,8 @@ pub struct RawProducer {
 impl RawProducer {
     /// A producer into the world of `settings`.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &settings.kafka.brokers).set("acks", "all").set("linger.ms", "0");
+        let mut config = settings.kafka.client("quadrille-show");
+        config.set("acks", "all").set("linger.ms", "0");
         Ok(Self { producer: config.create()?, settings: settings.clone() })
     }
 

@@ -13,7 +13,7 @@ use std::{
 use quadrille_cli::Settings;
 use quadrille_program::complain;
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
 
@@ -114,10 +114,7 @@ async fn sample(instances: Vec<(String, String)>, longest: Arc<Mutex<Longest>>) 
 fn look(settings: &Settings, longest: &Mutex<Longest>, stop: &AtomicBool) -> anyhow::Result<()> {
     let mut groups = vec![];
     for (service, types) in heard() {
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &settings.kafka.brokers)
-            .set("group.id", format!("{}{service}", settings.kafka.group_prefix))
-            .create()?;
+        let client: BaseConsumer = settings.kafka.observer("quadrille-show", &settings.group(service)).create()?;
         let mut topics: Vec<String> = types.iter().map(|info| settings.topic(&info.record.topic.name)).collect();
         topics.sort();
         topics.dedup();

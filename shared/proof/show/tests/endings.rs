@@ -174,8 +174,8 @@ async fn what_is_folded_may_be_read_again(shop: &mut Shop) -> anyhow::Result<()>
 /// Waits until a service's group has handled all that a topic holds.
 async fn read_to_the_end(settings: &Settings, service: &str, topic: &str) -> anyhow::Result<()> {
     let is_read = || {
-        let partitions = Reader::connect(settings)?.partitions(&[topic])?;
-        let committed = committed(settings, &settings.group(service), &partitions)?;
+        let partitions = Reader::connect(&settings.kafka)?.partitions(&[topic])?;
+        let committed = committed(&settings.kafka, &settings.group(service), &partitions)?;
         anyhow::Ok(partitions.iter().zip(committed).all(|(p, next)| next.unwrap_or(p.low) >= p.high))
     };
     let read = async {

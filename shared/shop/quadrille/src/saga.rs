@@ -121,7 +121,7 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
         let fact = &step.fact;
         let what = match &fact.decoded {
             Decoded::Record { info, json } => news(show::parts(info, json), &mut said),
-            Decoded::Unknown { name } => format!("a {name}, which this topic is not declared to have"),
+            Decoded::Dynamic { name, .. } => format!("a {name}, which this topic is not declared to have"),
             Decoded::Null => "no value".into(),
             Decoded::Bad { reason, .. } => paint.bad(&output::printable(reason)),
         };

@@ -107,7 +107,7 @@ pub fn read(
     wanted: impl Fn(&Record) -> bool,
     mut visit: impl FnMut(Fact, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
+    let (reader, decoder) = (Reader::connect(&settings.kafka)?, Decoder::connect(settings)?);
     let then: Positions =
         reader.partitions(topics)?.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
     let partitions = reader.partitions(topics)?;

@@ -109,7 +109,7 @@ fn answer(world: &World, count: usize) -> tokio::task::JoinHandle<Vec<Value>> {
         let reading = tokio::task::spawn_blocking(move || {
             let _runtime = handle.enter();
             let decoder = quadrille_cli::codec::Decoder::connect(&follow).unwrap();
-            let reader = Reader::connect(&follow).unwrap();
+            let reader = Reader::connect(&follow.kafka).unwrap();
             let partitions = reader.partitions(&["platform.requests"]).unwrap();
             let positions = reader.positions(&partitions, Start::Beginning).unwrap();
             let follow = reader.follow(&positions).unwrap();

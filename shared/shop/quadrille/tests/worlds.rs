@@ -32,7 +32,7 @@ async fn topics_are_made_once_corrected_and_never_given_other_partitions() {
     assert!(again.lines().count() == 1 && again.contains(" 0 made, 0 corrected,"), "{again}");
 
     // Somebody changes a setting that is declared, and sets one that is not.
-    let admin = Admin::connect(&world.settings).unwrap();
+    let admin = Admin::connect(&world.settings.kafka).unwrap();
     let topic = world.settings.topic("user.requests");
     let found = || async { admin.find(std::slice::from_ref(&topic)).await.unwrap().remove(&topic).unwrap() };
     let changed = [("retention.ms", "1000000".to_owned()), ("segment.bytes", "20000000".to_owned())];
@@ -198,7 +198,7 @@ async fn no_order_waits_for_what_a_later_fact_disproves_while_orders_flow() {
     for name in CHAIN {
         encoders.push((name, Encoder::connect(&world.settings, named(&CATALOGUE, name).unwrap(), None).await.unwrap()));
     }
-    let (encoders, producer) = (&encoders, &Producer::connect(&world.settings).unwrap());
+    let (encoders, producer) = (&encoders, &Producer::connect(&world.settings.kafka).unwrap());
     let flowing = std::sync::atomic::AtomicBool::new(true);
     // The first so many facts of a new order.
     let order = async |facts: usize| {

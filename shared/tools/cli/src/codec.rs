@@ -1,115 +1,29 @@
-//! Framed Avro to JSON, by the writer's schema id.
-
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+//! Records from and to the JSON of a command line.
 
 use anyhow::Context;
-use quadrille_schemas::wire::{Plan, RecordInfo, Writer, frame, unframe};
+use quadrille_kafka::Codec;
+pub use quadrille_kafka::Decoded;
+use quadrille_schemas::wire::{RecordInfo, frame};
 use tokio::runtime::Handle;
 
-use crate::{Settings, registry::Registry};
+use crate::Settings;
 
-/// What a value turned out to be.
-#[derive(Clone, Debug)]
-pub enum Decoded {
-    /// A record of a type that we know, as JSON with secrets hidden.
-    Record {
-        /// The type.
-        info: &'static RecordInfo,
-        /// One line of JSON.
-        json: String,
-    },
-    /// A record of a type that is not known on its topic.
-    Unknown {
-        /// The type's full name.
-        name: String,
-    },
-    /// There is no value.
-    Null,
-    /// Not decodable.
-    Bad {
-        /// Why.
-        reason: String,
-        /// The type that its schema is one of, where that much could be told.
-        of: Option<&'static RecordInfo>,
-    },
-}
-
-impl Decoded {
-    /// Not decodable, and of no type that could be told.
-    pub fn bad(reason: impl Into<String>) -> Self {
-        Self::Bad { reason: reason.into(), of: None }
-    }
-}
-
-/// Decodes values; asks the registry for each schema id once.
+/// Decodes values for those who read topics, and block.
 pub struct Decoder {
-    records: &'static [RecordInfo],
-    registry: Registry,
+    codec: Codec,
     handle: Handle,
-    known: Mutex<HashMap<u32, Arc<Known>>>,
-}
-
-/// What a schema id means.
-enum Known {
-    Writer(Writer, Vec<(&'static RecordInfo, Result<Plan, String>)>),
-    Unusable(String),
 }
 
 impl Decoder {
     /// A decoder within the current runtime. Its calls block, so they are for threads that may.
     pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let handle = Handle::try_current().context("a decoder needs a tokio runtime")?;
-        let (records, registry) = (settings.catalogue.records, Registry::connect(settings)?);
-        Ok(Self { records, registry, handle, known: Mutex::default() })
+        Ok(Self { codec: Codec::new(settings.registry()?, settings.catalogue.records), handle })
     }
 
-    /// Decodes a value of `topic`, or of whatever topic has the type. Only a registry that is away is an error.
+    /// [`Codec::decode`]. Only a registry that is away is an error.
     pub fn decode(&self, topic: Option<&str>, value: Option<&[u8]>) -> anyhow::Result<Decoded> {
-        let Some(value) = value else { return Ok(Decoded::Null) };
-        let (id, datum) = match unframe(value) {
-            Ok(framed) => framed,
-            Err(error) => return Ok(Decoded::bad(error.to_string())),
-        };
-        let known = self.known(id)?;
-        let (writer, readers) = match &*known {
-            Known::Unusable(reason) => return Ok(Decoded::bad(reason)),
-            Known::Writer(writer, readers) => (writer, readers),
-        };
-        let reader = readers.iter().find(|(info, _)| topic.is_none_or(|topic| info.record.topic.name == topic));
-        Ok(match reader {
-            None => Decoded::Unknown { name: writer.name().to_owned() },
-            Some((info, Err(reason))) => Decoded::Bad { reason: reason.clone(), of: Some(info) },
-            Some((info, Ok(plan))) => match plan.apply(datum).and_then(|datum| info.to_json(&datum)) {
-                Ok(json) => Decoded::Record { info, json },
-                Err(error) => {
-                    Decoded::Bad { reason: format!("it is no {}: {error}", info.short_name()), of: Some(info) }
-                }
-            },
-        })
-    }
-
-    fn known(&self, id: u32) -> anyhow::Result<Arc<Known>> {
-        let cached = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(known) = cached {
-            return Ok(known);
-        }
-        let text = self.handle.block_on(self.registry.text_of(id))?;
-        let known = Arc::new(match text.as_deref().map(Writer::new) {
-            None => Known::Unusable(format!("the registry has no schema id {id}")),
-            Some(Err(error)) => Known::Unusable(format!("schema id {id} is of no use: {error}")),
-            Some(Ok(writer)) => {
-                let readers = self.records.iter().filter(|info| info.record.name == writer.name());
-                let plan =
-                    |info: &'static RecordInfo| (info, writer.prepare(&info.record).map_err(|error| error.to_string()));
-                let readers = readers.map(plan).collect();
-                Known::Writer(writer, readers)
-            }
-        });
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, known.clone());
-        Ok(known)
+        Ok(self.handle.block_on(self.codec.decode(topic, value))?)
     }
 }
 
@@ -133,15 +47,7 @@ impl Encoder {
     pub async fn connect(settings: &Settings, info: &'static RecordInfo, id: Option<u32>) -> anyhow::Result<Self> {
         let id = match id {
             Some(id) => id,
-            None => {
-                let subject = info.record.subject();
-                let found = Registry::connect(settings)?.id_of(&subject, info.record.schema).await?;
-                found.with_context(|| {
-                    format!(
-                        "The registry does not have our schema of {subject}: `quadrille schemas apply` registers it"
-                    )
-                })?
-            }
+            None => Codec::new(settings.registry()?, settings.catalogue.records).id_of(&info.record).await?,
         };
         Ok(Self { info, id })
     }

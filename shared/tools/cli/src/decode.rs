@@ -47,7 +47,7 @@ fn one(decoder: &Decoder, input: &mut impl Read, json: bool) -> anyhow::Result<(
             output::json_text(&format!("{{\"type\":\"{}\",\"value\":{value}}}", info.record.name))
         }
         Decoded::Record { json: value, .. } => output::json_text(&value),
-        Decoded::Unknown { name } => bail!("The record is a {name}, which no declared topic has"),
+        Decoded::Dynamic { name, .. } => bail!("The record is a {name}, which no declared topic has"),
         Decoded::Null => bail!("The record has no value"),
         Decoded::Bad { reason, .. } => bail!(
             "The input is no framed record: {reason}\nSeveral records are told apart by kcat -C -f \"$(quadrille decode --kcat-format)\""

@@ -11,7 +11,7 @@ use crate::{
     catalogue::Declared,
     databases,
     output::{self, Paint},
-    registry::{LEVEL, Registry},
+    registry::LEVEL,
     schemas,
     status::{self, Instance},
     topics::{self, Plan},
@@ -163,7 +163,7 @@ async fn look_at_topics(settings: &Settings, declared: &Declared) -> Vec<Look> {
 }
 
 async fn look_at_subjects(settings: &Settings, declared: &Declared) -> Vec<Look> {
-    let found = match Registry::connect(settings) {
+    let found = match settings.registry() {
         Ok(registry) => schemas::find(&registry, &declared.subjects).await,
         Err(error) => Err(error),
     };

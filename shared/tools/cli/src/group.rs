@@ -50,7 +50,7 @@ pub struct Options {
 pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::Result<bool> {
     known(settings, service)?;
     let group = settings.group(service);
-    let consumer: BaseConsumer = kafka::client(settings).set("group.id", &group).create()?;
+    let consumer: BaseConsumer = kafka::hurried(settings.kafka.observer("quadrille-cli", &group)).create()?;
     stopped(settings, &consumer, service, &group)?;
     let rewinds = plan(settings, service, &group, options)?;
     if options.yes {
@@ -59,7 +59,7 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
             list.add_partition_offset(&settings.topic(&rewind.topic), rewind.partition, Offset::Offset(rewind.to))?;
         }
         if !rewinds.is_empty() {
-            consumer.commit(&list, CommitMode::Sync).map_err(|error| kafka::explained(settings, error))?;
+            consumer.commit(&list, CommitMode::Sync).map_err(|error| kafka::explained(&settings.kafka, error))?;
         }
     }
     tell(service, &rewinds, options)?;
@@ -140,9 +140,9 @@ pub async fn skip(
 
 /// What a group has read already cannot be passed over any more.
 fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Result<()> {
-    let partitions = Reader::connect(settings)?.partitions(&[place.topic])?;
+    let partitions = Reader::connect(&settings.kafka)?.partitions(&[place.topic])?;
     let partitions: Vec<Partition> = partitions.into_iter().filter(|found| found.number == place.partition).collect();
-    match kafka::committed(settings, &settings.group(service), &partitions)?.first() {
+    match kafka::committed(&settings.kafka, &settings.group(service), &partitions)?.first() {
         Some(Some(next)) if *next > place.offset => {
             bail!(
                 "{service} has read {}/{} up to {next}: what lies at {} is handled",
@@ -158,7 +158,7 @@ fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Resul
 /// What lies at an offset, as people read it.
 fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
     let Place { topic, partition, offset } = place;
-    Ok(match Reader::connect(settings)?.at(topic, partition, offset)? {
+    Ok(match Reader::connect(&settings.kafka)?.at(topic, partition, offset)? {
         At::Record(record) => {
             let decoded = Decoder::connect(settings)?.decode(Some(topic), record.value.as_deref());
             // A registry that is away may be what the service stands still for.
@@ -175,7 +175,8 @@ fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
 
 /// A running instance would go on where it is, and commit over what is written here.
 fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &str) -> anyhow::Result<()> {
-    let groups = consumer.fetch_group_list(Some(group), PATIENCE).map_err(|error| kafka::explained(settings, error))?;
+    let groups =
+        consumer.fetch_group_list(Some(group), PATIENCE).map_err(|error| kafka::explained(&settings.kafka, error))?;
     let members: Vec<String> = groups
         .groups()
         .iter()
@@ -189,10 +190,10 @@ fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &
 }
 
 fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> anyhow::Result<Vec<Rewind>> {
-    let reader = Reader::connect(settings)?;
+    let reader = Reader::connect(&settings.kafka)?;
     let names: Vec<&str> = settings.catalogue.topic_names();
     let partitions = reader.partitions(&names)?;
-    let committed = kafka::committed(settings, group, &partitions)?;
+    let committed = kafka::committed(&settings.kafka, group, &partitions)?;
     let is_named = |partition: &Partition| {
         let place = format!("{}/{}", partition.topic, partition.number);
         options.only.is_empty() || options.only.iter().any(|only| **only == *partition.topic || *only == place)

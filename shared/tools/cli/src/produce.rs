@@ -13,7 +13,7 @@ use crate::{
     Settings,
     codec::{Encoder, Framed, documents},
     input,
-    kafka::Producer,
+    kafka::{CloudEvent, Producer},
     output, types,
 };
 
@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     }
     // All or none is encoded before the first is sent: a mistake in the last document leaves no half behind.
     let framed = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
-    let producer = Producer::connect(settings)?;
+    let producer = Producer::connect(&settings.kafka)?;
     let send = async |record: &Framed| {
         let key = options.key.clone().unwrap_or_else(|| record.key.clone());
         let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
@@ -105,7 +105,7 @@ pub async fn own(settings: &Settings, name: &str, documents: &[String]) -> anyho
     let encoder = Encoder::connect(settings, types::named(&settings.catalogue, name)?, None).await?;
     // All or none is encoded before the first is sent.
     let records = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
-    let producer = Producer::connect(settings)?;
+    let producer = Producer::connect(&settings.kafka)?;
     let send = async |record: &Framed| {
         let id = Uuid::now_v7().to_string();
         let headers = headers(&encoder, &record.key, &id, None);
@@ -123,13 +123,13 @@ fn headers(encoder: &Encoder, key: &str, id: &str, source: Option<&str>) -> Vec<
         KeyKind::Text => key.to_owned(),
         kind => kind.normalize(Some(key.as_bytes())).unwrap_or_else(|_| key.to_owned()),
     };
-    vec![
-        ("ce_specversion", "1.0".to_owned()),
-        ("ce_id", id.to_owned()),
-        ("ce_source", source.unwrap_or(SOURCE).to_owned()),
-        ("ce_type", info.record.name.to_owned()),
-        ("ce_subject", subject),
-        ("ce_time", Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)),
-        ("content-type", "application/avro".to_owned()),
-    ]
+    let event = CloudEvent {
+        id,
+        source: source.unwrap_or(SOURCE),
+        record_type: info.record.name,
+        subject: &subject,
+        time: &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+        ..CloudEvent::default()
+    };
+    event.pairs().map(|(name, value)| (name, value.to_owned())).collect()
 }

@@ -11,7 +11,7 @@ use crate::{
     Settings,
     catalogue::{self, Declared, Subject},
     output::{self, Progress, Table},
-    registry::{LEVEL, Registry, Version},
+    registry::{self, LEVEL, Registry, Version},
 };
 
 /// How many subjects are asked for at once.
@@ -59,7 +59,7 @@ pub async fn find(registry: &Registry, subjects: &[Subject]) -> anyhow::Result<V
 
 /// Registers what is not registered yet, after our own compatibility rule has passed everything; sets the compatibility level.
 pub async fn apply(settings: &Settings, declared: &Declared) -> anyhow::Result<()> {
-    let registry = Registry::connect(settings)?;
+    let registry = settings.registry()?;
     let found = find(&registry, &declared.subjects).await?;
     refuse_incompatible(declared, &found)?;
 
@@ -96,7 +96,7 @@ pub async fn check(settings: &Settings, folder: Option<&Path>, offline: bool) ->
     let frozen: usize = declared.subjects.iter().map(|subject| subject.record.versions.len()).sum();
     let mut registered = 0;
     if !offline {
-        let found = find(&Registry::connect(settings)?, &declared.subjects).await.map_err(|error| {
+        let found = find(&settings.registry()?, &declared.subjects).await.map_err(|error| {
             error.context("What is registered cannot be checked (--offline checks the files alone)")
         })?;
         refuse_incompatible(&declared, &found)?;
@@ -139,7 +139,7 @@ struct Listed {
 
 /// Shows every subject with id, versions, compatibility level and whether the registry has our text.
 pub async fn list(settings: &Settings, declared: &Declared, json: bool) -> anyhow::Result<()> {
-    let found = find(&Registry::connect(settings)?, &declared.subjects).await?;
+    let found = find(&settings.registry()?, &declared.subjects).await?;
     let listed = declared.subjects.iter().zip(&found).map(|(subject, found)| {
         let version = found.version_of(&subject.record.text);
         Listed {
@@ -171,12 +171,12 @@ pub async fn list(settings: &Settings, declared: &Declared, json: bool) -> anyho
 
 /// The registry must hold what the file says, to the byte: others read it there.
 async fn verify(registry: &Registry, subject: &str, id: u32, text: &str) -> anyhow::Result<()> {
-    match registry.text_of(id).await? {
-        Some(registered) if registered == text => Ok(()),
-        Some(_) => bail!(
+    match registry.schema(id).await? {
+        registry::Found::Avro(registered) if registered == text => Ok(()),
+        registry::Found::Avro(_) | registry::Found::Other(_) => bail!(
             "The registry keeps another text for {subject} (id {id}) than was registered: it must keep schemas as they come, without normalizing them"
         ),
-        None => bail!("The registry gave id {id} for {subject}, but does not know that id"),
+        registry::Found::Nothing => bail!("The registry gave id {id} for {subject}, but does not know that id"),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use quadrille_kafka::{Connection, Registry, registry};
 use quadrille_program::{Key, Loaded, address, environment, key};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::Catalogue;
+use crate::{Catalogue, http};
 
 /// Everything that the command line needs to know about its world: what there is, and where it is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -15,31 +16,13 @@ pub struct Settings {
     #[serde(skip)]
     pub catalogue: Catalogue,
     /// `QUADRILLE__KAFKA__*`
-    pub kafka: Kafka,
+    pub kafka: Connection,
     /// `QUADRILLE__REGISTRY__*`
-    pub registry: Registry,
+    pub registry: registry::Settings,
     /// `QUADRILLE__DATABASE__*`
     pub database: Database,
     /// `QUADRILLE__PROVIDER__*`
     pub provider: Provider,
-}
-
-/// Where the broker is, and what names carry in an isolated world.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Kafka {
-    /// `QUADRILLE__KAFKA__BROKERS`: host:port, several with commas.
-    pub brokers: String,
-    /// `QUADRILLE__KAFKA__TOPIC_PREFIX`: a topic's physical name is this and its own name. Empty outside of isolated worlds.
-    pub topic_prefix: String,
-    /// `QUADRILLE__KAFKA__GROUP_PREFIX`: likewise for consumer groups.
-    pub group_prefix: String,
-}
-
-/// Where the schema registry is.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Registry {
-    /// `QUADRILLE__REGISTRY__URL`: the Confluent API's root.
-    pub url: String,
 }
 
 /// Where the services' databases are, for audit and status.
@@ -73,8 +56,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             catalogue: Catalogue::default(),
-            kafka: Kafka { brokers: "127.0.0.1:9092".into(), topic_prefix: String::new(), group_prefix: String::new() },
-            registry: Registry { url: "http://127.0.0.1:8081/apis/ccompat/v7".into() },
+            kafka: Connection::default(),
+            registry: registry::Settings::default(),
             database: Database {
                 base_url: "postgres://quadrille_audit:quadrille@127.0.0.1:5433".into(),
                 prefix: "quadrille_".into(),
@@ -84,10 +67,8 @@ impl Default for Settings {
     }
 }
 
-const KEYS: [Key; 7] = [
-    key::BROKERS,
-    key::TOPIC_PREFIX,
-    key::GROUP_PREFIX,
+/// The keys beside those of the [`Connection`].
+const KEYS: [Key; 4] = [
     key::REGISTRY_URL,
     Key::address("database.base_url", "postgres://role:password@host:port", server, "databases are named behind it"),
     Key::text(
@@ -115,7 +96,7 @@ fn prefix(value: &str) -> Result<(), String> {
 
 /// What only services know is passed over: a shell may well be set up for both. A mistyped key of a section that is ours is not.
 fn of_services(name: &str) -> bool {
-    let known = ["kafka.session_timeout_ms", "database.url", "database.migrate_url", "database.connections"];
+    let known = ["database.url", "database.migrate_url", "database.connections"];
     let section = name.split('.').next().unwrap_or_default();
     known.contains(&name) || !["kafka", "registry", "database", "provider"].contains(&section)
 }
@@ -140,7 +121,9 @@ impl Settings {
             (&key::REGISTRY_URL, "--registry", overrides.registry),
         ];
         let options = options.into_iter().filter_map(|(key, option, text)| Some((key, option, text?)));
-        let mut loaded = quadrille_program::load(&Self::default(), &KEYS, of_services, variables, options)?;
+        let keys = quadrille_kafka::KEYS.iter().chain(&KEYS);
+        let mut loaded = quadrille_program::load(&Self::default(), keys, of_services, variables, options)?;
+        loaded.settings.kafka.security.check(&loaded)?;
         for url in [&mut loaded.settings.registry.url, &mut loaded.settings.provider.url] {
             url.truncate(url.trim_end_matches('/').len());
         }
@@ -149,17 +132,22 @@ impl Settings {
 
     /// A topic's physical name.
     pub fn topic(&self, name: &str) -> String {
-        format!("{}{name}", self.kafka.topic_prefix)
+        self.kafka.topic(name)
     }
 
     /// A topic's own name, or `None` where it belongs to another world.
     pub fn logical<'a>(&self, physical: &'a str) -> Option<&'a str> {
-        physical.strip_prefix(&self.kafka.topic_prefix)
+        self.kafka.logical(physical)
     }
 
     /// A service's consumer group.
     pub fn group(&self, service: &str) -> String {
-        format!("{}{service}", self.kafka.group_prefix)
+        self.kafka.group(service)
+    }
+
+    /// A client of the schema registry.
+    pub fn registry(&self) -> anyhow::Result<Registry> {
+        Registry::new(&self.registry, http::TIMEOUT)
     }
 
     /// The name of a service's database.

@@ -39,11 +39,13 @@ pub struct Shown {
 impl Shown {
     /// Puts a record and what it turned out to be together.
     pub fn of(record: &Record, decoded: &Decoded) -> Self {
-        let header = |name| record.header(name).map(str::to_owned);
+        let event = record.event();
+        let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let (record_type, value, error) = match decoded {
             Decoded::Record { info, json } => (Some(info.record.name), RawValue::from_string(json.clone()).ok(), None),
-            Decoded::Unknown { name } => {
-                (Some(name.as_str()), None, Some("the type is not known on this topic".into()))
+            Decoded::Dynamic { name, json } => {
+                let value = json.clone().and_then(|json| RawValue::from_string(json).ok());
+                (Some(name.as_str()), value, Some("the type is not known on this topic".into()))
             }
             Decoded::Null => (None, None, None),
             Decoded::Bad { reason, of } => (of.map(|info| info.record.name), None, Some(reason.clone())),
@@ -54,11 +56,11 @@ impl Shown {
             offset: record.offset,
             timestamp: rfc3339(record.timestamp_ms),
             key: record.key.as_ref().map(|_| record.key_text()),
-            id: header("ce_id"),
-            source: header("ce_source"),
-            correlation: header("ce_correlationid"),
-            causation: header("ce_causationid"),
-            version: record.header("ce_aggregateversion").and_then(|version| version.parse().ok()),
+            id: said(event.id),
+            source: said(event.source),
+            correlation: said(event.correlation),
+            causation: said(event.causation),
+            version: event.version.parse().ok(),
             record_type: record_type.map(str::to_owned),
             value,
             error,
@@ -91,7 +93,7 @@ pub fn line(paint: Paint, record: &Record, decoded: &Decoded) -> String {
             let name = format!("{:<24}", info.short_name());
             format!("{}  {}  {}", paint.saga(&saga, &name), paint.saga(&saga, &key), brief(info, json))
         }
-        Decoded::Unknown { name } => {
+        Decoded::Dynamic { name, .. } => {
             format!("{}  {key}  (a type that this topic is not declared to have)", short(name))
         }
         Decoded::Null => format!("{:<24}  {key}", "(no value)"),

@@ -145,7 +145,7 @@ async fn sagas(settings: &Settings) -> sqlx::Result<BTreeMap<String, i64>> {
 
 /// The last heartbeat of each instance that has not left.
 pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
-    let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
+    let (reader, decoder) = (Reader::connect(&settings.kafka)?, Decoder::connect(settings)?);
     let mut instances: BTreeMap<String, Instance> = BTreeMap::new();
     reader.read_to_end("platform.instances", Start::Beginning, |record| {
         match decoder.decode(Some("platform.instances"), record.value.as_deref())? {
@@ -156,7 +156,7 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
             Decoded::Null => {
                 instances.remove(&record.key_text());
             }
-            Decoded::Unknown { .. } | Decoded::Bad { .. } => {}
+            Decoded::Dynamic { .. } | Decoded::Bad { .. } => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -167,10 +167,10 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
 /// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets.
 fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Group>> {
     let names: Vec<&str> = settings.catalogue.topic_names();
-    let partitions = Reader::connect(settings)?.partitions(&names)?;
+    let partitions = Reader::connect(&settings.kafka)?.partitions(&names)?;
     let mut groups = Vec::new();
     for service in settings.catalogue.service_names() {
-        let committed = kafka::committed(settings, &settings.group(service), &partitions)?;
+        let committed = kafka::committed(&settings.kafka, &settings.group(service), &partitions)?;
         let of_service = || instances.iter().filter(|instance| instance.service == service);
         let hears = |topic: &str| {
             of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(&settings.catalogue, topic, heard))

@@ -97,7 +97,7 @@ pub fn plan(topic: &TopicType, found: Option<&TopicFound>) -> Plan {
 
 /// Looks at every declared topic; changes nothing.
 pub async fn statuses(settings: &Settings, topics: &[TopicType]) -> anyhow::Result<Vec<Status>> {
-    let (names, found) = find(&Admin::connect(settings)?, settings, topics).await?;
+    let (names, found) = find(&Admin::connect(&settings.kafka)?, settings, topics).await?;
     let status = |(topic, name): (&TopicType, String)| Status {
         plan: plan(topic, found.get(&name)),
         topic: name,
@@ -111,7 +111,7 @@ pub async fn statuses(settings: &Settings, topics: &[TopicType]) -> anyhow::Resu
 
 /// Makes what is missing and corrects what differs. A differing partition count is refused before anything is changed.
 pub async fn apply(settings: &Settings, topics: &[TopicType], replication: Option<u16>) -> anyhow::Result<()> {
-    let admin = Admin::connect(settings)?;
+    let admin = Admin::connect(&settings.kafka)?;
     let (names, found) = find(&admin, settings, topics).await?;
     let plans: Vec<Plan> = topics.iter().zip(&names).map(|(topic, name)| plan(topic, found.get(name))).collect();
     refuse_other_partitions(&names, &plans)?;

@@ -54,7 +54,7 @@ pub fn run(
     let catalogue = &settings.catalogue;
     let topics = chosen(catalogue, &options.topics)?;
     vain(catalogue, options, &topics).iter().for_each(|word| output::note(word));
-    let reader = Reader::connect(settings)?;
+    let reader = Reader::connect(&settings.kafka)?;
     let paint = if options.json { Paint::fixed(false) } else { Paint::detect() };
     let mut window = Window { catalogue, options, decoder: Decoder::connect(settings)?, paint, shown: 0, show };
     let positions = window.history(&reader, &topics)?;
@@ -197,7 +197,7 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
         wanted.is_empty()
             || match decoded {
                 Decoded::Record { info, .. } => is(info.record.name),
-                Decoded::Unknown { name } => is(name),
+                Decoded::Dynamic { name, .. } => is(name),
                 Decoded::Null | Decoded::Bad { .. } => false,
             }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use metrics::counter;
 use quadrille_core::Policy;
-use quadrille_kafka::{Unreadable, unreadable};
+use quadrille_kafka::{UnreadableBatch, unreadable};
 use rdkafka::{
     ClientConfig, Offset,
     consumer::{BaseConsumer, Consumer as _},
@@ -62,7 +62,7 @@ pub(super) struct Poller<'a, P: Policy> {
 struct Search {
     partition: Partition,
     generation: u64,
-    found: std::thread::JoinHandle<KafkaResult<Vec<Unreadable>>>,
+    found: std::thread::JoinHandle<KafkaResult<Vec<UnreadableBatch>>>,
 }
 
 /// A partition's records that wait in this process, in order; the first one waits for something.
@@ -354,8 +354,8 @@ impl<'a, P: Policy> Poller<'a, P> {
     }
 
     /// Tells of one batch, and sets reading behind it. Whether it is told.
-    fn advance_past_batch(&mut self, (topic, partition): Partition, generation: u64, batch: Unreadable) -> bool {
-        let Unreadable { from, to, cause } = batch;
+    fn advance_past_batch(&mut self, (topic, partition): Partition, generation: u64, batch: UnreadableBatch) -> bool {
+        let UnreadableBatch { from, to, cause } = batch;
         let Some((physical, declared)) = self.client.context().topic(topic) else {
             return false;
         };
@@ -406,9 +406,15 @@ impl<'a, P: Policy> Poller<'a, P> {
 
 /// The batches from `from` on that cannot be read and follow one another without anything sound between them, as far as they are found in the
 /// time that the first had.
-fn unreadable_in_a_row(client: &ClientConfig, topic: &str, partition: i32, from: i64) -> KafkaResult<Vec<Unreadable>> {
+fn unreadable_in_a_row(
+    client: &ClientConfig,
+    topic: &str,
+    partition: i32,
+    from: i64,
+) -> KafkaResult<Vec<UnreadableBatch>> {
     let began = Instant::now();
-    let mut found: Vec<Unreadable> = unreadable(client, topic, partition, from, limits::BROKER)?.into_iter().collect();
+    let mut found: Vec<UnreadableBatch> =
+        unreadable(client, topic, partition, from, limits::BROKER)?.into_iter().collect();
     while let Some(last) = found.last()
         && began.elapsed() < limits::UNREADABLE
         && let Ok(Some(next)) = unreadable(client, topic, partition, last.to, limits::BROKER)

@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_cli::{
-    kafka::{Admin, Record},
-    registry::Registry,
-};
+use quadrille_cli::kafka::{Admin, Record};
 use quadrille_core::{Fact, Policy, Record as _, ids};
 use quadrille_events::{REGISTRY, StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_platform::DeadLetter;
@@ -222,10 +219,10 @@ impl Shop {
     pub async fn create_dead_letter_topic(&self) -> anyhow::Result<(Admin, String)> {
         let topic = "tally.dead-letters";
         let physical = self.world.settings.topic(topic);
-        let admin = Admin::connect(&self.world.settings)?;
+        let admin = Admin::connect(&self.world.settings.kafka)?;
         admin.create(&[NewTopic::new(&physical, 1, TopicReplication::Fixed(1))]).await?;
         let subject = format!("{topic}-{}", DeadLetter::TYPE.name);
-        Registry::connect(&self.world.settings)?.register(&subject, DeadLetter::TYPE.schema).await?;
+        self.world.settings.registry()?.register(&subject, DeadLetter::TYPE.schema).await?;
         Ok((admin, physical))
     }
 

@@ -4,6 +4,7 @@ mod bytes;
 mod codec;
 pub mod content;
 mod decimal;
+mod dynamic;
 mod extent;
 mod frame;
 mod golden;

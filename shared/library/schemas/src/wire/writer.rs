@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     codec::{bound_allocations, sentence, whole},
-    extent,
+    dynamic, extent,
 };
 use crate::{Schema, mismatches, same_shape};
 
@@ -66,6 +66,17 @@ impl Writer {
     /// The full name of the writer's record: what the record is, whatever its headers say.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A datum of this schema as one line of JSON, for people; secrets are `***`. Its values are counted before they are built, as are those of
+    /// a [`Plan::Resolve`].
+    pub fn json(&self, datum: &[u8]) -> Result<String, DecodeError> {
+        let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
+        extent::check(&self.schema, datum, MOST_VALUES)?;
+        let mut rest = datum;
+        let reader = GenericDatumReader::builder(&self.physical).build().map_err(failed)?;
+        let value = whole(reader.read_value(&mut rest).map_err(failed)?, rest)?;
+        Ok(dynamic::json(&self.schema, &self.schema.root, &value).to_string())
     }
 
     /// How a reader's type is read from this writer's data, or a sentence that names field and cause.

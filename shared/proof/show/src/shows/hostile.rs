@@ -13,10 +13,7 @@ use quadrille_events::{OrderCancellationRequested, OrderRequested, frame};
 use quadrille_program::say;
 use quadrille_testkit::{Direction, Proxy};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use rdkafka::{
-    ClientConfig,
-    producer::{FutureProducer, FutureRecord},
-};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -324,8 +321,9 @@ impl Storm {
     /// Batches of every compression that unpack to far more than they take; librdkafka reads those of zstd never, the others whole.
     async fn unreadable(&mut self, shop: &Shop) -> anyhow::Result<()> {
         for (partition, codec, records) in [(5, "zstd", 120usize), (4, "gzip", 30), (3, "lz4", 30)] {
-            let producer: FutureProducer = ClientConfig::new()
-                .set("bootstrap.servers", &shop.world.settings.kafka.brokers)
+            let kafka = &shop.world.settings.kafka;
+            let producer: FutureProducer = kafka
+                .client("quadrille-show")
                 .set("compression.type", codec)
                 .set("linger.ms", "3000")
                 .set("message.max.bytes", "900000000")

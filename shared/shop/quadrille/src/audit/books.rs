@@ -146,11 +146,13 @@ impl Books {
         let place = Place { topic: &topic.name, partition: fact.record.partition, offset: fact.record.offset };
         let info = match &fact.decoded {
             Decoded::Record { info, .. } => *info,
-            Decoded::Unknown { .. } if topic.kind != TopicKind::Requests => {
+            Decoded::Dynamic { .. } if topic.kind != TopicKind::Requests => {
                 self.unknown_types += 1;
                 return;
             }
-            Decoded::Unknown { name } => return self.malformed(fact, place, format!("{name} is no type of its topic")),
+            Decoded::Dynamic { name, .. } => {
+                return self.malformed(fact, place, format!("{name} is no type of its topic"));
+            }
             Decoded::Null => return self.malformed(fact, place, "no value".into()),
             Decoded::Bad { of: Some(info), .. } if is_idle(fact, topic, info) => return self.idle(place, info),
             Decoded::Bad { reason, .. } => return self.malformed(fact, place, reason.clone()),

@@ -101,7 +101,7 @@ fn other_world(settings: &Settings) -> Option<String> {
 }
 
 fn read(settings: &Settings, now_ms: i64, report: &mut Report) -> anyhow::Result<Books> {
-    let (reader, decoder) = (Reader::connect(settings)?, Decoder::connect(settings)?);
+    let (reader, decoder) = (Reader::connect(&settings.kafka)?, Decoder::connect(settings)?);
     // Topics are declared roughly in the order of a saga; see the module's doc for why it is turned round.
     let topics: Vec<&str> = settings.catalogue.topic_names().into_iter().rev().collect();
     let partitions = reader.partitions(&topics)?;

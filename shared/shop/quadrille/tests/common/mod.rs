@@ -90,7 +90,7 @@ impl World {
         let (settings, topic) = (self.settings.clone(), topic.to_owned());
         let read = move || {
             let mut records = vec![];
-            Reader::connect(&settings)
+            Reader::connect(&settings.kafka)
                 .unwrap()
                 .read_to_end(&topic, Start::Beginning, |record| {
                     records.push(record);
@@ -110,7 +110,7 @@ impl Drop for World {
         let delete = move || {
             let names: Vec<String> = CATALOGUE.topics.iter().map(|topic| settings.topic(&topic.name)).collect();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            if let (Ok(runtime), Ok(admin)) = (runtime, Admin::connect(&settings)) {
+            if let (Ok(runtime), Ok(admin)) = (runtime, Admin::connect(&settings.kafka)) {
                 let _ = runtime.block_on(admin.delete(&names));
             }
         };

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::Context;
-use quadrille_cli::registry::Registry;
 use quadrille_core::{Record as _, TopicKind, TopicType};
 use quadrille_events::{RecordInfo, TOPICS};
 use quadrille_platform::{DeadLetter, InstanceHeartbeat, REGISTRY, RedriveRequested};
@@ -158,7 +157,7 @@ async fn registered(shop: &Shop, heard: &Heard, report: &mut Report) -> anyhow::
 
 /// The malformed records for one topic: every kind of every type that is heard there, again and again.
 async fn series_for(shop: &Shop, topic: &str, heard: &Heard) -> anyhow::Result<Vec<Specimen>> {
-    let registry = Registry::connect(&shop.world.settings)?;
+    let registry = shop.world.settings.registry()?;
     let id_of = |info: &'static RecordInfo| {
         let registry = registry.clone();
         async move {

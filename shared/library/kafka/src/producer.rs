@@ -6,13 +6,15 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 
-use super::{PATIENCE, client, explained};
-use crate::Settings;
+use crate::{
+    Connection,
+    broker::{PATIENCE, READER, explained, hurried, refusal},
+};
 
 /// A producer whose records are on all replicas when it says so.
 pub struct Producer {
     producer: FutureProducer,
-    settings: Settings,
+    connection: Connection,
 }
 
 /// Where a record came to lie.
@@ -26,8 +28,8 @@ pub struct Placed {
 
 impl Producer {
     /// Prepares a producer; the first record tells whether a broker is there.
-    pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let producer = client(settings)
+    pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
+        let producer = hurried(connection.client(READER))
             .set("acks", "all")
             .set("enable.idempotence", "true")
             // As the Java clients partition, and our services.
@@ -36,7 +38,7 @@ impl Producer {
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
             .create()
             .context("The Kafka client cannot be made")?;
-        Ok(Self { producer, settings: settings.clone() })
+        Ok(Self { producer, connection: connection.clone() })
     }
 
     /// Sends one record to a topic (named without prefix) and waits for its acknowledgement.
@@ -47,7 +49,7 @@ impl Producer {
         value: &[u8],
         headers: &[(&str, String)],
     ) -> anyhow::Result<Placed> {
-        let physical = self.settings.topic(topic);
+        let physical = self.connection.topic(topic);
         let headers = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |headers, (name, value)| {
             headers.insert(Header { key: name, value: Some(value) })
         });
@@ -70,12 +72,15 @@ impl Producer {
             Some(UnknownTopic | UnknownTopicOrPartition | UnknownPartition) => {
                 anyhow::anyhow!("There is no topic {topic}: `quadrille topics apply` makes all that are declared")
             }
-            Some(MessageTimedOut) => anyhow::anyhow!(
-                "The broker at {} did not acknowledge the record in {} s; whether it arrived is not known",
-                self.settings.kafka.brokers,
-                PATIENCE.as_secs()
-            ),
-            _ => explained(&self.settings, error),
+            Some(MessageTimedOut) => match refusal(&self.connection) {
+                Some(refusal) => anyhow::anyhow!(refusal),
+                None => anyhow::anyhow!(
+                    "The broker at {} did not acknowledge the record in {} s; whether it arrived is not known",
+                    self.connection.brokers,
+                    PATIENCE.as_secs()
+                ),
+            },
+            _ => explained(&self.connection, error),
         }
     }
 }

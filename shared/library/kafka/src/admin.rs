@@ -11,8 +11,10 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
-use super::{PATIENCE, client, explained};
-use crate::Settings;
+use crate::{
+    Connection,
+    broker::{PATIENCE, READER, explained, hurried},
+};
 
 /// How often it is looked whether a change shows.
 const LOOK: Duration = Duration::from_millis(50);
@@ -20,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A connection for administration.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
-    settings: Settings,
+    connection: Connection,
 }
 
 /// A topic as the broker has it.
@@ -35,8 +37,8 @@ pub struct TopicFound {
 }
 
 impl TopicFound {
-    #[cfg(test)]
-    pub(crate) fn new(partitions: usize, settings: &[(&str, &str)]) -> Self {
+    /// One made by hand, for tests.
+    pub fn new(partitions: usize, settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self { partitions, settings, own: BTreeMap::new() }
     }
@@ -44,16 +46,16 @@ impl TopicFound {
 
 impl Admin {
     /// Connects; the first call tells whether a broker is there.
-    pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let client = client(settings).create().context("The Kafka client cannot be made")?;
-        Ok(Self { client, settings: settings.clone() })
+    pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
+        let client = hurried(connection.client(READER)).create().context("The Kafka client cannot be made")?;
+        Ok(Self { client, connection: connection.clone() })
     }
 
     /// The topics of these physical names that exist.
     pub async fn find(&self, names: &[String]) -> anyhow::Result<BTreeMap<String, TopicFound>> {
         // Metadata is asked for all topics: asking for one by name would be a request to make it, where brokers allow that.
         let metadata = tokio::task::block_in_place(|| self.client.inner().fetch_metadata(None, PATIENCE))
-            .map_err(|error| explained(&self.settings, error))?;
+            .map_err(|error| explained(&self.connection, error))?;
         let partitions: BTreeMap<&str, usize> = metadata
             .topics()
             .iter()
@@ -69,7 +71,7 @@ impl Admin {
             .client
             .describe_configs(&resources, &options())
             .await
-            .map_err(|error| explained(&self.settings, error))?;
+            .map_err(|error| explained(&self.connection, error))?;
         let mut found = BTreeMap::new();
         for (name, resource) in present.into_iter().zip(described) {
             let resource = resource.map_err(|code| anyhow!("The settings of topic {name} cannot be read: {code}"))?;
@@ -90,7 +92,7 @@ impl Admin {
     /// One that came to be in the meantime is no error: whoever made it reads the same declaration.
     pub async fn create(&self, topics: &[NewTopic<'_>]) -> anyhow::Result<()> {
         let results =
-            self.client.create_topics(topics, &options()).await.map_err(|error| explained(&self.settings, error))?;
+            self.client.create_topics(topics, &options()).await.map_err(|error| explained(&self.connection, error))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -113,8 +115,11 @@ impl Admin {
         let mut wanted: BTreeMap<&str, &str> = found.own.iter().map(|(key, value)| (&**key, &**value)).collect();
         wanted.extend(settings.iter().map(|(key, value)| (*key, value.as_str())));
         let change = AlterConfig { specifier: ResourceSpecifier::Topic(name), entries: wanted.into_iter().collect() };
-        let results =
-            self.client.alter_configs([&change], &options()).await.map_err(|error| explained(&self.settings, error))?;
+        let results = self
+            .client
+            .alter_configs([&change], &options())
+            .await
+            .map_err(|error| explained(&self.connection, error))?;
         for result in results {
             result.map_err(|(_, code)| anyhow!("The settings of topic {name} cannot be changed: {code}"))?;
         }
@@ -134,7 +139,7 @@ impl Admin {
     pub async fn delete(&self, names: &[String]) -> anyhow::Result<()> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let results =
-            self.client.delete_topics(&names, &options()).await.map_err(|error| explained(&self.settings, error))?;
+            self.client.delete_topics(&names, &options()).await.map_err(|error| explained(&self.connection, error))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition)) => {}

@@ -6,20 +6,22 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
-use super::{PATIENCE, Partition, client, explained};
-use crate::Settings;
+use crate::{
+    Connection, Partition,
+    broker::{PATIENCE, READER, explained, hurried},
+};
 
 /// How far a group has come in each of `partitions`: the next offset that it will read, or `None` where it has read nothing yet.
-pub fn committed(settings: &Settings, group: &str, partitions: &[Partition]) -> anyhow::Result<Vec<Option<i64>>> {
+pub fn committed(connection: &Connection, group: &str, partitions: &[Partition]) -> anyhow::Result<Vec<Option<i64>>> {
     let consumer: BaseConsumer =
-        client(settings).set("group.id", group).create().context("The Kafka client cannot be made")?;
+        hurried(connection.observer(READER, group)).create().context("The Kafka client cannot be made")?;
     let mut asked = TopicPartitionList::new();
     for partition in partitions {
-        asked.add_partition(&settings.topic(&partition.topic), partition.number);
+        asked.add_partition(&connection.topic(&partition.topic), partition.number);
     }
-    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(|error| explained(settings, error))?;
+    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(|error| explained(connection, error))?;
     let offset = |partition: &Partition| match answer
-        .find_partition(&settings.topic(&partition.topic), partition.number)?
+        .find_partition(&connection.topic(&partition.topic), partition.number)?
         .offset()
     {
         Offset::Offset(offset) => Some(offset),

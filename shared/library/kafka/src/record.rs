@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use quadrille_kafka::headers;
 use rdkafka::message::{BorrowedMessage, Message};
 use uuid::Uuid;
+
+use crate::{CloudEvent, headers};
 
 /// A Kafka record, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn of(topic: Arc<str>, message: &BorrowedMessage) -> Self {
+    pub(crate) fn of(topic: Arc<str>, message: &BorrowedMessage) -> Self {
         let headers = headers(message, |headers| {
             headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect()
         });
@@ -51,6 +52,11 @@ impl Record {
         let named = self.headers.iter().filter(|(header, _)| header == name);
         let mut texts = named.filter_map(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
         texts.find(|text| !text.is_empty())
+    }
+
+    /// What its headers say.
+    pub fn event(&self) -> CloudEvent<'_> {
+        CloudEvent::read(|name| self.header(name))
     }
 
     /// A known header that holds an id.

@@ -6,15 +6,17 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::ControlFlow, sync::Arc, time::Instant};
 
 use anyhow::{Context, bail};
-use quadrille_kafka::{Brokers, is_unreadable, unreadable};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
 };
 
-use super::{PATIENCE, Record, client, explained, settled};
-use crate::Settings;
+use crate::{
+    Brokers, Connection, Record,
+    broker::{PATIENCE, READER, explained, hurried, settled},
+    is_unreadable, unreadable,
+};
 
 /// So often reading is tried again at a place that cannot be read, before it counts as an error of the whole topic.
 const TRIES: u32 = 5;
@@ -87,16 +89,13 @@ pub enum At {
 /// A reader of topics. Its calls block: use it from a thread that may wait.
 pub struct Reader {
     consumer: BaseConsumer,
-    settings: Settings,
+    connection: Connection,
     unreadable: RefCell<Vec<Unreadable>>,
 }
 
-fn config(settings: &Settings) -> ClientConfig {
-    let mut config = client(settings);
+fn config(connection: &Connection) -> ClientConfig {
+    let mut config = hurried(connection.observer(READER, READER));
     config
-        // Required by the client, never joined.
-        .set("group.id", "quadrille-cli")
-        .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
         // The end is an event of its own: transaction markers take up offsets, so no record need ever come with the last one.
@@ -108,14 +107,14 @@ fn config(settings: &Settings) -> ClientConfig {
     config
 }
 
-fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
-    config(settings).create().context("The Kafka client cannot be made")
+fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer> {
+    config(connection).create().context("The Kafka client cannot be made")
 }
 
 impl Reader {
     /// Prepares a reader; the first call tells whether a broker is there.
-    pub fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        Ok(Self { consumer: consumer(settings)?, settings: settings.clone(), unreadable: RefCell::default() })
+    pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
+        Ok(Self { consumer: consumer(connection)?, connection: connection.clone(), unreadable: RefCell::default() })
     }
 
     /// What could not be read and was passed over since this was last asked.
@@ -126,11 +125,11 @@ impl Reader {
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
     pub fn partitions(&self, topics: &[&str]) -> anyhow::Result<Vec<Partition>> {
         let metadata =
-            self.consumer.fetch_metadata(None, PATIENCE).map_err(|error| explained(&self.settings, error))?;
+            self.consumer.fetch_metadata(None, PATIENCE).map_err(|error| explained(&self.connection, error))?;
         let mut partitions = Vec::new();
         let mut missing = Vec::new();
         for topic in topics {
-            let physical = self.settings.topic(topic);
+            let physical = self.connection.topic(topic);
             let Some(found) = metadata.topics().iter().find(|found| found.name() == physical) else {
                 missing.push(physical);
                 continue;
@@ -138,7 +137,7 @@ impl Reader {
             let name: Arc<str> = Arc::from(*topic);
             for partition in found.partitions() {
                 let ask = || self.consumer.fetch_watermarks(&physical, partition.id(), PATIENCE);
-                let (low, high) = settled(ask).map_err(|error| explained(&self.settings, error))?;
+                let (low, high) = settled(ask).map_err(|error| explained(&self.connection, error))?;
                 partitions.push(Partition { topic: name.clone(), number: partition.id(), low, high });
             }
         }
@@ -204,7 +203,7 @@ impl Reader {
                     self.assign(positions.iter().filter(|((_, number), _)| open.contains_key(number)))?;
                 }
                 Some(Err(error)) => {
-                    return Err(explained(&self.settings, error).context(format!("Topic {topic} cannot be read")));
+                    return Err(explained(&self.connection, error).context(format!("Topic {topic} cannot be read")));
                 }
                 None if heard.elapsed() >= PATIENCE => {
                     bail!(
@@ -214,7 +213,7 @@ impl Reader {
                 None => {}
             }
         }
-        self.consumer.unassign().map_err(|error| explained(&self.settings, error))?;
+        self.consumer.unassign().map_err(|error| explained(&self.connection, error))?;
         Ok(positions)
     }
 
@@ -253,8 +252,8 @@ impl Reader {
         }
         let place = (topic.clone(), number);
         // Of this partition alone: only so an error tells of which it is.
-        let consumer = consumer(&self.settings)?;
-        assign(&consumer, &self.settings, [(&place, &offset)].into_iter())?;
+        let consumer = consumer(&self.connection)?;
+        assign(&consumer, &self.connection, [(&place, &offset)].into_iter())?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
@@ -269,7 +268,7 @@ impl Reader {
                     return Ok(At::Unreadable(Unreadable { topic: place.0, partition: number, from: offset, to }));
                 }
                 Some(Err(error)) if is_passing(&error) && Instant::now() < deadline => {}
-                Some(Err(error)) => return Err(explained(&self.settings, error)),
+                Some(Err(error)) => return Err(explained(&self.connection, error)),
                 None => bail!("{}/{number}@{offset}: the broker says nothing", place.0),
             }
         }
@@ -277,8 +276,8 @@ impl Reader {
 
     /// The first offset from `from` on that does not lie in a batch which cannot be read.
     fn behind(&self, place: &(Arc<str>, i32), from: i64) -> anyhow::Result<i64> {
-        let found = unreadable(&config(&self.settings), &self.settings.topic(&place.0), place.1, from, PATIENCE);
-        Ok(found.map_err(|error| explained(&self.settings, error))?.map_or(from, |found| found.to))
+        let found = unreadable(&config(&self.connection), &self.connection.topic(&place.0), place.1, from, PATIENCE);
+        Ok(found.map_err(|error| explained(&self.connection, error))?.map_or(from, |found| found.to))
     }
 
     /// Where each partition's reading begins for a `start`.
@@ -294,12 +293,16 @@ impl Reader {
         };
         let mut asked = TopicPartitionList::new();
         for partition in partitions {
-            asked.add_partition_offset(&self.settings.topic(&partition.topic), partition.number, Offset::Offset(ms))?;
+            asked.add_partition_offset(
+                &self.connection.topic(&partition.topic),
+                partition.number,
+                Offset::Offset(ms),
+            )?;
         }
         let answer = settled(|| self.consumer.offsets_for_times(asked.clone(), PATIENCE))
-            .map_err(|error| explained(&self.settings, error))?;
+            .map_err(|error| explained(&self.connection, error))?;
         let offset = |partition: &Partition| {
-            let found = answer.find_partition(&self.settings.topic(&partition.topic), partition.number);
+            let found = answer.find_partition(&self.connection.topic(&partition.topic), partition.number);
             match found.map(|found| found.offset()) {
                 Some(Offset::Offset(offset)) => offset,
                 _ => partition.high,
@@ -310,26 +313,26 @@ impl Reader {
 
     /// Goes on reading from these positions, without end.
     pub fn follow(&self, positions: &Positions) -> anyhow::Result<Follow<'_>> {
-        let client = RefCell::new(following(&self.settings, positions)?);
-        let names = positions.keys().map(|(topic, _)| (self.settings.topic(topic), topic.clone())).collect();
+        let client = RefCell::new(following(&self.connection, positions)?);
+        let names = positions.keys().map(|(topic, _)| (self.connection.topic(topic), topic.clone())).collect();
         Ok(Follow { reader: self, client, names, positions: RefCell::new(positions.clone()) })
     }
 
     fn assign<'a>(&self, positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>) -> anyhow::Result<()> {
-        assign(&self.consumer, &self.settings, positions)
+        assign(&self.consumer, &self.connection, positions)
     }
 }
 
 fn assign<'a, C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    settings: &Settings,
+    connection: &Connection,
     positions: impl Iterator<Item = (&'a (Arc<str>, i32), &'a i64)>,
 ) -> anyhow::Result<()> {
     let mut list = TopicPartitionList::new();
     for ((topic, number), offset) in positions {
-        list.add_partition_offset(&settings.topic(topic), *number, Offset::Offset(*offset))?;
+        list.add_partition_offset(&connection.topic(topic), *number, Offset::Offset(*offset))?;
     }
-    consumer.assign(&list).map_err(|error| explained(settings, error))
+    consumer.assign(&list).map_err(|error| explained(connection, error))
 }
 
 /// A reader that has gone live.
@@ -341,11 +344,11 @@ pub struct Follow<'a> {
     positions: RefCell<Positions>,
 }
 
-fn following(settings: &Settings, positions: &Positions) -> anyhow::Result<BaseConsumer<Brokers>> {
-    let mut config = config(settings);
+fn following(connection: &Connection, positions: &Positions) -> anyhow::Result<BaseConsumer<Brokers>> {
+    let mut config = config(connection);
     let client = config.set("statistics.interval.ms", "5000").create_with_context(Brokers::default());
     let client = client.context("The Kafka client cannot be made")?;
-    assign(&client, settings, positions.iter())?;
+    assign(&client, connection, positions.iter())?;
     Ok(client)
 }
 
@@ -354,7 +357,7 @@ impl Follow<'_> {
     pub fn next(&self, patience: std::time::Duration) -> anyhow::Result<Option<Record>> {
         let deadline = Instant::now() + patience;
         if self.client.borrow().context().are_forgotten() {
-            self.client.replace(following(&self.reader.settings, &self.positions.borrow())?);
+            self.client.replace(following(&self.reader.connection, &self.positions.borrow())?);
         }
         let client = self.client.borrow();
         loop {
@@ -372,7 +375,7 @@ impl Follow<'_> {
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if is_passing(&error) => {}
                 Some(Err(error)) if is_unreadable(&error) => self.pass_over(&client)?,
-                Some(Err(error)) => return Err(explained(&self.reader.settings, error)),
+                Some(Err(error)) => return Err(explained(&self.reader.connection, error)),
             }
             if Instant::now() >= deadline {
                 return Ok(None);
@@ -384,11 +387,11 @@ impl Follow<'_> {
     fn pass_over(&self, client: &BaseConsumer<Brokers>) -> anyhow::Result<()> {
         let topics: Vec<&str> = self.names.values().map(|name| &**name).collect();
         // The reader's own client may have forgotten every broker meanwhile.
-        let partitions = Reader::connect(&self.reader.settings)?.partitions(&topics)?;
+        let partitions = Reader::connect(&self.reader.connection)?.partitions(&topics)?;
         let ends: Positions = partitions.into_iter().map(|found| ((found.topic, found.number), found.high)).collect();
         let mut positions = self.positions.borrow_mut();
         self.reader.pass_over(&mut positions, |place| ends.get(place).copied())?;
-        assign(client, &self.reader.settings, positions.iter())
+        assign(client, &self.reader.connection, positions.iter())
     }
 }
 
