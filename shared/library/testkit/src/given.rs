@@ -88,7 +88,7 @@ impl<P: Policy> Given<P> {
         let mut again = self.last.clone().expect("nothing was heard yet");
         again.id = self.next_id();
         match &again.input {
-            Input::Record(_) => {}
+            Input::Record(_) | Input::Gone(_) => {}
             Input::Timer(timer) => self.set(again.id, again.key.clone(), timer.clone()),
             Input::Outcome { .. } => self.service.effects.extend(self.ended.clone()),
         }
