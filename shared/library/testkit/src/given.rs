@@ -18,7 +18,8 @@ use std::{collections::BTreeMap, slice};
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use quadrille_core::{
-    Envelope, Fact, Input, Moment, Named, Policy, Processed, Records, TimerRow, Timestamp, TopicKind, Trace, ids,
+    Envelope, Fact, Input, Moment, Named, Policy, Processed, Records, TimerRow, Timestamp, Tombstone, TopicKind, Trace,
+    ids,
     memory::{OpenEffect, Service},
 };
 use uuid::Uuid;
@@ -81,6 +82,17 @@ impl<P: Policy> Given<P> {
             trace: Trace::default(),
             input: Input::Record(record),
         })
+    }
+
+    /// Then the key of a state topic is gone.
+    ///
+    /// # Panics
+    /// Where the policy is not told of it: see [`records!`](quadrille_core::records).
+    pub fn gone(mut self, topic: &'static str, key: impl ToString) -> Self {
+        let gone = <P::Heard as Records>::Gone::on(topic).expect("it hears that keys are gone");
+        let id = self.next_id();
+        let (key, trace) = (key.to_string(), Trace::default());
+        self.step(Envelope { id, cause: id, key, version: 0, trace, input: Input::Gone(gone) })
     }
 
     /// Then the same is heard once more, as if nothing but the state knew of it: under another id, with the row of its timer or effect.

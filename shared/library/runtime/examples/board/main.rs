@@ -22,14 +22,14 @@ pub(crate) struct Board;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    stock: BTreeMap<String, Stock>,
+    pub(crate) stock: BTreeMap<String, Stock>,
     instances: BTreeMap<String, String>,
     letters: BTreeMap<String, i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Stock {
-    pieces: i64,
+    pub(crate) pieces: i64,
     version: i64,
     taken: i64,
 }
