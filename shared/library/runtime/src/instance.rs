@@ -156,6 +156,7 @@ struct Parts {
 }
 
 impl Parts {
+    #[expect(clippy::too_many_arguments, reason = "what was made before it stands together nowhere else")]
     fn start<S, O, C>(
         service: Service<S, O, C>,
         config: Config<C>,
