@@ -392,7 +392,7 @@ fn lines(goods: &Goods) -> Vec<ReservedLine> {
 fn heard(input: &Envelope<Inventory>) -> &Heard {
     match &input.input {
         Input::Record(heard) => heard,
-        Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+        Input::Gone(never) | Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
     }
 }
 

@@ -139,6 +139,8 @@ impl Policy for Notification {
                 None => Decision::nothing(),
             },
 
+            Input::Gone(never) => match *never {},
+
             Input::Timer(Timer::GiveUp { about, .. }) => match state.status(key, *about) {
                 Some(Status::Waiting(_)) => {
                     let detail = "No address of the customer became known within an hour.".into();
@@ -259,6 +261,7 @@ fn customer(input: &Envelope<Notification>) -> Option<String> {
         Input::Record(Heard::UserRegistered(user)) => user.user_id,
         Input::Record(Heard::UserProfileUpdated(user)) => user.user_id,
         Input::Timer(Timer::GiveUp { customer_id, .. }) => *customer_id,
+        Input::Gone(never) => match *never {},
         Input::Outcome { .. } => return None,
     };
     Some(customer_id.to_string())

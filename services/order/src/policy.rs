@@ -70,7 +70,7 @@ impl Policy for Orders {
                 skus.chain([Row::new(ORDERS, &input.key)]).collect()
             }
             Input::Record(_) | Input::Timer(_) => vec![Row::new(ORDERS, &input.key)],
-            Input::Outcome { outcome, .. } => match *outcome {},
+            Input::Gone(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }
     }
 

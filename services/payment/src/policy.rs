@@ -179,7 +179,7 @@ impl Policy for Payment {
                 _ => Decision::nothing(),
             },
 
-            Input::Timer(never) => match *never {},
+            Input::Gone(never) | Input::Timer(never) => match *never {},
         }
     }
 

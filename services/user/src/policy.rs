@@ -384,7 +384,7 @@ fn sound(personal: &Personal) -> Result<(), Fault> {
 fn heard(input: &Envelope<Users>) -> &Heard {
     match &input.input {
         Input::Record(heard) => heard,
-        Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+        Input::Gone(never) | Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
     }
 }
 

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use crate::{Envelope, Input, Moment, Named, Policy, Processed, RecordType, Records};
+use crate::{Envelope, Input, Moment, Named, Policy, Processed, RecordType, Records, Tombstone};
 
 /// A service's part in the choreography. Start from [`Declaration::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,14 @@ impl Declaration {
         }
         let on = match &input.input {
             Input::Record(record) => Cause::Heard(*record.record_type()),
+            // Of a key that is gone may come what may come of a record of its topic.
+            Input::Gone(gone) => {
+                let on_topic = |on: &Cause| matches!(on, Cause::Heard(record) if record.topic.name == gone.topic());
+                match self.reactions.iter().map(|reaction| reaction.on).find(on_topic) {
+                    Some(on) => on,
+                    None => return Err(format!("{}: no reaction on {} is declared", self.file, gone.topic())),
+                }
+            }
             Input::Outcome { outcome, .. } => Cause::Outcome(outcome.kind()),
             Input::Timer(timer) => Cause::Timer(timer.kind()),
         };

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use crate::{Policy, Timestamp};
+use crate::{Policy, Records, Timestamp};
 
 /// What a service may hear.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input<P: Policy> {
     /// A record from a topic.
     Record(P::Heard),
+    /// A key of a state topic that is gone: see [`records!`](crate::records).
+    Gone(<P::Heard as Records>::Gone),
     /// A timer that this service set, and that is due.
     Timer(P::Timer),
     /// What became of an effect that this service wanted.
@@ -27,7 +29,7 @@ pub enum Input<P: Policy> {
 pub struct Envelope<P: Policy> {
     /// The input's id: what the inbox remembers, and what the ids of all that follows are computed from. See [`ids`](crate::ids).
     pub id: Uuid,
-    /// The id of the last record on the way: its own for a record; for a timer or an outcome that of the record that set it.
+    /// The id of the last record on the way: its own for a record, with or without a value; for a timer or an outcome that of the record that set it.
     pub cause: Uuid,
     /// The key of the aggregate that the input speaks of, in normal form.
     pub key: String,

@@ -110,7 +110,7 @@ impl<P: Policy> Service<P> {
         let mut ended = BTreeMap::new();
         for input in inputs {
             let counts = match &input.input {
-                Input::Record(_) => true,
+                Input::Record(_) | Input::Gone(_) => true,
                 Input::Timer(_) => self.timers.iter().any(|row| row.id == input.id),
                 Input::Outcome { effect, .. } => {
                     self.effects.iter().any(|open| open.row.id == *effect)
@@ -160,6 +160,10 @@ pub fn on_touched_rows<P: Policy, T>(
     }
     let decided = decide(&mut touched);
     assert_eq!(rows_of(&touched, &rows), touched, "a row was changed that is none of {rows:?}, which {inputs:#?} name");
-    rows.iter().for_each(|row| touched.copy(row, state));
+    for row in &rows {
+        // A policy may have removed it.
+        state.remove(row);
+        touched.copy(row, state);
+    }
     decided
 }

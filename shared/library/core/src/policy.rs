@@ -5,7 +5,7 @@ use std::{fmt::Debug, hash::Hash};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Decision, Declaration, Envelope, Moment, Records, Rows};
+use crate::{Decision, Declaration, Envelope, Moment, Records, Rows, Tombstone};
 
 /// A service's policy: total, deterministic, and blind to everything but its arguments.
 ///
@@ -23,9 +23,12 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     /// Those of them whose rows are read without a lock: what a decision reads of them is told by [`Self::unlocked`].
     const UNLOCKED: &'static [&'static str] = &[];
 
+    /// Whose dead letters it hears, where the platform's `DeadLetter` is among [`Self::Heard`]: each service has a topic of its own.
+    const DEAD_LETTERS_OF: &'static [&'static str] = &[];
+
     /// The records it hears.
     type Heard: Records;
-    /// The records it states.
+    /// The records it states. None where it only listens: see [`is_projection`].
     type Stated: Records;
     /// What it asks the outside to do. [`Nothing`] where it asks nothing.
     type Effect: Named;
@@ -81,6 +84,16 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     fn version<'a>(state: &'a mut Self::State, fact: &Self::Stated) -> &'a mut i64;
 }
 
+/// Whether a service only listens: it states nothing, asks the outside for nothing and sets no timers, so its rows are all that comes of
+/// what it hears.
+///
+/// Of such a service the runtime keeps no id per input but its position per partition, in the transaction of the rows: a record is taken
+/// once, whatever becomes of instances, assignments and the group's offsets. A writer's repeat (the same event at a later offset) is not
+/// found out by that: a policy for which it matters keeps [`Envelope::version`] per key, and ignores what is not newer.
+pub const fn is_projection<P: Policy>() -> bool {
+    P::Stated::TYPES.is_empty() && !P::Effect::EXISTS && !P::Timer::EXISTS
+}
+
 /// A row that an input touches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {
@@ -99,6 +112,9 @@ impl Row {
 
 /// Effects, outcomes and timers: data that is stored, and named in ids.
 pub trait Named: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// Whether there are any: not of [`Nothing`].
+    const EXISTS: bool = true;
+
     /// Its kind, for people, metrics and order: the effects of one key and kind are performed one after another.
     fn kind(&self) -> &'static str;
 
@@ -108,12 +124,24 @@ pub trait Named: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Serialize
     }
 }
 
-/// For policies without effects, outcomes or timers: a type without values.
+/// For policies without effects, outcomes, timers or tombstones: a type without values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 pub enum Nothing {}
 
 impl Named for Nothing {
+    const EXISTS: bool = false;
+
     fn kind(&self) -> &'static str {
+        match *self {}
+    }
+}
+
+impl Tombstone for Nothing {
+    fn on(_: &'static str) -> Option<Self> {
+        None
+    }
+
+    fn topic(&self) -> &'static str {
         match *self {}
     }
 }

@@ -56,6 +56,9 @@ impl Hash for RecordType {
 
 /// A closed set of record types: what a service hears, or what it states. Made by [`records!`](crate::records).
 pub trait Records: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// [`Gone`] where the set has records of state topics and its service is told that a key is gone; else [`Nothing`](crate::Nothing).
+    type Gone: Tombstone;
+
     /// All types of the set, in the order of their declaration.
     const TYPES: &'static [RecordType];
 
@@ -70,6 +73,32 @@ pub trait Records: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static
 
     /// Reads a datum written with the schema of `TYPES[index]`.
     fn decode(index: usize, datum: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// A key of a state topic is gone: its last record has no value. The key is the envelope's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gone {
+    /// The topic.
+    pub topic: &'static str,
+}
+
+/// [`Gone`], or [`Nothing`](crate::Nothing) where a service is not told of it.
+pub trait Tombstone: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
+    /// What a record without a value on this topic says; `None` where nobody is told.
+    fn on(topic: &'static str) -> Option<Self>;
+
+    /// The topic.
+    fn topic(&self) -> &'static str;
+}
+
+impl Tombstone for Gone {
+    fn on(topic: &'static str) -> Option<Self> {
+        Some(Self { topic })
+    }
+
+    fn topic(&self) -> &'static str {
+        self.topic
+    }
 }
 
 /// Why a datum is not a record of the expected type: a sentence that names the field where that is known.

@@ -8,11 +8,18 @@ use crate::Row;
 pub trait Rows: Clone + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static {
     /// Puts a copy of `row` into `to`, if it is there.
     fn copy(&self, row: &Row, to: &mut Self);
+
+    /// Removes `row`, if it is there.
+    fn remove(&mut self, row: &Row);
 }
 
 impl<V: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + 'static> Rows for BTreeMap<String, V> {
     fn copy(&self, row: &Row, to: &mut Self) {
         to.extend(self.get_key_value(&row.key).map(|(key, row)| (key.clone(), row.clone())));
+    }
+
+    fn remove(&mut self, row: &Row) {
+        BTreeMap::remove(self, &row.key);
     }
 }
 
@@ -28,6 +35,12 @@ macro_rules! rows {
             fn copy(&self, row: &$crate::Row, to: &mut Self) {
                 $(if row.table == $table {
                     $crate::Rows::copy(&self.$field, row, &mut to.$field);
+                })+
+            }
+
+            fn remove(&mut self, row: &$crate::Row) {
+                $(if row.table == $table {
+                    $crate::Rows::remove(&mut self.$field, row);
                 })+
             }
         }

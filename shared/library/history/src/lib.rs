@@ -9,7 +9,7 @@ mod came_to;
 mod datum;
 mod header;
 
-use quadrille_core::{Envelope, Input, Moment, Policy, Processed, Records, Timestamp};
+use quadrille_core::{Envelope, Input, Moment, Policy, Processed, Records, Timestamp, Tombstone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -76,6 +76,11 @@ pub enum Taken {
         /// The record.
         datum: Datum,
     },
+    /// A key of a state topic that is gone.
+    Gone {
+        /// The topic.
+        topic: String,
+    },
     /// A timer that fired.
     Timer(Value),
     /// What became of an effect.
@@ -104,6 +109,7 @@ impl Decided {
             Input::Record(record) => {
                 Taken::Record { r#type: record.record_type().name.to_owned(), datum: Datum::of(record) }
             }
+            Input::Gone(gone) => Taken::Gone { topic: gone.topic().to_owned() },
             Input::Timer(timer) => Taken::Timer(serde_json::to_value(timer)?),
             Input::Outcome { effect, outcome } => {
                 Taken::Outcome { effect: *effect, outcome: serde_json::to_value(outcome)? }

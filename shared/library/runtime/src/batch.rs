@@ -1,6 +1,6 @@
 //! A batch of work, sorted once by what its transaction does with it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use quadrille_core::{Envelope, Policy};
 use uuid::Uuid;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     dead_letters,
     operators::OperatorRequest,
+    position::Reached,
     record::RawRecord,
     work::{Message, Rejection, Work, WorkItem},
 };
@@ -18,6 +19,8 @@ pub(crate) struct Batch<'a, P: Policy> {
     pub requests: Vec<&'a OperatorRequest>,
     pub inputs: Vec<BatchInput<'a, P>>,
     pub rejected: Vec<(&'a RawRecord, Rejection)>,
+    /// Of a projection: where reading has come to behind what is here.
+    pub reached: Vec<Reached>,
 }
 
 /// An input, with what its transaction finds out about it.
@@ -57,12 +60,14 @@ pub(crate) enum Verdict {
 
 impl<'a, P: Policy> Batch<'a, P> {
     pub fn sort(items: &'a [WorkItem<P>]) -> Self {
-        let mut batch = Self { redeliveries: vec![], requests: vec![], inputs: vec![], rejected: vec![] };
+        let mut batch =
+            Self { redeliveries: vec![], requests: vec![], inputs: vec![], rejected: vec![], reached: vec![] };
         for item in items {
             match &item.work {
                 Work::Record(record, message) => batch.push(Origin::Record(record), message),
                 Work::Rejected(record, rejection) => batch.rejected.push((record, rejection.clone())),
                 Work::Redelivery(letter, message) => batch.redeliveries.push((*letter, message)),
+                Work::Reached(reached) => batch.reached.extend(reached),
                 Work::Timer(envelope) | Work::Outcome(_, envelope) => {
                     batch.inputs.push(BatchInput::new(Origin::Runtime, Cow::Borrowed(envelope), None));
                 }
@@ -81,10 +86,11 @@ impl<'a, P: Policy> Batch<'a, P> {
     }
 
     /// Puts the letters that are still open before everything else: what has come of their keys meanwhile is later than they are.
-    pub fn redeliver(&mut self, is_open: impl Fn(&Uuid) -> bool) {
+    pub fn redeliver(&mut self, mut open: BTreeSet<Uuid>) {
         let (inputs, requests) = (std::mem::take(&mut self.inputs), std::mem::take(&mut self.requests));
         for (letter, message) in std::mem::take(&mut self.redeliveries) {
-            if is_open(&letter) {
+            // Removed: a claim that ran out may have brought one twice.
+            if open.remove(&letter) {
                 self.push(Origin::DeadLetter(letter), message);
             }
         }

@@ -28,6 +28,7 @@ impl<S: Store> Batches<S> {
             store,
             spans: Spans::new(S::Policy::SERVICE, "")?,
             has_effects: true,
+            tells_changes: false,
             history: Some(history::begin::<S::Policy>(&pool).await?),
             pool,
         }))

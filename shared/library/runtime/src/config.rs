@@ -64,8 +64,12 @@ pub struct Database {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Where health and metrics listen.
+    /// Where health, metrics and the service's own routes listen.
     pub bind: String,
+    /// Requests for its own routes at once at most, streams that are open included; health and metrics count for nothing.
+    pub requests: usize,
+    /// Connections to the database at most for them, beside those of `database.connections`.
+    pub connections: u32,
 }
 
 /// `log`
@@ -182,7 +186,7 @@ impl<S: Default> Config<S> {
                 migrate_url: format!("postgres://{role}_migrator:quadrille@{postgres}/{role}"),
                 connections: 8,
             },
-            http: Http { bind: "127.0.0.1:0".into() },
+            http: Http { bind: "127.0.0.1:0".into(), requests: 256, connections: 4 },
             log: Log { format: LogFormat::Human, filter: "info".into() },
             telemetry: Telemetry { otlp_endpoint: String::new() },
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
@@ -241,6 +245,13 @@ const KEYS: &[Key] = &[
         "the worker needs one, what listens for other instances' facts another, and all else a third; PostgreSQL has 100 by default, for all",
     ),
     Key::text("http.bind", "an IP address and a port, as 127.0.0.1:9101", bind, "names are not resolved"),
+    Key::number("http.requests", 1, 10_000, "none would answer nobody, and each takes memory and perhaps a connection"),
+    Key::number(
+        "http.connections",
+        1,
+        100,
+        "a page needs one, and the worker's are not taken for it; PostgreSQL has 100 by default, for all",
+    ),
     Key::one_of("log.format", &["human", "json"]),
     Key::text(
         "log.filter",

@@ -16,23 +16,24 @@ use std::{
     time::Duration,
 };
 
-use quadrille_core::{Policy, Records};
+use quadrille_core::{Policy, is_projection};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 pub(crate) use self::poller::Downstream;
 use self::{
-    group::{Assignment, Group},
+    group::{Assignment, Group, Positions},
     poller::Poller,
 };
-use crate::{ground::Ground, limits, operators, progress::Progress, reading::Contact, record::RawRecord};
+use crate::{ground::Ground, limits, progress::Progress, reading::Contact, record::RawRecord};
 
 /// A partition of one of the service's topics, named without the world's prefix.
-type Partition = (&'static str, i32);
+pub(crate) type Partition = (&'static str, i32);
 
 /// A service's membership in its group.
 pub(crate) struct Consumer {
@@ -42,11 +43,22 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     /// A client that joins its group when it is run.
-    pub fn new<P: Policy>(ground: &Ground, contact: Arc<Contact>, progress: Arc<Progress>) -> anyhow::Result<Self> {
+    ///
+    /// A projection starts each partition at its position; until `stop` it waits for the database to tell it.
+    pub fn new<P: Policy>(
+        ground: &Ground,
+        contact: Arc<Contact>,
+        progress: Arc<Progress>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
         let kafka = &ground.kafka;
-        let topics = P::Heard::TYPES.iter().chain(operators::TYPES).map(|heard| heard.topic);
-        let group = Group::new::<P>(ground, topics, contact, progress);
-        let config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, ground.instance), P::SERVICE);
+        let positions = is_projection::<P>().then(|| Positions::new(ground.pool.clone(), stop.clone()));
+        let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, ground.instance), P::SERVICE);
+        if positions.is_some() {
+            // They tell when a partition's end is reached.
+            config.set("statistics.interval.ms", "1000");
+        }
+        let group = Group::new::<P>(ground, positions, contact, progress);
         let client = Mutex::new(Arc::new(config.create_with_context(group)?));
         Ok(Self { config, client })
     }

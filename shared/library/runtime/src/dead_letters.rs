@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
-use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids};
+use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids, is_projection};
 use quadrille_kafka::HEADERS;
 use quadrille_platform::{DeadLetter, DeadLetterClosed, RecordHeader};
 use quadrille_schemas::wire::{self, Bytes};
@@ -124,9 +124,10 @@ pub(crate) fn too_old<P: Policy>(input: &Envelope<P>) -> Rejection {
     Rejection::new("too_old", "key", detail).of_input(input)
 }
 
-/// Why an input's record is not handled: an event's key then waits behind it. Requests of a key are not ordered among each other.
+/// Why an input's record is not handled: an event's key then waits behind it. Requests of a key are not ordered among each other, and a
+/// projection goes on: its rows are no decisions, and hold up nobody.
 pub(crate) fn handling_failed<P: Policy>(record: &RawRecord, input: &Envelope<P>, failure: &str) -> Rejection {
-    let holds = record.is_event().then(|| input.key.clone());
+    let holds = (record.is_event() && !is_projection::<P>()).then(|| input.key.clone());
     Rejection { holds, ..Rejection::new("handling_failed", "", failure).of_input(input) }
 }
 

@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_core::{Envelope, Input, Policy, RecordType, Records, TopicKind, ids};
+use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids};
 use quadrille_kafka::registry::{Away, Found, Registry};
 use quadrille_schemas::wire;
 use uuid::Uuid;
 
 use crate::{
+    heard::{self, Heard},
     operators::{self, OperatorRequest},
     record::{HeaderFault, MOST_VALUE_BYTES, RawHeaders, RawRecord},
     telemetry,
@@ -35,7 +36,7 @@ const CUT: &str = "kcat cuts its standard input at each byte 10: was the record 
 /// Decodes a service's records. Knows each writer's schema once it was asked for; decoding itself asks nobody.
 pub(crate) struct Decoder {
     /// What the service hears, and behind that the operators' requests.
-    types: Vec<RecordType>,
+    heard: Vec<Heard>,
     registry: Registry,
     known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
     /// When the registry last had all our schemas.
@@ -81,9 +82,8 @@ impl<H: Records> Value<H> {
 }
 
 impl Decoder {
-    pub fn new<H: Records>(registry: Registry) -> Self {
-        let types = H::TYPES.iter().chain(operators::TYPES).copied().collect();
-        Self { types, registry, known: RwLock::default(), asked_for_ours: Default::default() }
+    pub fn new<P: Policy>(registry: Registry) -> Self {
+        Self { heard: heard::heard::<P>(), registry, known: RwLock::default(), asked_for_ours: Default::default() }
     }
 
     pub fn decode<P: Policy>(&self, raw: &RawRecord, now_ms: i64) -> Decoded<P> {
@@ -110,6 +110,19 @@ impl Decoder {
             }
         }
         let key = topic.key.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
+        let by_position = || ids::anonymous_request(&topic.name, raw.partition, raw.offset, raw.timestamp_ms);
+        let trace = |id| telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate"));
+        if raw.value.is_none() && topic.kind == TopicKind::State {
+            let Some(gone) = <P::Heard as Records>::Gone::on(&topic.name) else {
+                return Ok(Decoded::Skipped("a key that is gone".to_owned()));
+            };
+            let id = by_position();
+            let input = Input::Gone(gone);
+            return Ok(Decoded::Message(Message::Input(
+                Envelope { id, cause: id, key, version: 0, trace: trace(id), input },
+                None,
+            )));
+        }
         let value = raw.value.as_deref().unwrap_or_default();
         if value.is_empty() {
             return Err(Rejection::new(
@@ -145,7 +158,7 @@ impl Decoder {
             Some(Writer::Heard(index, plan)) => (*index, plan),
         };
 
-        let name = self.types[index].name;
+        let Heard { record_type: RecordType { name, .. }, index } = self.heard[index];
         let undecodable = |error: &dyn std::fmt::Display| Rejection::new("undecodable", "value", error).of_type(name);
         let datum = plan.apply(datum).map_err(|error| undecodable(&error))?;
         let value = match index.checked_sub(P::Heard::TYPES.len()) {
@@ -170,13 +183,15 @@ impl Decoder {
         let source = raw.header("ce_source").unwrap_or_default();
         let former = raw.header("ce_id").filter(|_| is_request);
         let former = former.and_then(|ce_id| ids::former_request(&topic.name, &key, source, ce_id));
-        let id = match (is_request, raw.header("ce_id")) {
-            (true, Some(ce_id)) => ids::request(&topic.name, &key, name, source, ce_id),
-            (true, None) => ids::anonymous_request(&topic.name, raw.partition, raw.offset, raw.timestamp_ms),
-            (false, ce_id) => ce_id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
+        let uuid = |ce_id: Option<&str>| ce_id.and_then(|id| Uuid::try_parse(id).ok());
+        let id = match (topic.kind, raw.header("ce_id")) {
+            (TopicKind::Requests, Some(ce_id)) => ids::request(&topic.name, &key, name, source, ce_id),
+            (TopicKind::Requests, None) => by_position(),
+            (TopicKind::Events, ce_id) => uuid(ce_id).ok_or_else(|| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
+            (TopicKind::State | TopicKind::DeadLetters, ce_id) => uuid(ce_id).unwrap_or_else(by_position),
         };
         let message = match value {
             // One topic for the operators' requests to all services.
@@ -188,7 +203,7 @@ impl Decoder {
                     cause: id,
                     key,
                     version: raw.header("ce_aggregateversion").and_then(|v| v.parse().ok()).unwrap_or_default(),
-                    trace: telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate")),
+                    trace: trace(id),
                     input: Input::Record(record),
                 };
                 Message::Input(envelope, former)
@@ -227,8 +242,9 @@ impl Decoder {
     /// until that is mended. Asked once a minute at most: a stranger's garbage is no reason to ask for all of them each time.
     async fn has_ours(&self) -> Result<(), Away> {
         let mut asked = self.asked_for_ours.lock().await;
+        let types: Vec<RecordType> = self.heard.iter().map(|heard| heard.record_type).collect();
         if asked.is_none_or(|asked| asked.elapsed() > OURS_FOR) {
-            if let Err(subject) = self.registry.ids_of(&self.types).await? {
+            if let Err(subject) = self.registry.ids_of(&types).await? {
                 return Err(self.registry.lost(&subject));
             }
             *asked = Some(Instant::now());
@@ -244,8 +260,9 @@ impl Decoder {
                 return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
             }
         };
-        let heard = self.types.iter().enumerate().find(|(_, t)| t.topic.name == topic && t.name == schema.name());
-        match heard {
+        let types = self.heard.iter().map(|heard| &heard.record_type).enumerate();
+        let mut heard = types.filter(|(_, heard)| heard.topic.name == topic && heard.name == schema.name());
+        match heard.next() {
             None => Writer::Foreign(schema.name().to_owned()),
             Some((index, reader)) => match schema.prepare(reader) {
                 Ok(plan) => Writer::Heard(index, plan),

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use crate::limits;
 
-/// Compares the group's offsets of newly assigned partitions with what the broker has, on a client and a thread of its own: questions on
+/// Compares where newly assigned partitions begin, at positions or at the group's offsets, with what the broker has, on a client and a thread of its own: questions on
 /// the consumer's connection would wait behind its long polls, and polling behind them.
 pub(crate) fn look(client: ClientConfig, group: &'static str, assigned: TopicPartitionList) {
     let look = move || {
@@ -27,7 +27,9 @@ pub(crate) fn look(client: ClientConfig, group: &'static str, assigned: TopicPar
 
 fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionList) -> KafkaResult<()> {
     let client: BaseConsumer = client.create()?;
-    for element in client.committed_offsets(assigned, limits::BROKER)?.elements() {
+    let has_positions = assigned.elements().iter().any(|element| element.offset() != Offset::Invalid);
+    let starts = if has_positions { assigned } else { client.committed_offsets(assigned, limits::BROKER)? };
+    for element in starts.elements() {
         let Offset::Offset(next) = element.offset() else { continue };
         let (topic, partition) = (element.topic().to_owned(), element.partition());
         let (low, high) = client.fetch_watermarks(&topic, partition, limits::BROKER)?;
@@ -49,7 +51,7 @@ fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionL
                 partition,
                 from = next,
                 to = high,
-                "The group's offset lies beyond the topic's end: it was made anew; reading starts at its beginning"
+                "The offset to start at lies beyond the topic's end: it was made anew; reading starts at its beginning"
             );
         }
     }

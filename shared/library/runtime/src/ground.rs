@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use quadrille_kafka::{Connection, Registry};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{config::Config, database::Database, health::Health, limits};
 
@@ -38,6 +41,16 @@ impl Ground {
             health: Arc::default(),
         })
     }
+}
+
+/// The database for a service's own routes: read-only, and beside the pool, so that no page takes the worker's connections. Plans are the
+/// server's own: a page may well read a whole table.
+pub(crate) fn read_only<C>(config: &Config<C>) -> anyhow::Result<PgPool> {
+    let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
+    let statement = format!("{}ms", limits::ROUTE.as_millis());
+    let options = database.options([("default_transaction_read_only", "on"), ("statement_timeout", &statement)]);
+    let pool = PgPoolOptions::new().max_connections(config.http.connections).acquire_timeout(limits::CONNECT);
+    Ok(pool.connect_lazy_with(options))
 }
 
 fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> Database {

@@ -113,7 +113,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// The HTTP surface of an instance.
+/// What every instance answers; what it does not know may be a route of its service.
 pub(crate) fn router(health: Arc<Health>, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/health/live", get(|| async { "live" }))

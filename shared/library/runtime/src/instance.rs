@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use quadrille_core::{Policy, RecordType, Records};
+use anyhow::{Context as _, bail};
+use quadrille_core::{Policy, RecordType, Records, is_projection};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -19,15 +19,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    changes::Announcer,
     config::{self, Config, Settings},
     consumer::{Consumer, Downstream},
+    context::Context,
     dead_letters::Lane,
     decode::Decoder,
     effects::Performer,
-    ground::Ground,
-    health,
+    ground::{self, Ground},
+    health, heard,
     heartbeat::Heartbeat,
-    operators,
     outside::Outside,
     platform_events,
     progress::{self, Progress},
@@ -35,6 +36,7 @@ use crate::{
     reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
+    routes,
     service::Service,
     startup::{self, Found},
     store::Store,
@@ -53,7 +55,7 @@ const LEAVE: Duration = Duration::from_millis(1_200);
 
 /// Runs an instance until `stop`; ends within ten seconds of it.
 pub(crate) async fn run<S, O, C>(
-    service: Service<S, O, C>,
+    mut service: Service<S, O, C>,
     config: Config<C>,
     stop: CancellationToken,
 ) -> anyhow::Result<()>
@@ -69,13 +71,25 @@ where
     let listener = health::listen(&config.http.bind, config.instance).await?;
     let http = listener.local_addr()?;
     info!(service = ground.service, instance = ground.instance, "Health and metrics on http://{http}");
-    let router = health::router(Arc::clone(&ground.health), health::metrics()?.clone());
+    let mut router = health::router(Arc::clone(&ground.health), health::metrics()?.clone());
+    let mut changes = None;
+    if let Some(routes) = service.routes.take() {
+        let announcer = Arc::new(Announcer::new(ground.database.clone()));
+        let context = Context {
+            pool: ground::read_only(&config)?,
+            health: Arc::clone(&ground.health),
+            changes: Arc::clone(&announcer),
+            topics: heard::topics::<S::Policy>().into(),
+        };
+        router = router.fallback_service(routes::bounded(routes(context), config.http.requests));
+        changes = Some(announcer);
+    }
     let mut others = JoinSet::new();
     others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
 
-    let heard = <S::Policy as Policy>::Heard::TYPES;
+    let heard = heard::heard::<S::Policy>();
     let stated = <S::Policy as Policy>::Stated::TYPES.iter().chain(platform_events::TYPES);
-    let types = heard.iter().chain(stated).chain(operators::TYPES);
+    let types = heard.iter().map(|heard| &heard.record_type).chain(stated);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.all_migrations();
     ground.health.error("kafka", "its topics have not been looked at yet");
@@ -91,14 +105,14 @@ where
             std::future::pending().await
         }
     });
-    let hears: BTreeSet<&str> = heard.iter().chain(operators::TYPES).map(|heard| &*heard.topic.name).collect();
+    let hears: BTreeSet<&str> = heard.iter().map(|heard| &*heard.record_type.topic.name).collect();
     let heartbeat = Heartbeat {
         ground: Arc::clone(&ground),
         http: http.to_string(),
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &ground, found, topics, heartbeat, others)?;
+    let mut parts = Parts::start(service, config, &ground, found, topics, heartbeat, changes, others)?;
     ground.health.started();
     info!(service = ground.service, "Started");
 
@@ -144,6 +158,7 @@ struct Parts {
 }
 
 impl Parts {
+    #[expect(clippy::too_many_arguments, reason = "what was made before it stands together nowhere else")]
     fn start<S, O, C>(
         service: Service<S, O, C>,
         config: Config<C>,
@@ -151,6 +166,7 @@ impl Parts {
         Found { history, skips }: Found,
         topics: watch::Receiver<bool>,
         heartbeat: Heartbeat,
+        changes: Option<Arc<Announcer>>,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
     where
@@ -169,9 +185,12 @@ impl Parts {
             wake: Arc::clone(&relay_wake),
             owner: Arc::clone(&owner),
         };
-        let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
         let wake = Wake { ground: Arc::clone(ground), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
         others.spawn(part(wake.clone().listen(taking.clone())));
+        let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
+        if let Some(changes) = &changes {
+            others.spawn(part(Arc::clone(changes).run(taking.clone())));
+        }
         others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
         others.spawn(part(prune::run::<S>(ground.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
@@ -179,7 +198,8 @@ impl Parts {
         // What works.
         let contact = Arc::new(Contact::default());
         let progress = Arc::<Progress>::default();
-        let consumer = Arc::new(Consumer::new::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress))?);
+        let consumer =
+            Arc::new(Consumer::new::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress), &taking)?);
         let watch = progress::watch(Arc::clone(ground), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
         others.spawn(part(progress::try_database(Arc::clone(ground), taking.clone())));
@@ -191,6 +211,7 @@ impl Parts {
             store: service.store,
             spans: spans.clone(),
             has_effects: service.has_effects,
+            tells_changes: changes.is_some(),
             history,
         };
         let worker_part = Worker {
@@ -204,6 +225,7 @@ impl Parts {
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),
+            changes,
         };
         let finishing = CancellationToken::new();
         let working = tokio::spawn(worker_part.run(finishing.clone()));
@@ -222,18 +244,16 @@ impl Parts {
             let told = taking.clone();
             tokio::spawn(async move { told.cancelled().await })
         };
-        others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
-        let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms);
-        others.spawn(part(timers::run_deadlines(ground.pool.clone(), worker.clone(), reading, taking.clone())));
-        let decoder = Arc::new(Decoder::new::<<S::Policy as Policy>::Heard>(ground.registry.clone()));
+        if !is_projection::<S::Policy>() {
+            others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
+            let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms);
+            others.spawn(part(timers::run_deadlines(ground.pool.clone(), worker.clone(), reading, taking.clone())));
+        }
+        let decoder = Arc::new(Decoder::new::<S::Policy>(ground.registry.clone()));
         let redriver = Redriver {
             pool: ground.pool.clone(),
             decoder: Arc::clone(&decoder),
-            topics: <S::Policy as Policy>::Heard::TYPES
-                .iter()
-                .chain(operators::TYPES)
-                .map(|heard| heard.topic)
-                .collect(),
+            topics: heard::heard::<S::Policy>().iter().map(|heard| heard.record_type.topic).collect(),
             worker: worker.clone(),
             wake: redriver,
             health: Arc::clone(&ground.health),

@@ -7,14 +7,19 @@
 //!     -> store.save, outbox, effects, timers } -> commit -> relay -> Kafka -> the outbox row is removed
 //! ```
 //!
+//! One that states nothing is a projection: it has positions in place of the inbox. One with [routes](Service::routes) serves pages
+//! of its rows, and is told what was committed ([`Context`]).
+//!
 //! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
 mod backoff;
 mod batch;
 mod batches;
 mod causality;
+mod changes;
 pub mod config;
 mod consumer;
+mod context;
 mod database;
 mod dead_letters;
 mod decode;
@@ -23,6 +28,7 @@ mod failure;
 mod gaps;
 mod ground;
 mod health;
+mod heard;
 mod heartbeat;
 mod history;
 pub mod http;
@@ -36,6 +42,7 @@ mod operators;
 mod outbox;
 mod outside;
 mod platform_events;
+mod position;
 mod progress;
 mod prune;
 mod published;
@@ -43,6 +50,7 @@ mod reading;
 mod record;
 mod redrive;
 mod relay;
+mod routes;
 mod service;
 mod skips;
 mod startup;
@@ -54,8 +62,12 @@ mod transaction;
 mod work;
 mod worker;
 
+pub use axum;
 pub use batches::Batches;
+pub use changes::{Changed, Changes};
 pub use config::Config;
+pub use context::Context;
+pub use health::{Check, Health};
 pub use outside::{Answer, Effect, Limit, NoOutside, Outcome, Outside, Then};
 pub use prune::{Removed, remove_ended};
 pub use service::Service;

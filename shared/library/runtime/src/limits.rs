@@ -18,6 +18,11 @@ pub(crate) const REGISTRY: Duration = Duration::from_secs(5);
 /// One question to a Kafka broker: metadata, watermarks, committed offsets.
 pub(crate) const BROKER: Duration = Duration::from_secs(5);
 
+/// One request for a service's own routes, from its headers to those of the answer.
+pub(crate) const ROUTE: Duration = Duration::from_secs(10);
+/// The body of such a request, in bytes.
+pub(crate) const ROUTE_BODY: usize = 256 * 1024;
+
 /// With work waiting and nothing done for so long an instance is not ready: who asks each second sees it within half a minute, since what
 /// waits is known five seconds late.
 pub(crate) const NO_PROGRESS: Duration = Duration::from_secs(20);

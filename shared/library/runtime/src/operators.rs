@@ -11,7 +11,7 @@ use quadrille_platform::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{causality::Causality, platform_events::PlatformEvent};
+use crate::{causality::Causality, heard, platform_events::PlatformEvent};
 
 records! {
     /// What operators ask, beside what the service's policy hears.
@@ -284,7 +284,7 @@ async fn skipped<P: Policy>(
     asked: &OffsetSkipRequested,
 ) -> sqlx::Result<Result<String, String>> {
     let (topic, partition, offset) = (asked.topic.as_str(), asked.partition, asked.offset);
-    let Some(declared) = P::Heard::TYPES.iter().map(|heard| heard.topic).find(|heard| heard.name == topic) else {
+    let Some(declared) = heard::topics::<P>().into_iter().find(|heard| heard.name == topic) else {
         return Ok(Err(format!("topic: {} hears no topic of this name", P::SERVICE)));
     };
     if !u32::try_from(partition).is_ok_and(|partition| partition < declared.partitions) {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::bail;
-use quadrille_core::{KeyKind, Policy, Records};
+use quadrille_core::{KeyKind, Policy, Records, is_projection};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,6 +29,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Refuses a retention that would forget an id while a topic can still bring its record back. Topics without end are no part of it: what
 /// is folded from them compares versions.
 pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<()> {
+    if is_projection::<P>() {
+        // It remembers no ids.
+        return Ok(());
+    }
     let heard = P::Heard::TYPES.iter().map(|heard| heard.topic);
     if let Some((kept, topic)) = heard.filter_map(|topic| Some((topic.retention?, &topic.name))).max()
         && kept >= DAY * u32::from(retention.inbox_days)

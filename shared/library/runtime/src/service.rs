@@ -2,7 +2,8 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context;
+use anyhow::Context as _;
+use axum::Router;
 use clap::{Parser, Subcommand};
 use quadrille_core::Policy;
 use quadrille_program::{complain, environment, hide_secrets, quietly, tell};
@@ -15,6 +16,7 @@ use tracing::{error, info};
 
 use crate::{
     config::{self, Config, NoSettings, Settings},
+    context::Context,
     instance, migrations,
     outside::{NoOutside, Outside},
     published::{self, Topics},
@@ -29,9 +31,13 @@ pub struct Service<S: Store, O = NoOutside<<S as Store>::Policy>, C = NoSettings
     pub(crate) store: S,
     pub(crate) has_effects: bool,
     pub(crate) outside: Connect<C, O>,
+    pub(crate) routes: Option<Routes>,
     migrations: Vec<Migration>,
     http: &'static str,
 }
+
+/// Makes a service's own routes.
+pub(crate) type Routes = Box<dyn FnOnce(Context) -> Router + Send>;
 
 /// Makes an outside from its settings.
 type Connect<C, O> = Box<dyn FnOnce(C) -> anyhow::Result<O> + Send>;
@@ -40,7 +46,7 @@ impl<S: Store> Service<S> {
     /// A service without effects.
     pub fn new(store: S) -> Self {
         let outside = Box::new(|_| Ok(NoOutside::default()));
-        Self { store, migrations: vec![], http: "127.0.0.1:0", has_effects: false, outside }
+        Self { store, migrations: vec![], http: "127.0.0.1:0", has_effects: false, outside, routes: None }
     }
 }
 
@@ -64,6 +70,17 @@ where
         self
     }
 
+    /// The service's own routes, beside health and metrics (whose paths it leaves alone: `/health`, `/health/..`, `/metrics`), from the moment on
+    /// that the instance listens: what it answers before it is ready is its own business.
+    ///
+    /// So many requests as `http.requests` are answered at once, and one more is refused (503); a body has 256 KiB at most (413), and an answer
+    /// begins within 10 s (504). A stream that is open counts as a request.
+    #[must_use]
+    pub fn routes(mut self, routes: impl FnOnce(Context) -> Router + Send + 'static) -> Self {
+        self.routes = Some(Box::new(routes));
+        self
+    }
+
     /// The outside that performs the service's effects, made from its settings (`outside` in the configuration).
     #[must_use]
     pub fn outside<C2, O2>(self, connect: impl FnOnce(C2) -> anyhow::Result<O2> + Send + 'static) -> Service<S, O2, C2>
@@ -77,6 +94,7 @@ where
             http: self.http,
             has_effects: true,
             outside: Box::new(connect),
+            routes: self.routes,
         }
     }
 

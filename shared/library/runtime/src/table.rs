@@ -112,7 +112,8 @@ pub trait Mapped: Row {
     /// Makes the rows that are missing, then locks all in the order of their keys, and puts them into `state`.
     ///
     /// Two instances that touch a new key at once both find no row; one makes it, the other waits on the insert for the first one's
-    /// commit and then locks the same row. In this order, all inserts before any lock, no two batches can wait for each other.
+    /// commit and then locks the same row. In this order, all inserts before any lock, no two batches can wait for each other. A row that another
+    /// instance has removed meanwhile is made again.
     fn load(
         tx: &mut PgConnection,
         keys: &[String],
@@ -121,8 +122,11 @@ pub trait Mapped: Row {
         async move {
             let Sql { make, lock, .. } = Self::sql();
             let keys = keys.iter().map(|key| parsed(key)).collect::<sqlx::Result<Vec<Self::Key>>>()?;
-            sqlx::query(make.as_str()).bind(&keys).execute(&mut *tx).await?;
-            let rows: Vec<Self> = sqlx::query_as(lock.as_str()).bind(&keys).fetch_all(tx).await?;
+            let mut rows: Vec<Self> = vec![];
+            while rows.len() < keys.len() {
+                sqlx::query(make.as_str()).bind(&keys).execute(&mut *tx).await?;
+                rows = sqlx::query_as(lock.as_str()).bind(&keys).fetch_all(&mut *tx).await?;
+            }
             for row in rows {
                 state.insert(row.key().to_string(), row.into_value()?);
             }
@@ -130,7 +134,7 @@ pub trait Mapped: Row {
         }
     }
 
-    /// Saves the rows that changed between `before` and `after`, all in one statement.
+    /// Saves the rows that changed between `before` and `after`, all in one statement, and removes those that are not in `after` any more.
     ///
     /// # Errors
     ///
@@ -143,11 +147,16 @@ pub trait Mapped: Row {
         async move {
             let rows = changed(before, after).map(|(key, value)| Ok(Self::from_value(parsed(key)?, value)));
             let rows = rows.collect::<sqlx::Result<Vec<Self>>>()?;
+            let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| parsed(key));
+            let gone = gone.collect::<sqlx::Result<Vec<Self::Key>>>()?;
+            let Sql { table, save, remove, .. } = Self::sql();
+            if !gone.is_empty() {
+                sqlx::query(remove.as_str()).bind(gone).execute(&mut *tx).await?;
+            }
             let count = rows.len();
             if count == 0 {
                 return Ok(());
             }
-            let Sql { table, save, .. } = Self::sql();
             let saved = Self::bind(rows, sqlx::query(save.as_str())).execute(tx).await?.rows_affected();
             if saved != count as u64 {
                 let unlocked = format!(
@@ -202,6 +211,7 @@ pub struct Sql {
     make: String,
     lock: String,
     save: String,
+    remove: String,
 }
 
 impl Sql {
@@ -232,7 +242,8 @@ impl Sql {
             "update {table} set {set} from unnest({arrays}) as new({names}) \
              where {table}.{id} = new.{id} and {table}.{id} = any($1)"
         );
-        Self { table, make, lock, save }
+        let remove = format!("delete from {table} where {id} = any($1)");
+        Self { table, make, lock, save, remove }
     }
 }
 
@@ -266,7 +277,8 @@ mod tests {
 
     #[test]
     fn each_statement_is_for_a_whole_batch() {
-        let Sql { make, lock, save, .. } = Notice::sql();
+        let Sql { make, lock, save, remove, .. } = Notice::sql();
+        assert_eq!(remove, "delete from notice where order_id = any($1)");
         assert_eq!(make, "insert into notice (order_id) select unnest($1::uuid[]) on conflict do nothing");
         assert_eq!(
             lock,

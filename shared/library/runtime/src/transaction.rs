@@ -7,6 +7,15 @@
 //!   -> state platform events -> commit
 //! ```
 //!
+//! A projection, which only listens, has the way without what it cannot have come to: in place of the inbox and what follows of it stand its
+//! positions, which move on at the end.
+//!
+//! ```text
+//! close the dead letters that are handled again -> carry out operators' requests -> make, lock and load the rows touched
+//!   -> take positions -> the policy decides -> save state, history -> keep what came of the requests -> write dead letters
+//!   -> state platform events -> move positions on -> commit
+//! ```
+//!
 //! Each step is a method of [`Transaction`], in this order, and whatever the batch's size it is one statement per table. READ COMMITTED is
 //! enough: every row that a decision reads is locked before it is read, and an outbox number is drawn only under those locks.
 
@@ -16,12 +25,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Row, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Row, Rows, is_projection, process};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::{
     batch::{Batch, BatchInput, Origin, Verdict},
+    consumer::Partition,
     database::Database,
     dead_letters, effects,
     failure::Failure,
@@ -30,6 +40,8 @@ use crate::{
     operators::{Requests, Settled, resumed_effect},
     outbox,
     platform_events::{self, PlatformEvent},
+    position::{BeyondEnd, Positions},
+    record::RawRecord,
     store::Store,
     telemetry::{InputSpan, Spans},
     timers,
@@ -42,17 +54,23 @@ pub(crate) struct Transactions<S: Store> {
     pub store: S,
     pub spans: Spans,
     pub has_effects: bool,
+    /// Whether anybody is told which rows a batch has changed.
+    pub tells_changes: bool,
     /// Where `history.keep` is set: the header of what is kept.
     pub history: Option<Uuid>,
 }
 
 /// What a committed batch came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub handled: usize,
     pub seen: usize,
     pub facts: usize,
     pub wakeups: Wakeups,
+    /// The rows that it changed, where anybody is told.
+    pub changed: Vec<Row>,
+    /// A partition that ends before its position, with both: of a projection.
+    pub beyond_end: Option<BeyondEnd>,
 }
 
 /// Who has something to do now that a batch is committed.
@@ -85,17 +103,28 @@ impl<S: Store> Transactions<S> {
         let mut transaction = Transaction::new(self, &mut tx, items);
         transaction.close_dead_letters().await?;
         transaction.carry_out_requests().await?;
-        if !transaction.batch.inputs.is_empty() {
+        let mut positions = None;
+        if is_projection::<S::Policy>() {
+            transaction.lock_rows().await?;
+            let taken = transaction.take_positions(items).await?;
+            transaction.decide(&Moment { now: taken.now, claims: Claims::default() })?;
+            transaction.save_rows().await?;
+            positions = Some(taken);
+        } else if !transaction.batch.inputs.is_empty() {
             transaction.lock_rows().await?;
             let entered = transaction.enter_inbox().await?;
             transaction.hold_back(&entered).await?;
             let claims = transaction.settle().await?;
             transaction.decide(&Moment { now: entered.now, claims })?;
-            transaction.save().await?;
+            transaction.save_rows().await?;
+            transaction.save_rest().await?;
         }
         transaction.keep_requests().await?;
         transaction.write_dead_letters().await?;
         transaction.state_platform_events().await?;
+        if let Some(positions) = positions {
+            transaction.move_positions(positions).await?;
+        }
         let Transaction { committed, spans, .. } = transaction;
         tx.commit().await?;
         session.done();
@@ -118,6 +147,8 @@ struct Transaction<'a, 'b, S: Store> {
     /// The rows touched, as they were and as they become.
     before: <S::Policy as Policy>::State,
     state: <S::Policy as Policy>::State,
+    /// The rows touched, where anybody is told which of them changed.
+    touched: Vec<Row>,
     /// The keys of those rows that go some time after their end.
     ending: Vec<String>,
     settled: Settled,
@@ -138,6 +169,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             platform_events: vec![],
             before: Default::default(),
             state: Default::default(),
+            touched: vec![],
             ending: vec![],
             settled: Settled::default(),
             processed: Processed::default(),
@@ -150,9 +182,9 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
     async fn close_dead_letters(&mut self) -> Result<(), Failure> {
         let letters: Vec<Uuid> = self.batch.redeliveries.iter().map(|(letter, _)| *letter).collect();
         let closed = dead_letters::close(self.tx, &letters).await?;
-        self.batch.redeliver(|letter| closed.contains(letter));
         self.committed.wakeups.redriver = !closed.is_empty();
-        self.closed = closed;
+        self.closed = closed.clone();
+        self.batch.redeliver(closed);
         let spans = self.batch.inputs.iter_mut().filter_map(|input| self.of.spans.start(&mut input.envelope));
         self.spans = spans.collect();
         Ok(())
@@ -175,6 +207,9 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             let inputs = self.batch.inputs.iter();
             let rows = inputs.flat_map(|input| S::Policy::rows(&self.state, &input.envelope)).filter(of_table);
             let keys: BTreeSet<String> = rows.map(|row| row.key).collect();
+            if self.of.tells_changes {
+                self.touched.extend(keys.iter().map(|key| Row::new(table, key)));
+            }
             if !keys.is_empty() {
                 let keys: Vec<String> = keys.into_iter().collect();
                 self.of.store.load(self.tx, table, &keys, &mut self.state).await?;
@@ -185,6 +220,28 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         }
         self.before = self.state.clone();
         Ok(())
+    }
+
+    /// Locks the positions of all partitions that the batch has to do with. A record below its partition's position was taken before, and counts
+    /// as seen, whatever this instance makes of it.
+    async fn take_positions(&mut self, items: &[WorkItem<S::Policy>]) -> Result<Positions, Failure> {
+        let records = items.iter().filter_map(WorkItem::record).map(RawRecord::topic_partition);
+        let partitions = records.chain(self.batch.reached.iter().map(|reached| reached.partition));
+        let partitions: BTreeSet<Partition> = partitions.collect();
+        let mut positions = Positions::lock(self.tx, &partitions.into_iter().collect::<Vec<_>>()).await?;
+        for input in &mut self.batch.inputs {
+            if let Origin::Record(record) = input.origin
+                && !positions.take(record)
+            {
+                input.verdict = Verdict::Seen;
+            }
+        }
+        self.batch.rejected.retain(|(record, _)| positions.take(record));
+        // What is left are operators' requests, which are known by their ids.
+        for record in items.iter().filter_map(WorkItem::record) {
+            positions.take(record);
+        }
+        Ok(positions)
     }
 
     /// Enters the inputs' ids. One that is known, or that the batch brings twice, takes effect once.
@@ -255,7 +312,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                         ended.insert(*effect, envelope.id);
                     }
                 },
-                Input::Record(_) | Input::Timer(_) => {}
+                Input::Record(_) | Input::Gone(_) | Input::Timer(_) => {}
             }
         }
         effects::remove(self.tx, &ended.keys().copied().collect::<Vec<_>>()).await?;
@@ -289,19 +346,26 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         wakeups.relay = !self.processed.facts.is_empty();
         wakeups.effects |= !self.processed.effects.is_empty();
         wakeups.timers = self.processed.timers.iter().any(|timer| timer.due <= moment.now + timers::FALLBACK_POLL);
+        let (before, after) = (&self.before, &self.state);
+        self.committed.changed = self.touched.drain(..).filter(|row| is_changed(row, before, after)).collect();
         Ok(())
     }
 
-    /// Saves what was decided.
-    async fn save(&mut self) -> Result<(), Failure> {
+    /// Saves the rows that were changed, and the decisions that changed them.
+    async fn save_rows(&mut self) -> Result<(), Failure> {
+        self.of.store.save(self.tx, &self.before, &self.state, &self.processed.facts).await?;
+        history::insert(self.tx, &self.history).await?;
+        Ok(())
+    }
+
+    /// Saves what else was decided.
+    async fn save_rest(&mut self) -> Result<(), Failure> {
         let (tx, processed) = (&mut *self.tx, &self.processed);
-        self.of.store.save(tx, &self.before, &self.state, &processed.facts).await?;
         outbox::insert::<S::Policy>(tx, &processed.facts).await?;
         effects::withdraw(tx, &processed.withdrawn).await?;
         effects::insert(tx, &processed.effects).await?;
         timers::clear(tx, &processed.cleared).await?;
         timers::insert(tx, &processed.timers).await?;
-        history::insert(tx, &self.history).await?;
         let not_now = self.batch.inputs.iter().filter(|input| input.leaves_inbox());
         inbox::leave(tx, &not_now.map(|input| input.envelope.id).collect::<Vec<_>>()).await?;
         Ok(())
@@ -339,6 +403,12 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         self.committed.wakeups.relay |= !self.platform_events.is_empty();
         Ok(())
     }
+
+    /// Moves positions behind what was taken, and to where reading has come to.
+    async fn move_positions(&mut self, positions: Positions) -> Result<(), Failure> {
+        self.committed.beyond_end = positions.advance(self.tx, &self.batch.reached).await?;
+        Ok(())
+    }
 }
 
 /// Whether an input is a record about a key whose rows have gone.
@@ -349,9 +419,16 @@ fn is_about_gone<S: Store>(
 ) -> bool {
     // Another kind of key may have the same letters: a user's id is the client's choice, and so is an order's.
     let is_about = |table| S::Policy::rows(state, input).iter().any(|row| row.table == table && row.key == input.key);
-    matches!(input.input, Input::Record(_))
+    matches!(input.input, Input::Record(_) | Input::Gone(_))
         && gone.contains(&input.key)
         && S::ENDED.is_some_and(|ended| is_about(ended.table))
+}
+
+fn is_changed<T: Rows>(row: &Row, before: &T, after: &T) -> bool {
+    let (mut was, mut is) = <(T, T)>::default();
+    before.copy(row, &mut was);
+    after.copy(row, &mut is);
+    was != is
 }
 
 fn is_cleared<P: Policy>(processed: &Processed<P>, input: &Envelope<P>) -> bool {

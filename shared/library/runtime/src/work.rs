@@ -1,10 +1,10 @@
 //! Work: what the worker takes, batch by batch, into transactions.
 
-use quadrille_core::{Envelope, Input, Named, Policy, Records, bounds};
+use quadrille_core::{Envelope, Input, Named, Policy, Records, Tombstone, bounds};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::{dead_letters, operators::OperatorRequest, record::RawRecord};
+use crate::{dead_letters, operators::OperatorRequest, position::Reached, record::RawRecord};
 
 /// One piece of work on its way to the worker.
 pub(crate) struct WorkItem<P: Policy> {
@@ -23,6 +23,8 @@ pub(crate) enum Work<P: Policy> {
     Redelivery(Uuid, Message<P>),
     /// A due timer: its row is removed.
     Timer(Envelope<P>),
+    /// Where reading has come to, of a projection: its positions move on.
+    Reached(Vec<Reached>),
     /// An outcome of the effect with this id: its row is removed.
     Outcome(Uuid, Envelope<P>),
 }
@@ -45,7 +47,7 @@ impl<P: Policy> WorkItem<P> {
     pub fn record(&self) -> Option<&RawRecord> {
         match &self.work {
             Work::Record(record, _) | Work::Rejected(record, _) => Some(record),
-            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) => None,
+            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Reached(_) => None,
         }
     }
 
@@ -84,6 +86,7 @@ impl<P: Policy> Work<P> {
             Self::Rejected(record, _) => {
                 format!("the dead letter of {}/{}@{}", record.topic.name, record.partition, record.offset)
             }
+            Self::Reached(_) => "where reading has come to".to_owned(),
             Self::Timer(envelope) | Self::Outcome(_, envelope) => {
                 format!("{} {}", input_name(&envelope.input), envelope.id)
             }
@@ -101,6 +104,7 @@ impl<P: Policy> From<Work<P>> for WorkItem<P> {
 pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
     match input {
         Input::Record(record) => record.record_type().name.rsplit('.').next().unwrap_or_default().to_owned(),
+        Input::Gone(gone) => format!("key gone from {}", gone.topic()),
         Input::Timer(timer) => timer.name(),
         Input::Outcome { outcome, .. } => outcome.name(),
     }
@@ -144,7 +148,7 @@ impl Rejection {
         self.input = Some(input.id);
         match &input.input {
             Input::Record(record) => self.of_type(record.record_type().name),
-            Input::Timer(_) | Input::Outcome { .. } => self,
+            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } => self,
         }
     }
 

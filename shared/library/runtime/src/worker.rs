@@ -8,17 +8,20 @@ use std::{
 };
 
 use metrics::{counter, gauge, histogram};
+use quadrille_core::is_projection;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
     backoff::Backoff,
+    changes::Announcer,
     config,
     consumer::Consumer,
     dead_letters, effects,
     failure::Failure,
     health::Health,
+    position::BeyondEnd,
     progress::Progress,
     relay::Wake,
     store::Store,
@@ -48,6 +51,8 @@ pub(crate) struct Worker<S: Store> {
     pub effects: Arc<Notify>,
     pub timers: Arc<Notify>,
     pub redriver: Arc<Notify>,
+    /// Who is told which rows have changed.
+    pub changes: Option<Arc<Announcer>>,
 }
 
 /// The service stops while a batch could not be committed: nothing of it has happened, and its offsets stay.
@@ -75,7 +80,8 @@ impl<S: Store> Worker<S> {
     async fn finish(mut self, stop: &CancellationToken) {
         let mut claimed = vec![];
         while let Ok(item) = self.work.try_recv() {
-            if item.record().is_none() {
+            // Where reading has come to counts only behind the records before it.
+            if item.record().is_none() && !matches!(item.work, Work::Reached(_)) {
                 claimed.push(item);
             }
         }
@@ -174,6 +180,20 @@ impl<S: Store> Worker<S> {
         if committed.wakeups.redriver {
             self.redriver.notify_one();
         }
+        if let Some(changes) = self.changes.as_ref().filter(|_| !committed.changed.is_empty()) {
+            changes.announce(committed.changed);
+        }
+        match committed.beyond_end {
+            Some(BeyondEnd { partition: (topic, partition), end, position }) => self.health.error(
+                "positions",
+                &format!(
+                    "{topic}/{partition} ends at {end}, and this service has taken it to {position}: the topic was made anew or has lost \
+                     records, and what it has now is not taken"
+                ),
+            ),
+            None if is_projection::<S::Policy>() => self.health.ok("positions"),
+            None => {}
+        }
         counter!("quadrille_inputs_total", "result" => "handled").increment(committed.handled as u64);
         counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
         counter!("quadrille_facts_total").increment(committed.facts as u64);
@@ -210,7 +230,8 @@ impl<S: Store> Worker<S> {
             Work::Redelivery(letter, _) => dead_letters::failed(pool, letter, "handling_failed", "", failure).await,
             Work::Timer(timer) => timers::back_off(pool, timer.id, failure).await,
             Work::Outcome(effect, _) => effects::back_off(pool, effect, failure).await,
-            Work::Record(..) | Work::Rejected(..) => Ok(()),
+            // It is told again.
+            Work::Record(..) | Work::Rejected(..) | Work::Reached(_) => Ok(()),
         };
         if let Err(error) = done {
             warn!(%error, "It was not put aside; its claim runs out and it comes again");

@@ -58,7 +58,7 @@ impl Policy for Duel {
                 let says = ProductListed { name: shot.name(), ..ProductListed::new(input.key.clone(), price) };
                 Decision::fact(says).clear(&input.key, other.name())
             }
-            Input::Outcome { outcome, .. } => match *outcome {},
+            Input::Gone(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }
     }
 

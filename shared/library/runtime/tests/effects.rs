@@ -114,6 +114,7 @@ impl Policy for Warehouse {
                 }
                 Decision::nothing().perform(&input.key, TakeIn { asked: replenishment_id, quantity })
             }
+            Input::Gone(never) => match *never {},
             Input::Timer(Reminder { asked }) => refused(&format!("now {}", moment.now.timestamp_micros()), *asked),
             Input::Outcome { outcome: Outcome::TakenIn { asked, quantity }, .. } => {
                 Decision::fact(StockReplenished::new(input.key.clone(), *asked, *quantity))

@@ -14,6 +14,7 @@ mod effects;
 mod history;
 mod hostile;
 mod instances;
+mod listen;
 mod migrations;
 mod program;
 mod prune;

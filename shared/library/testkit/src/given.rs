@@ -18,7 +18,8 @@ use std::{collections::BTreeMap, slice};
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use quadrille_core::{
-    Envelope, Fact, Input, Moment, Named, Policy, Processed, Records, TimerRow, Timestamp, TopicKind, Trace, ids,
+    Envelope, Fact, Input, Moment, Named, Policy, Processed, Records, TimerRow, Timestamp, Tombstone, TopicKind, Trace,
+    ids,
     memory::{OpenEffect, Service},
 };
 use uuid::Uuid;
@@ -83,12 +84,23 @@ impl<P: Policy> Given<P> {
         })
     }
 
+    /// Then the key of a state topic is gone.
+    ///
+    /// # Panics
+    /// Where the policy is not told of it: see [`records!`](quadrille_core::records).
+    pub fn gone(mut self, topic: &'static str, key: impl ToString) -> Self {
+        let gone = <P::Heard as Records>::Gone::on(topic).expect("it hears that keys are gone");
+        let id = self.next_id();
+        let (key, trace) = (key.to_string(), Trace::default());
+        self.step(Envelope { id, cause: id, key, version: 0, trace, input: Input::Gone(gone) })
+    }
+
     /// Then the same is heard once more, as if nothing but the state knew of it: under another id, with the row of its timer or effect.
     pub fn again(mut self) -> Self {
         let mut again = self.last.clone().expect("nothing was heard yet");
         again.id = self.next_id();
         match &again.input {
-            Input::Record(_) => {}
+            Input::Record(_) | Input::Gone(_) => {}
             Input::Timer(timer) => self.set(again.id, again.key.clone(), timer.clone()),
             Input::Outcome { .. } => self.service.effects.extend(self.ended.clone()),
         }

@@ -88,6 +88,7 @@ fn original<A: Alter>(input: &Envelope<Altered<A>>) -> Envelope<A::Of> {
     let Envelope { id, cause, key, version, trace, input } = input.clone();
     let input = match input {
         Input::Record(heard) => Input::Record(heard),
+        Input::Gone(gone) => Input::Gone(gone),
         Input::Timer(timer) => Input::Timer(timer),
         Input::Outcome { effect, outcome } => Input::Outcome { effect, outcome },
     };

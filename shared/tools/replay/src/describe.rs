@@ -8,6 +8,7 @@ pub(crate) fn input(taken: &Taken) -> String {
     match taken {
         Taken::Record { r#type, .. } => short(r#type).to_owned(),
         Taken::Timer(timer) => format!("timer {timer}"),
+        Taken::Gone { topic } => format!("key gone from {topic}"),
         Taken::Outcome { outcome, .. } => format!("outcome {outcome}"),
     }
 }

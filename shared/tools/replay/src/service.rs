@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Row, Trace, process};
+use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Records, Row, Tombstone, Trace, process};
 use quadrille_history::{CameTo, Datum, Decided, Header, Taken};
 use quadrille_schemas::wire::RecordInfo;
 use uuid::Uuid;
@@ -151,6 +151,13 @@ impl<P: Policy> Replaying<P> {
                 Some(record) => Input::Record(record),
                 None => return Ok(None),
             },
+            Taken::Gone { topic } => {
+                let mut topics = P::Heard::TYPES.iter().map(|heard| &*heard.topic.name);
+                match topics.find(|heard| heard == topic).and_then(<P::Heard as Records>::Gone::on) {
+                    Some(gone) => Input::Gone(gone),
+                    None => return Ok(None),
+                }
+            }
             Taken::Timer(timer) => Input::Timer(serde_json::from_value(timer.clone()).with_context(unreadable)?),
             Taken::Outcome { effect, outcome } => {
                 let outcome = serde_json::from_value(outcome.clone()).with_context(unreadable)?;

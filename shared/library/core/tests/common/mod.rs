@@ -188,7 +188,7 @@ impl Policy for Tally {
         let noted = Noted { key: key.clone(), inputs: tally.inputs, claimed };
         let steps = match &input.input {
             Input::Record(Heard::Asked(asked)) => asked.to.as_slice(),
-            Input::Record(Heard::Joined(_)) => &[],
+            Input::Record(Heard::Joined(_)) | Input::Gone(_) => &[],
             Input::Timer(_) | Input::Outcome { .. } => &[Do::Note],
         };
         steps.iter().cloned().fold(Decision::nothing(), |decision, step| match step {
@@ -222,7 +222,7 @@ impl Policy for Tally {
                     }
                 }
             }
-            Input::Timer(_) | Input::Outcome { .. } => {}
+            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } => {}
         }
     }
 

@@ -1,9 +1,9 @@
-//! What this instance has of its group: which partitions, under which assignment, and how far each may be committed.
+//! What this instance has of its group: which partitions, under which assignment, where each begins, and how far each may be committed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use metrics::gauge;
@@ -11,17 +11,22 @@ use quadrille_core::{Policy, TopicType};
 use quadrille_kafka::{Brokers, headers};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::KafkaResult,
     message::BorrowedMessage,
+    types::RDKafkaRespErr,
 };
-use tracing::{debug, info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
 
 use super::Partition;
 use crate::{
+    database::Database,
     gaps,
     ground::Ground,
     health::Health,
-    limits,
+    heard, limits,
+    position::{self, Reached},
     progress::Progress,
     reading::Contact,
     record::{HeaderFault, RawHeaders, RawRecord, admit_value},
@@ -41,7 +46,42 @@ pub(crate) struct Group {
     pub known: Brokers,
     /// Another client has taken this one's place, which speaks for the instance from now on.
     pub retired: AtomicBool,
+    /// Where partitions begin, of a projection; else where the group has committed.
+    pub positions: Option<Positions>,
     pub state: Mutex<Assigned>,
+}
+
+/// The positions of a projection, as its database has them.
+#[derive(Clone)]
+pub(super) struct Positions {
+    pool: Database,
+    tokio: tokio::runtime::Handle,
+    stop: CancellationToken,
+}
+
+/// The sleep between two tries to read them.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+impl Positions {
+    pub fn new(pool: Database, stop: CancellationToken) -> Self {
+        Self { pool, tokio: tokio::runtime::Handle::current(), stop }
+    }
+
+    /// Waits until the database tells them; none where the service stops before. Nothing can be taken without a database, so whoever polls may
+    /// as well wait here.
+    fn wait(&self) -> Option<BTreeMap<(String, i32), i64>> {
+        self.tokio.block_on(self.stop.run_until_cancelled(async {
+            loop {
+                match position::stored(&self.pool).await {
+                    Ok(stored) => return stored,
+                    Err(error) => {
+                        warn!(%error, "Partitions wait for their positions, which the database does not tell")
+                    }
+                }
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }))
+    }
 }
 
 pub(super) struct Assignment {
@@ -54,6 +94,10 @@ pub(super) struct Assignment {
     pub unread: Option<(i64, Instant)>,
     /// Where a transaction begins that is open still, and since when.
     pub open: Option<(i64, Instant)>,
+    /// Of a projection: where reading has come to, until the worker is told.
+    pub reached: Option<Reached>,
+    /// Since when it has been read without a break.
+    pub since: Instant,
 }
 
 #[derive(Default)]
@@ -73,13 +117,17 @@ impl Assigned {
 impl Group {
     pub fn new<P: Policy>(
         ground: &Ground,
-        topics: impl Iterator<Item = &'static TopicType>,
+        positions: Option<Positions>,
         contact: Arc<Contact>,
         progress: Arc<Progress>,
     ) -> Self {
         let kafka = &ground.kafka;
         Self {
-            topics: topics.map(|topic| (format!("{}{}", kafka.topic_prefix, topic.name), topic)).collect(),
+            topics: heard::heard::<P>()
+                .iter()
+                .map(|heard| heard.record_type.topic)
+                .map(|topic| (format!("{}{}", kafka.topic_prefix, topic.name), topic))
+                .collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
             onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(P::SERVICE)),
@@ -88,6 +136,7 @@ impl Group {
             progress,
             known: Brokers::default(),
             retired: AtomicBool::default(),
+            positions,
             state: Mutex::default(),
         }
     }
@@ -104,6 +153,7 @@ impl Group {
             progress: Arc::clone(&self.progress),
             known: Brokers::default(),
             retired: AtomicBool::default(),
+            positions: self.positions.clone(),
             state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
         }
     }
@@ -141,6 +191,7 @@ impl Group {
     pub fn parked(&self, partition: Partition, parked: bool) {
         if let Some(assignment) = self.assigned().current.get_mut(&partition) {
             assignment.parked = parked;
+            assignment.since = Instant::now();
         }
     }
 
@@ -211,42 +262,100 @@ impl Group {
     }
 }
 
-impl ConsumerContext for Group {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            // What is handled is committed before the partition passes on, so that its next owner starts there.
-            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
-                debug!(%error, "Nothing to commit before partitions pass on");
-            }
-            let gone = self.partitions(list);
-            let mut assigned = self.assigned();
-            for (topic, partition) in &gone {
-                assigned.current.remove(&(*topic, *partition));
-                gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string()).set(0.0);
-            }
-            info!(service = self.service, "{} partitions pass on", gone.len());
+impl Group {
+    /// Notes where reading has come to; what is known already is not forgotten for less.
+    pub fn note_reached(&self, generation: u64, reached: Reached) {
+        let mut assigned = self.assigned();
+        let assignment = assigned.current.get_mut(&reached.partition);
+        if let Some(assignment) = assignment.filter(|assignment| assignment.generation == generation)
+            && assignment.reached.is_none_or(|known| reached.next > known.next || reached.at_end.is_some())
+        {
+            assignment.reached = Some(reached);
         }
     }
 
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(list) = rebalance {
-            let new = self.partitions(list);
-            let mut assigned = self.assigned();
-            assigned.generations += 1;
-            let generation = assigned.generations;
-            let assignment = |partition: &Partition| {
-                (*partition, Assignment { generation, in_hand: 0, parked: false, unread: None, open: None })
-            };
-            assigned.current.extend(new.iter().map(assignment));
-            drop(assigned);
-            // One that was paused when it passed on comes back paused.
-            if let Err(error) = consumer.resume(list) {
-                warn!(%error, "Partitions that came back could not be resumed");
-            }
-            if !new.is_empty() {
-                info!(service = self.service, "{} partitions are ours", new.len());
-                gaps::look(self.onlooker.clone(), self.service, (*list).clone());
-            }
+    /// Takes partitions: of a projection each at its position.
+    fn take(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let starts = match &self.positions {
+            None => Ok(true),
+            Some(positions) => match positions.wait() {
+                Some(stored) => self.start_at(list, &stored).map(|()| true),
+                None => Ok(false),
+            },
+        };
+        let assigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+            RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(list),
+        };
+        match starts.and_then(|known| assigned.map(|()| known)) {
+            Ok(true) => {}
+            // The service stops: nothing of them is read.
+            Ok(false) => return,
+            Err(error) => return error!(%error, "Partitions could not be taken"),
+        }
+        let new = self.partitions(list);
+        let mut assigned = self.assigned();
+        assigned.generations += 1;
+        let generation = assigned.generations;
+        let assignment = |partition: &Partition| {
+            let since = Instant::now();
+            let assignment =
+                Assignment { generation, in_hand: 0, parked: false, unread: None, open: None, reached: None, since };
+            (*partition, assignment)
+        };
+        assigned.current.extend(new.iter().map(assignment));
+        drop(assigned);
+        // One that was paused when it passed on comes back paused.
+        if let Err(error) = consumer.resume(list) {
+            warn!(%error, "Partitions that came back could not be resumed");
+        }
+        if !new.is_empty() {
+            info!(service = self.service, "{} partitions are ours", new.len());
+            gaps::look(self.onlooker.clone(), self.service, (*list).clone());
+        }
+    }
+
+    /// Has each partition begin at its position, or at its beginning where it has none.
+    fn start_at(&self, list: &mut TopicPartitionList, stored: &BTreeMap<(String, i32), i64>) -> KafkaResult<()> {
+        let physical: Vec<(String, i32)> =
+            list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
+        for (topic, partition) in physical {
+            let Some(declared) = self.topics.get(&topic) else { continue };
+            let position = stored.get(&(declared.name.to_string(), partition)).filter(|next| **next > 0);
+            let start = position.map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            list.set_partition_offset(&topic, partition, start)?;
+        }
+        Ok(())
+    }
+
+    /// Lets partitions go. What is handled is committed before, so that the next owner starts there.
+    fn let_go(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+            debug!(%error, "Nothing to commit before partitions pass on");
+        }
+        let gone = self.partitions(list);
+        let mut assigned = self.assigned();
+        for (topic, partition) in &gone {
+            assigned.current.remove(&(*topic, *partition));
+            gauge!("quadrille_consumer_lag", "topic" => *topic, "partition" => partition.to_string()).set(0.0);
+        }
+        info!(service = self.service, "{} partitions pass on", gone.len());
+    }
+}
+
+impl ConsumerContext for Group {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => return self.take(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.let_go(consumer, list),
+            error => error!("The group could not be rebalanced: {error:?}"),
+        }
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            warn!(%error, "Partitions that pass on could not be let go");
         }
     }
 }

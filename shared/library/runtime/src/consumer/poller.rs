@@ -26,6 +26,7 @@ use crate::{
     backoff::Backoff,
     decode::{Decoded, Decoder},
     limits,
+    position::Reached,
     record::{RawHeaders, RawRecord},
     skips::Skips,
     work::{Rejection, Work, WorkItem},
@@ -34,6 +35,8 @@ use crate::{
 /// So much of a partition is held while a schema is asked for; beyond it the partition is paused.
 const MOST_HELD: usize = 1_000;
 const MOST_HELD_BYTES: usize = 1 << 20;
+/// How often the worker of a projection is told where reading has come to.
+const TELL_REACHED: Duration = Duration::from_secs(1);
 /// How long the thread waits for the worker to have capacity before it pauses the partition.
 const CAPACITY_WAIT: Duration = Duration::from_millis(500);
 
@@ -55,6 +58,8 @@ pub(super) struct Poller<'a, P: Policy> {
     parked: HashMap<Partition, Parked>,
     /// Where reading goes on behind records that were skipped, with the generation that they were read under.
     skipped: HashMap<Partition, (u64, i64)>,
+    /// When the worker was last told where reading has come to.
+    told_reached: Instant,
     /// The look at an offset that seems not to be readable, on a thread of its own.
     searching: Option<Search>,
 }
@@ -108,7 +113,14 @@ enum Blocked {
 
 impl<'a, P: Policy> Poller<'a, P> {
     pub(super) fn new(client: &'a Arc<BaseConsumer<Group>>, downstream: &'a Downstream<P>) -> Self {
-        Self { client, downstream, parked: HashMap::new(), skipped: HashMap::new(), searching: None }
+        Self {
+            client,
+            downstream,
+            parked: HashMap::new(),
+            skipped: HashMap::new(),
+            told_reached: Instant::now(),
+            searching: None,
+        }
     }
 
     /// Polls until `stop`, or until the client has forgotten every broker. An error means that the client never works again.
@@ -117,6 +129,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             self.advance_past_skipped();
             self.retry_parked();
             self.advance_past_unreadable();
+            self.tell_reached();
             let wait = if self.parked.is_empty() { 100 } else { 10 };
             match self.client.poll(Duration::from_millis(wait)) {
                 Some(Ok(message)) => self.on_message(&message),
@@ -304,7 +317,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         self.skipped.retain(|partition, (generation, next)| match assigned.current.get(partition) {
             Some(assignment) if assignment.generation == *generation && assignment.in_hand > 0 => true,
             Some(assignment) if assignment.generation == *generation => {
-                done.push((*partition, *next));
+                done.push((*partition, *generation, *next));
                 false
             }
             _ => false,
@@ -313,7 +326,30 @@ impl<'a, P: Policy> Poller<'a, P> {
         if !done.is_empty() {
             group.progress.made();
         }
-        group.store(self.client, done.into_iter());
+        if group.positions.is_some() {
+            for (partition, generation, next) in &done {
+                group.note_reached(*generation, Reached { partition: *partition, next: *next, at_end: None });
+            }
+        }
+        group.store(self.client, done.into_iter().map(|(partition, _, next)| (partition, next)));
+    }
+
+    /// Tells the worker of a projection, behind all that it was given, where reading has come to. A worker that is behind is told later.
+    fn tell_reached(&mut self) {
+        let group = self.client.context();
+        if group.positions.is_none() || self.told_reached.elapsed() < TELL_REACHED {
+            return;
+        }
+        self.told_reached = Instant::now();
+        let Ok(slot) = self.downstream.worker.try_reserve() else { return };
+        let mut assigned = group.assigned();
+        // What is parked is not handed on yet.
+        let handed_on = assigned.current.iter_mut().filter(|(partition, _)| !self.parked.contains_key(*partition));
+        let reached: Vec<Reached> = handed_on.filter_map(|(_, assignment)| assignment.reached.take()).collect();
+        drop(assigned);
+        if !reached.is_empty() {
+            slot.send(Work::Reached(reached).into());
+        }
     }
 
     /// Looks at a partition that has had more to read for too long and has not moved. Where the offset itself is at fault, says so in a

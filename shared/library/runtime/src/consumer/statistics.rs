@@ -1,6 +1,10 @@
 //! What the client tells every few seconds: whether a broker is there and has our topics, what is still to be read, and what stands still.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::atomic::Ordering,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use metrics::gauge;
 use rdkafka::{
@@ -11,7 +15,10 @@ use rdkafka::{
 use tracing::{debug, error};
 
 use super::{Partition, group::Group};
-use crate::{kafka, limits};
+use crate::{kafka, limits, position::Reached};
+
+/// A partition that was assigned or resumed so short a time ago may have been told nothing of its end yet.
+const FRESH: Duration = Duration::from_secs(2);
 
 impl ClientContext for Group {
     /// Called every few seconds: says in health whether a broker is there and has our topics, and in metrics what is still to be read.
@@ -37,12 +44,15 @@ impl ClientContext for Group {
         } else {
             self.health.ok("kafka");
         }
-        let is_in = statistics.cgrp.is_some_and(|group| group.state == "up" && group.join_state == "steady");
+        let is_in = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady");
         {
             let mut assigned = self.assigned();
             assigned.joining = if is_in { None } else { Some(assigned.joining.unwrap_or_else(Instant::now)) };
         }
         let (mut changed, mut hidden) = (None, None);
+        // By the second: the later half of one is taken for the earlier.
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(statistics.time.unsigned_abs()));
+        let told = Instant::now().checked_sub(age.unwrap_or_default());
         for (topic, stats) in statistics.topics {
             let count = stats.partitions.keys().filter(|partition| **partition >= 0).count();
             changed = changed.or_else(|| kafka::changed_partitions(&topic, self.topics.get(&topic)?, count));
@@ -52,6 +62,11 @@ impl ClientContext for Group {
                 };
                 let topic = &*declared.name;
                 self.note_unread((topic, partition), &stats);
+                if self.positions.is_some()
+                    && let Some(at) = heard_at(&statistics.brokers, &stats, told)
+                {
+                    self.note_end((topic, partition), &stats, at);
+                }
                 hidden = hidden.or(self.hidden((topic, partition), &stats));
                 if self.owns((topic, partition)) && stats.consumer_lag >= 0 {
                     gauge!("quadrille_consumer_lag", "topic" => topic, "partition" => partition.to_string())
@@ -81,12 +96,39 @@ impl ClientContext for Group {
     }
 }
 
+/// When the broker that a partition is fetched from was last heard of.
+fn heard_at(
+    brokers: &HashMap<String, Broker>,
+    stats: &rdkafka::statistics::Partition,
+    told: Option<Instant>,
+) -> Option<Instant> {
+    let broker = brokers.values().find(|broker| broker.nodeid == stats.leader && broker.state == "UP")?;
+    told?.checked_sub(Duration::from_micros(u64::try_from(broker.rxidle).ok()?))
+}
+
+/// The end of what can be read; negative where it is not known.
+fn end(stats: &rdkafka::statistics::Partition) -> i64 {
+    if stats.ls_offset >= 0 { stats.hi_offset.min(stats.ls_offset) } else { stats.hi_offset }
+}
+
 impl Group {
+    /// Notes that a partition is read to its end, as of `at`.
+    fn note_end(&self, partition: Partition, stats: &rdkafka::statistics::Partition, at: Instant) {
+        let end = end(stats);
+        let is_at_end = end >= 0 && stats.next_offset >= end && stats.fetchq_cnt == 0 && stats.fetch_state == "active";
+        let generation = self.assigned().current.get(&partition).and_then(|assignment| {
+            (!assignment.parked && assignment.since.elapsed() >= FRESH).then_some(assignment.generation)
+        });
+        if let Some(generation) = generation.filter(|_| is_at_end) {
+            self.note_reached(generation, Reached { partition, next: stats.next_offset, at_end: Some(at) });
+        }
+    }
+
     /// Notes from where a partition is still to be read.
     fn note_unread(&self, partition: Partition, stats: &rdkafka::statistics::Partition) {
         let mut assigned = self.assigned();
         let Some(assignment) = assigned.current.get_mut(&partition) else { return };
-        let end = if stats.ls_offset >= 0 { stats.hi_offset.min(stats.ls_offset) } else { stats.hi_offset };
+        let end = end(stats);
         assignment.unread = match assignment.unread {
             // What was fetched and not taken yet moves as soon as it is polled for.
             _ if stats.next_offset < 0 || stats.next_offset >= end || stats.fetchq_cnt > 0 => None,

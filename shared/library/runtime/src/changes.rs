@@ -1,0 +1,206 @@
+//! What was committed, told to every instance of the service: one NOTIFY per batch, outside its transaction.
+//!
+//! Nothing hangs on a NOTIFY. One may be lost with its connection or its process; so "anything may have changed" is said whenever the connection
+//! is made anew, and every [`FALLBACK_POLL`] whatever becomes of it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use quadrille_core::Row;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::lease::answered;
+
+/// A NOTIFY that is lost costs at most this time.
+const FALLBACK_POLL: Duration = Duration::from_secs(5);
+/// The sleep before a lost connection is made anew.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// A connection on which nothing was heard for so long is asked for a word.
+const PING: Duration = Duration::from_secs(15);
+/// The channel on which instances tell each other.
+const CHANNEL: &str = "quadrille_committed";
+/// A NOTIFY's payload at most: PostgreSQL takes 8,000 bytes.
+const MOST_BYTES: usize = 4 * 1024;
+/// So many changes wait for a slow receiver, which is told of the rest as [`Changed::Anything`].
+const MOST_WAITING: usize = 256;
+
+/// What transactions of this service have changed, on whichever instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These rows, as table and key: those that [`Policy::rows`](quadrille_core::Policy::rows) named and that are not as they were.
+    Rows(Arc<[(String, String)]>),
+    /// Too many to be named, or it is not known which, perhaps none: whoever shows rows looks at them again.
+    Anything,
+}
+
+/// A receiver of what is committed from its making on: see [`Context::committed`](crate::Context::committed).
+#[derive(Debug)]
+pub struct Changes(broadcast::Receiver<Changed>);
+
+impl Changes {
+    /// Waits for the next change. A receiver that is too slow misses none: it is told [`Changed::Anything`]. `None` when the instance ends.
+    pub async fn next(&mut self) -> Option<Changed> {
+        match self.0.recv().await {
+            Ok(changed) => Some(changed),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Changed::Anything),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// Tells all instances what this one commits, and this one what all commit.
+pub(crate) struct Announcer {
+    database: PgConnectOptions,
+    /// What the others are still to be told.
+    untold: Mutex<Untold>,
+    wake: Notify,
+    heard: broadcast::Sender<Changed>,
+}
+
+/// Changes that one NOTIFY can tell: of several batches, where they come faster than it goes.
+#[derive(Debug, Default)]
+struct Untold {
+    rows: BTreeSet<(String, String)>,
+    bytes: usize,
+}
+
+impl Untold {
+    fn add(&mut self, rows: Vec<Row>) {
+        for Row { table, key } in rows {
+            // Beyond the bound nothing is kept but that it was passed.
+            if self.bytes <= MOST_BYTES {
+                let row = (table.to_owned(), key);
+                // As JSON has it: quotes may need an escape each.
+                let bytes = 2 * (row.0.len() + row.1.len()) + 8;
+                if self.rows.insert(row) {
+                    self.bytes += bytes;
+                }
+            }
+        }
+    }
+
+    /// The payload, if there is anything to tell: rows as a list of table and key, or `null` where they are too many.
+    fn take(&mut self) -> Option<String> {
+        let Self { rows, bytes } = std::mem::take(self);
+        match rows.is_empty() {
+            true => None,
+            false if bytes > MOST_BYTES => Some("null".to_owned()),
+            false => serde_json::to_string(&rows).ok(),
+        }
+    }
+}
+
+impl Changed {
+    /// A payload; what cannot be read, such as another build's, says no more than that something has changed.
+    fn of_payload(payload: &str) -> Self {
+        match serde_json::from_str::<Option<Vec<(String, String)>>>(payload) {
+            Ok(Some(rows)) => Self::Rows(rows.into()),
+            Ok(None) | Err(_) => Self::Anything,
+        }
+    }
+}
+
+impl Announcer {
+    pub fn new(database: PgConnectOptions) -> Self {
+        let (heard, _) = broadcast::channel(MOST_WAITING);
+        Self { database, untold: Mutex::default(), wake: Notify::new(), heard }
+    }
+
+    /// A batch is committed that has changed these rows. Nobody waits for the others to be told.
+    pub fn announce(&self, rows: Vec<Row>) {
+        self.untold().add(rows);
+        self.wake.notify_one();
+    }
+
+    /// A receiver of what is heard from now on.
+    pub fn receiver(&self) -> Changes {
+        Changes(self.heard.subscribe())
+    }
+
+    /// Listens and tells, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        stop.run_until_cancelled(async { tokio::join!(self.poll(), self.listen()) }).await;
+    }
+
+    /// Whatever becomes of the connection.
+    async fn poll(&self) {
+        loop {
+            tokio::time::sleep(FALLBACK_POLL).await;
+            self.hear(Changed::Anything);
+        }
+    }
+
+    async fn listen(&self) {
+        loop {
+            if let Err(error) = self.talk().await {
+                info!(%error, "What other instances commit is not heard for now");
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    /// On a connection of its own, outside transactions: commits that notify queue behind one another. What this instance tells it hears itself.
+    async fn talk(&self) -> sqlx::Result<()> {
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.database.clone());
+        let mut listener = answered(PgListener::connect_with(&pool)).await?;
+        listener.eager_reconnect(false);
+        answered(listener.listen(CHANNEL)).await?;
+        // What was told before this connection listened.
+        self.hear(Changed::Anything);
+        loop {
+            tokio::select! {
+                heard = listener.try_recv() => match heard? {
+                    Some(told) => self.hear(Changed::of_payload(told.payload())),
+                    None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
+                },
+                () = self.wake.notified() => {
+                    let Some(payload) = self.untold().take() else { continue };
+                    let tell = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload);
+                    answered(tell.execute(&mut listener)).await?;
+                }
+                () = tokio::time::sleep(PING) => {
+                    answered(sqlx::query("select 1").execute(&mut listener)).await?;
+                }
+            }
+        }
+    }
+
+    /// An error only says that nobody listens.
+    fn hear(&self, changed: Changed) {
+        let _ = self.heard.send(changed);
+    }
+
+    fn untold(&self) -> std::sync::MutexGuard<'_, Untold> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(rows: usize) -> String {
+        let mut untold = Untold::default();
+        untold.add((0..rows).map(|n| Row::new("tally", format!("SKU-\"{n}"))).collect());
+        untold.add(vec![Row::new("tally", "SKU-\"0")]);
+        untold.take().expect("there is something to tell")
+    }
+
+    #[test]
+    fn what_is_told_is_bounded_and_read_back() {
+        let two = [("tally".to_owned(), "SKU-\"0".to_owned()), ("tally".to_owned(), "SKU-\"1".to_owned())];
+        assert_eq!(Changed::of_payload(&payload(2)), Changed::Rows(two.into()));
+        for rows in [10, 100, 200, 10_000] {
+            assert!(payload(rows).len() <= MOST_BYTES, "{rows}");
+        }
+        assert_eq!(Changed::of_payload(&payload(10_000)), Changed::Anything);
+        assert_eq!(Changed::of_payload("of another build"), Changed::Anything);
+        assert_eq!(Untold::default().take(), None);
+    }
+}

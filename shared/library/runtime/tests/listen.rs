@@ -1,0 +1,407 @@
+//! The example `board`, which only listens and serves: its rows and positions whatever becomes of instances and of the group's offsets, what it
+//! hears of state topics and dead letters, and what its routes answer.
+
+#[allow(dead_code, reason = "it has a main of its own")]
+#[path = "../examples/board/main.rs"]
+mod board;
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use quadrille_cli::{Catalogue, Service};
+use quadrille_core::{Policy as _, Record as _};
+use quadrille_events::{REGISTRY, StockReplenished, TOPICS, frame};
+use quadrille_platform::{DeadLetter, InstanceHeartbeat};
+use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_testkit::{Database, Given, World, given};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    producer::{FutureProducer, FutureRecord},
+};
+use tokio::{process::Child, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::example;
+
+const STOCK: &str = "stock.events";
+/// A change is heard within 5 s even where the word of it is lost; as much again for a slow machine.
+const HEARD: Duration = Duration::from_secs(10);
+
+/// The connections on which instances of this database listen for what is committed, known by what they did last.
+const LISTENING: &str = "select count(*) from pg_stat_activity where datname = current_database()
+     and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
+/// The same, cut.
+const CUT: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database()
+     and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
+
+struct Board {
+    world: World,
+    database: Database,
+    producer: FutureProducer,
+}
+
+struct Instance {
+    stop: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+    url: String,
+}
+
+impl Instance {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended.await?
+    }
+
+    /// Waits for so many pieces, as its page does: the answer, and as of when.
+    async fn pieces(&self, sku: &str, at_least: i64) -> anyhow::Result<(i64, Option<DateTime<Utc>>)> {
+        let answer = reqwest::get(format!("{}/stock/{sku}/{at_least}", self.url)).await?.error_for_status()?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    async fn is_live(&self) -> bool {
+        reqwest::get(format!("{}/health/live", self.url)).await.is_ok_and(|answer| answer.status().is_success())
+    }
+}
+
+/// With the services whose dead letters are heard.
+fn catalogue() -> Catalogue {
+    let named = |name| {
+        let mut service = Service::of::<board::Board>();
+        service.name = name;
+        service
+    };
+    Catalogue::new(TOPICS, REGISTRY, board::Board::DEAD_LETTERS_OF.iter().map(|name| named(*name)))
+}
+
+impl Board {
+    async fn open() -> anyhow::Result<Self> {
+        let world = World::new(catalogue()).await?;
+        let database = Database::fresh([]).await;
+        board::service().migrate(&database.url()).await?;
+        let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
+        Ok(Self { world, database, producer })
+    }
+
+    fn config(&self) -> Config<NoSettings> {
+        self.world.config("board", &self.database.url())
+    }
+
+    async fn start(&self) -> anyhow::Result<Instance> {
+        self.start_with(self.config()).await
+    }
+
+    /// Starts an instance, and waits until it listens.
+    async fn start_with(&self, mut config: Config<NoSettings>) -> anyhow::Result<Instance> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        config.http.bind = format!("127.0.0.1:{port}");
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(board::service().run_until(config, stop.clone().cancelled_owned()));
+        let instance = Instance { stop, ended, url: format!("http://127.0.0.1:{port}") };
+        let began = Instant::now();
+        while !instance.is_live().await {
+            anyhow::ensure!(began.elapsed() < HEARD, "it does not listen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(instance)
+    }
+
+    /// An instance in a process of its own, to be killed.
+    fn spawn(&self) -> anyhow::Result<Child> {
+        let mut command = tokio::process::Command::new(example("board"));
+        command.envs(self.world.environment(&self.database.url())).stdout(Stdio::null()).kill_on_drop(true);
+        Ok(command.spawn()?)
+    }
+
+    /// So many pieces came, as the `version`-th event of the SKU.
+    async fn came(&mut self, sku: &str, version: i64, pieces: i32) -> anyhow::Result<()> {
+        let value = self.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), pieces)).await?;
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
+        self.world.send_raw(STOCK, Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
+    }
+
+    /// One piece of each of ten SKUs, with this version.
+    async fn round(&mut self, version: i64) -> anyhow::Result<()> {
+        for sku in 0..10 {
+            self.came(&format!("SKU-{sku}"), version, 1).await?;
+        }
+        Ok(())
+    }
+
+    /// A record with neither value nor headers.
+    async fn gone(&self, topic: &str, key: &str) -> anyhow::Result<()> {
+        let topic = self.world.settings.topic(topic);
+        let sent = self.producer.send(FutureRecord::<str, [u8]>::to(&topic).key(key), None).await;
+        sent.map(drop).map_err(|(error, _)| error.into())
+    }
+
+    /// Waits until a query says so.
+    async fn until(&self, query: &'static str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&self.database.pool).await? {
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "within a minute not: {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Records that were taken, pieces that were counted, and rows of the inbox.
+    async fn counted(&self) -> anyhow::Result<(i64, i64, i64)> {
+        let counted = "select sum(taken)::bigint, sum(pieces)::bigint, (select count(*) from inbox) from stock";
+        Ok(sqlx::query_as(counted).fetch_one(&self.database.pool).await?)
+    }
+
+    /// Sets the group, which has no members, to this offset of each partition of the stock.
+    fn reset(&self, to: impl Fn(i64, i64) -> i64) -> anyhow::Result<()> {
+        let topic = self.world.settings.topic(STOCK);
+        let kafka = &self.world.settings.kafka;
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka.brokers)
+            .set("group.id", format!("{}board", kafka.group_prefix))
+            .create()?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..6 {
+            let (low, high) = client.fetch_watermarks(&topic, partition, Duration::from_secs(5))?;
+            list.add_partition_offset(&topic, partition, Offset::Offset(to(low, high)))?;
+        }
+        let began = Instant::now();
+        // Members that have just left are in the group for a moment still.
+        while let Err(error) = client.commit(&list, CommitMode::Sync) {
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(30), error);
+        }
+        Ok(())
+    }
+}
+
+/// Cases: the same event twice, the second time at a later offset; an instance that leaves, and one that was never there. In memory.
+#[test]
+fn a_policy_without_facts_is_told_in_stories() {
+    let came = StockReplenished::new("TEA".into(), Uuid::nil(), 2);
+    let there = |story: &Given<board::Board>| story.service().state.clone();
+    let story = given::<board::Board>().heard(came.clone()).heard(heartbeat("board-1"));
+    let with_instance = there(&story);
+    let story = story.gone("platform.instances", "board-1").then_nothing().gone("platform.instances", "board-2");
+    assert_ne!(there(&story), with_instance);
+    assert_eq!(there(&story).stock["TEA"].pieces, 2);
+    assert_eq!(there(&story.heard_as(1, came)).stock["TEA"].pieces, 2);
+}
+
+/// Cases: an instance is killed in the middle of a load; another comes; one leaves. Each record is taken once.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_and_rebalances_change_nothing_twice() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let mut killed = board.spawn()?;
+    for version in 1..=10 {
+        board.round(version).await?;
+    }
+    board.until("select coalesce(sum(taken), 0) > 0 from stock").await?;
+    let one = board.start().await?;
+    for version in 11..=20 {
+        board.round(version).await?;
+    }
+    killed.kill().await?;
+    let two = board.start().await?;
+    for version in 21..=30 {
+        board.round(version).await?;
+    }
+    one.stop().await?;
+    for version in 31..=35 {
+        board.round(version).await?;
+    }
+    board.until("select coalesce(sum(taken), 0) >= 350 from stock").await?;
+    two.stop().await?;
+    assert_eq!(board.counted().await?, (350, 350, 0));
+    let positions = "select sum(\"offset\")::bigint from position where topic = 'stock.events'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(positions).fetch_one(&board.database.pool).await?, 350);
+    Ok(())
+}
+
+/// Cases: the group's offsets are set to the beginning, and to the end of what was not taken; a record below its position comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let instance = board.start().await?;
+    board.round(1).await?;
+    board.until("select coalesce(sum(taken), 0) = 10 from stock").await?;
+    instance.stop().await?;
+
+    board.reset(|low, _| low)?;
+    let instance = board.start().await?;
+    board.round(2).await?;
+    board.until("select sum(taken) >= 20 from stock").await?;
+    instance.stop().await?;
+    assert_eq!(board.counted().await?, (20, 20, 0));
+
+    board.round(3).await?;
+    board.reset(|_, high| high)?;
+    let instance = board.start().await?;
+    board.until("select sum(taken) >= 30 from stock").await?;
+    assert_eq!(board.counted().await?, (30, 30, 0));
+
+    // As if another instance had taken what comes next.
+    sqlx::query("update position set \"offset\" = \"offset\" + 1").execute(&board.database.pool).await?;
+    let skus = "select count(*) from position where topic = 'stock.events' and \"offset\" > 1";
+    let with_records: i64 = sqlx::query_scalar(skus).fetch_one(&board.database.pool).await?;
+    board.round(4).await?;
+    board.round(5).await?;
+    let took = 50 - with_records;
+    let began = Instant::now();
+    while board.counted().await?.0 < took && began.elapsed() < HEARD {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    instance.stop().await?;
+    assert_eq!(board.counted().await?.0, took, "of {with_records} partitions one record each was taken already");
+    Ok(())
+}
+
+/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let (one, two) = (board.start().await?, board.start().await?);
+    // Their own.
+    board.until("select count(*) = 2 from instance where name like 'board-%'").await?;
+    board.world.send(&heartbeat("stranger-1")).await?;
+    board.until("select exists(select from instance where name = 'stranger-1' and status = 'ok')").await?;
+    board.gone("platform.instances", "stranger-1").await?;
+    board.until("select not exists(select from instance where name = 'stranger-1')").await?;
+    two.stop().await?;
+    board.until("select count(*) = 1 from instance where name like 'board-%'").await?;
+
+    let topic = DeadLetter::TYPE.topic.name_of("inventory");
+    let registry = board.world.settings.registry()?;
+    let subject = format!("{topic}-{}", DeadLetter::TYPE.name);
+    let id = registry.id_of(&subject, DeadLetter::TYPE.schema).await?.expect("`make up` registers it");
+    let letter = letter("inventory");
+    let mut datum = vec![];
+    letter.encode(&mut datum);
+    board.world.send_raw(&topic, Some(letter.key().as_bytes()), &frame(id, &datum), &[]).await?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 1)").await?;
+    one.stop().await
+}
+
+fn heartbeat(instance: &str) -> InstanceHeartbeat {
+    InstanceHeartbeat {
+        instance: instance.into(),
+        service: "stranger".into(),
+        version: "1".into(),
+        http: String::new(),
+        status: "ok".into(),
+        detail: String::new(),
+        hears: vec![],
+        started_at: Utc::now(),
+        sent_at: Utc::now(),
+    }
+}
+
+fn letter(service: &str) -> DeadLetter {
+    DeadLetter {
+        dead_letter_id: Uuid::new_v4(),
+        service: service.into(),
+        reason: "no_key".into(),
+        field: "key".into(),
+        detail: String::new(),
+        input: "record".into(),
+        input_id: None,
+        topic: STOCK.into(),
+        partition: 0,
+        offset: 0,
+        record_time: Utc::now(),
+        record_type: String::new(),
+        key: None,
+        value: None,
+        value_size: 0,
+        value_digest: String::new(),
+        withheld: false,
+        headers: vec![],
+        attempts: 1,
+        failed_at: Utc::now(),
+    }
+}
+
+/// Cases: a value that is no record; an input whose handling fails. Each is a dead letter, and holds up nothing of its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_handled_is_a_dead_letter_and_holds_no_key() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let instance = board.start().await?;
+    board.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
+    board.came("TEA", 1, -1).await?;
+    board.came("TEA", 2, 3).await?;
+    board.until("select exists(select from stock where sku = 'TEA' and pieces = 3 and taken = 1)").await?;
+    let letters: Vec<(String, Option<String>)> =
+        sqlx::query_as("select reason, holds from dead_letter order by \"offset\"")
+            .fetch_all(&board.database.pool)
+            .await?;
+    assert_eq!(letters, [("bad_frame".to_owned(), None), ("handling_failed".to_owned(), None)]);
+    instance.stop().await
+}
+
+/// Cases: a change that one of two instances commits, as both tell it; the same with every listener's connection cut; as of when it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let began = Utc::now();
+    let (one, two) = (board.start().await?, board.start().await?);
+    board.came("TEA", 1, 1).await?;
+    board.until("select exists(select from stock where pieces = 1)").await?;
+    let listening: i64 = sqlx::query_scalar(LISTENING).fetch_one(&board.database.pool).await?;
+    assert_eq!(listening, 2);
+
+    for (version, cut) in [(2, false), (3, true)] {
+        let waiting = async || tokio::try_join!(one.pieces("TEA", version), two.pieces("TEA", version));
+        let came = async {
+            // They wait by now.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if cut {
+                let cut: i64 = sqlx::query_scalar(CUT).fetch_one(&board.database.pool).await?;
+                assert_eq!(cut, 2);
+            }
+            board.came("TEA", version, 1).await?;
+            Ok(Instant::now())
+        };
+        let (answers, came) = tokio::try_join!(waiting(), came)?;
+        assert!(came.elapsed() < HEARD, "it took {:?}", came.elapsed());
+        assert_eq!((answers.0.0, answers.1.0), (version, version));
+    }
+
+    board
+        .until("select count(as_of) = count(*) and count(*) > 0 from position where topic <> 'platform.requests'")
+        .await?;
+    let patience = Instant::now();
+    while one.pieces("TEA", 0).await?.1.is_none_or(|as_of| as_of < began) {
+        anyhow::ensure!(patience.elapsed() < Duration::from_secs(60), "it is not known as of when");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    one.stop().await?;
+    two.stop().await
+}
+
+/// Cases: one request more than there may be; health beside it; room again once the first is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_bounded_and_health_is_not_theirs() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let mut config = board.config();
+    config.http.requests = 1;
+    let instance = board.start_with(config).await?;
+    board.came("TEA", 1, 1).await?;
+    instance.pieces("TEA", 1).await?;
+
+    let first = tokio::spawn(reqwest::get(format!("{}/stock/TEA/2", instance.url)));
+    let url = format!("{}/stock/TEA/0", instance.url);
+    // It is under way by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let refused = reqwest::get(&url).await?.status();
+    assert_eq!(refused, 503);
+    assert!(instance.is_live().await);
+    board.came("TEA", 2, 1).await?;
+    assert!(first.await??.status().is_success());
+    assert!(reqwest::get(&url).await?.status().is_success());
+    // What is never there is given up.
+    assert_eq!(reqwest::get(format!("{}/stock/TEA/3", instance.url)).await?.status(), 504);
+    instance.stop().await
+}
