@@ -82,6 +82,11 @@ impl Consumer {
         Ok(())
     }
 
+    /// Whether a partition is this instance's.
+    pub fn owns(&self, partition: Partition) -> bool {
+        self.client().context().owns(partition)
+    }
+
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
     ///
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.

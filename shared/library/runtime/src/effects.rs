@@ -279,7 +279,8 @@ impl<O: Outside> Performer<O> {
             Ok(effect) => effect,
             // While a newer build is rolled out, it can read what this one cannot.
             Err(error) => {
-                let why = format!("the row cannot be read: {error}");
+                // Not what is in it: that may be secret.
+                let why = format!("the row cannot be read: {:?} error", error.classify());
                 return match claimed.tried_for() < UNREADABLE_FOR {
                     true => self.postpone(&claimed, &why).await,
                     false => self.park(&claimed, &why).await,
@@ -367,10 +368,11 @@ impl<O: Outside> Performer<O> {
         let mut tx = session.begin().await?;
         let parked: Option<i64> = sqlx::query_scalar(
             "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2, told = told + 1
-             where id = $1 returning told",
+             where id = $1 and tries = $3 and parked_at is null returning told",
         )
         .bind(claimed.id)
         .bind(reason)
+        .bind(claimed.tries)
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(version) = parked {

@@ -1,7 +1,7 @@
 //! An instance of a service: its parts, started from what publishes to what takes, and stopped the other way round.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -226,6 +226,7 @@ impl Parts {
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),
             changes,
+            beyond_end: BTreeMap::new(),
         };
         let finishing = CancellationToken::new();
         let working = tokio::spawn(worker_part.run(finishing.clone()));

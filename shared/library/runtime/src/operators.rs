@@ -176,7 +176,7 @@ impl Requests {
                 "An operator's {} is {result}: {detail}",
                 action.what
             );
-            sqlx::query(
+            let kept = sqlx::query(
                 "insert into operator_action (id, what, who, why, result, detail) values ($1, $2, $3, $4, $5, $6)
                  on conflict (id) do nothing",
             )
@@ -188,6 +188,10 @@ impl Requests {
             .bind(bounds::fitted(detail))
             .execute(&mut *tx)
             .await?;
+            if kept.rows_affected() == 0 {
+                // Another instance has carried it out just now, and told of it.
+                continue;
+            }
             let event = OperatorRequestCarriedOut {
                 request_id: action.id,
                 service: service.to_owned(),

@@ -82,9 +82,13 @@ impl Positions {
 
     /// Moves the positions to where records were taken, and to what was reached behind them.
     ///
-    /// Returns a partition whose end lies before its position, if there is one.
-    pub async fn advance(self, tx: &mut PgConnection, reached: &[Reached]) -> sqlx::Result<Option<BeyondEnd>> {
-        let mut beyond_end = None;
+    /// Returns of each partition whose end was reached whether that lies before its position.
+    pub async fn advance(
+        self,
+        tx: &mut PgConnection,
+        reached: &[Reached],
+    ) -> sqlx::Result<Vec<(Partition, Option<BeyondEnd>)>> {
+        let mut ends = vec![];
         let mut moved: BTreeMap<Partition, (i64, Option<i64>)> = BTreeMap::new();
         for (partition, (was, next)) in &self.next {
             if next > was {
@@ -93,16 +97,20 @@ impl Positions {
         }
         for Reached { partition, next, at_end } in reached {
             let Some((_, position)) = self.next.get(partition) else { continue };
-            if next < position {
+            let is_beyond = next < position;
+            if at_end.is_some() {
+                let beyond = BeyondEnd { partition: *partition, end: *next, position: *position };
+                ends.push((*partition, is_beyond.then_some(beyond)));
+            }
+            if is_beyond {
                 // Or it was reached before another instance went on.
-                beyond_end = at_end.map(|_| BeyondEnd { partition: *partition, end: *next, position: *position });
                 continue;
             }
             let age_ms = at_end.map(|at| i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX));
             moved.insert(*partition, (*next, age_ms));
         }
         if moved.is_empty() {
-            return Ok(beyond_end);
+            return Ok(ends);
         }
         let (partitions, to): (Vec<Partition>, Vec<(i64, Option<i64>)>) = moved.into_iter().unzip();
         let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.into_iter().unzip();
@@ -119,7 +127,7 @@ impl Positions {
         .bind(ages)
         .execute(tx)
         .await?;
-        Ok(beyond_end)
+        Ok(ends)
     }
 }
 

@@ -39,6 +39,7 @@ use crate::{
     kafka,
     lease::{Lease, answered},
     outbox::carried,
+    platform_events,
     published::Topics,
 };
 
@@ -195,7 +196,7 @@ impl Relay {
                 lease.while_beating(more).await?;
                 continue;
             }
-            if let Err(away) = self.frame(&mut rows, &mut schema_ids, lease).await? {
+            if let Err(away) = self.frame(&mut rows, &mut schema_ids, &mut held, lease).await? {
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
                 self.ground.health.error("relay", &away.to_string());
@@ -239,6 +240,7 @@ impl Relay {
         &self,
         rows: &mut [Row],
         ids: &mut HashMap<i64, u32>,
+        held: &mut Held,
         lease: &mut Lease,
     ) -> anyhow::Result<Result<(), Away>> {
         let unknown: BTreeSet<i64> =
@@ -252,12 +254,19 @@ impl Relay {
                 let asked = self.ground.registry.id_of(&subject, &text);
                 match lease.while_beating(asked).await? {
                     Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
+                    // What tells operators holds up no facts: such rows wait by themselves.
+                    Ok(None) if platform_events::TYPES.iter().any(|told| told.subject() == subject) => {
+                        let lost = self.ground.registry.lost(&subject).to_string();
+                        let of_schema = rows.iter().filter(|row| row.schema == Some(fingerprint));
+                        of_schema.for_each(|row| hold(held, row, &lost));
+                        self.ground.health.warn("relay", &lost);
+                    }
                     Ok(None) => return Ok(Err(self.ground.registry.lost(&subject))),
                     Err(away) => return Ok(Err(away)),
                 }
             }
         }
-        for row in rows {
+        for row in rows.iter_mut().filter(|row| !held.contains_key(&(row.topic.clone(), row.key.clone()))) {
             if let Some(schema) = row.schema {
                 let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
                 row.value = wire::frame(*id, &row.value);

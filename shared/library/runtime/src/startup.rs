@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use quadrille_core::{Policy, RecordType};
+use quadrille_core::{Policy, RecordType, is_projection};
 use quadrille_kafka::{Connection, Registry};
 use sqlx::migrate::Migration;
 use tracing::warn;
@@ -40,6 +40,7 @@ pub(crate) async fn tables_ready<P: Policy>(
 ) -> anyhow::Result<Found> {
     let health = &ground.health;
     wait_for(health, "database", || tables(ground, migrations)).await?;
+    wait_for(health, "database", || same_kind::<P>(&ground.pool)).await?;
     wait_for(health, "database", || schemas::<P>(&ground.pool)).await?;
     let history = wait_for(health, "database", || history::<P>(&ground.pool, keep_history)).await?;
     let skips = wait_for(health, "database", || skips(&ground.pool)).await?;
@@ -99,6 +100,24 @@ async fn tables(ground: &Ground, migrations: &[Migration]) -> anyhow::Result<Res
             ))
         }
     })
+}
+
+/// A projection knows what it has taken by its positions, another service by its inbox: with the other's tables either would take everything again.
+async fn same_kind<P: Policy>(pool: &Database) -> anyhow::Result<Result<(), String>> {
+    let other = match is_projection::<P>() {
+        true => "select exists(select from inbox) and not exists(select from position)",
+        false => "select exists(select from position)",
+    };
+    match sqlx::query_scalar(other).fetch_one(pool).await {
+        Ok(false) => Ok(Ok(())),
+        Ok(true) => bail!(
+            "this database was kept by a build that {}, as {} {}: give this build an empty one, which it fills from its topics",
+            if is_projection::<P>() { "did not only listen" } else { "only listened" },
+            P::SERVICE,
+            if is_projection::<P>() { "does now" } else { "does no longer" },
+        ),
+        Err(error) => Ok(Err(format!("the database (database.url) does not tell what it was kept by: {error}"))),
+    }
 }
 
 async fn registered(registry: &Registry, types: &[RecordType]) -> anyhow::Result<Result<(), String>> {

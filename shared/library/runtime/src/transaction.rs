@@ -69,8 +69,8 @@ pub(crate) struct Committed {
     pub wakeups: Wakeups,
     /// The rows that it changed, where anybody is told.
     pub changed: Vec<Row>,
-    /// A partition that ends before its position, with both: of a projection.
-    pub beyond_end: Option<BeyondEnd>,
+    /// Of a projection: the partitions whose end was reached, and whether it lies before the position.
+    pub ends: Vec<(Partition, Option<BeyondEnd>)>,
 }
 
 /// Who has something to do now that a batch is committed.
@@ -406,7 +406,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
 
     /// Moves positions behind what was taken, and to where reading has come to.
     async fn move_positions(&mut self, positions: Positions) -> Result<(), Failure> {
-        self.committed.beyond_end = positions.advance(self.tx, &self.batch.reached).await?;
+        self.committed.ends = positions.advance(self.tx, &self.batch.reached).await?;
         Ok(())
     }
 }

@@ -4,7 +4,12 @@ use quadrille_core::{Envelope, Input, Named, Policy, Records, Tombstone, bounds}
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::{dead_letters, operators::OperatorRequest, position::Reached, record::RawRecord};
+use crate::{
+    dead_letters,
+    operators::OperatorRequest,
+    position::Reached,
+    record::{Cut, RawRecord, digest},
+};
 
 /// One piece of work on its way to the worker.
 pub(crate) struct WorkItem<P: Policy> {
@@ -63,7 +68,9 @@ impl<P: Policy> WorkItem<P> {
             Work::Record(record, Message::Operator(_)) => (record, Rejection::new("handling_failed", "", failure)),
             Work::Rejected(mut record, rejection) => {
                 record.headers.clear();
-                record.value = None;
+                if let Some(value) = record.value.take() {
+                    record.cut.get_or_insert_with(|| Cut { size: value.len(), digest: digest(&value) });
+                }
                 let detail = "the original could not be kept: see this service's log".to_owned();
                 (record, Rejection { detail, record_type: String::new(), ..rejection })
             }

@@ -3,12 +3,12 @@
 //! Batches form by themselves: under load more waits by the time a transaction ends, so the next one is larger; nothing lingers.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use metrics::{counter, gauge, histogram};
-use quadrille_core::is_projection;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -17,7 +17,7 @@ use crate::{
     backoff::Backoff,
     changes::Announcer,
     config,
-    consumer::Consumer,
+    consumer::{Consumer, Partition},
     dead_letters, effects,
     failure::Failure,
     health::Health,
@@ -53,6 +53,8 @@ pub(crate) struct Worker<S: Store> {
     pub redriver: Arc<Notify>,
     /// Who is told which rows have changed.
     pub changes: Option<Arc<Announcer>>,
+    /// Of a projection: how often in a row a partition was seen to end before its position.
+    pub beyond_end: BTreeMap<Partition, u32>,
 }
 
 /// The service stops while a batch could not be committed: nothing of it has happened, and its offsets stay.
@@ -104,14 +106,18 @@ impl<S: Store> Worker<S> {
     }
 
     /// Commits a batch; where one of its items cannot be handled, each by itself, so that it stops only itself.
-    async fn handle(&self, batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+    async fn handle(&mut self, batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
         self.progress.busy(true);
         let handled = self.handle_all(batch, stop).await;
         self.progress.busy(false);
         handled
     }
 
-    async fn handle_all(&self, mut batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+    async fn handle_all(
+        &mut self,
+        mut batch: Vec<WorkItem<S::Policy>>,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
         let Err(failure) = self.commit(&batch, stop).await? else { return Ok(()) };
         if batch.len() == 1 {
             return self.put_aside(batch.remove(0), failure, stop).await;
@@ -127,7 +133,7 @@ impl<S: Store> Worker<S> {
 
     /// Commits items together, and tries as long as only the infrastructure or a race is in the way.
     async fn commit(
-        &self,
+        &mut self,
         items: &[WorkItem<S::Policy>],
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
@@ -165,7 +171,7 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    async fn committed(&self, items: &[WorkItem<S::Policy>], committed: Committed) {
+    async fn committed(&mut self, items: &[WorkItem<S::Policy>], committed: Committed) {
         self.consumer.handled(items.iter().filter_map(WorkItem::record));
         self.progress.made();
         if committed.wakeups.relay {
@@ -183,17 +189,7 @@ impl<S: Store> Worker<S> {
         if let Some(changes) = self.changes.as_ref().filter(|_| !committed.changed.is_empty()) {
             changes.announce(committed.changed);
         }
-        match committed.beyond_end {
-            Some(BeyondEnd { partition: (topic, partition), end, position }) => self.health.error(
-                "positions",
-                &format!(
-                    "{topic}/{partition} ends at {end}, and this service has taken it to {position}: the topic was made anew or has lost \
-                     records, and what it has now is not taken"
-                ),
-            ),
-            None if is_projection::<S::Policy>() => self.health.ok("positions"),
-            None => {}
-        }
+        self.note_ends(committed.ends);
         counter!("quadrille_inputs_total", "result" => "handled").increment(committed.handled as u64);
         counter!("quadrille_inputs_total", "result" => "seen").increment(committed.seen as u64);
         counter!("quadrille_facts_total").increment(committed.facts as u64);
@@ -202,10 +198,39 @@ impl<S: Store> Worker<S> {
         gauge!("quadrille_last_commit_timestamp_seconds").set(now.as_secs_f64());
     }
 
+    /// Says in health which partitions end before their positions. An end may have been seen before another instance, or a record that came just
+    /// then, moved the position on: only what is seen twice in a row counts.
+    fn note_ends(&mut self, ends: Vec<(Partition, Option<BeyondEnd>)>) {
+        if ends.is_empty() {
+            return;
+        }
+        for (partition, beyond) in ends {
+            match beyond {
+                Some(_) => *self.beyond_end.entry(partition).or_default() += 1,
+                None => drop(self.beyond_end.remove(&partition)),
+            }
+            if let Some(BeyondEnd { partition: (topic, number), end, position }) = beyond
+                && self.beyond_end.get(&partition).is_some_and(|times| *times > 1)
+            {
+                self.health.error(
+                    "positions",
+                    &format!(
+                        "{topic}/{number} ends at {end}, and this service has taken it to {position}: the topic was made anew or has \
+                         lost records, and what it has now is not taken"
+                    ),
+                );
+            }
+        }
+        self.beyond_end.retain(|partition, _| self.consumer.owns(*partition));
+        if self.beyond_end.values().all(|times| *times < 2) {
+            self.health.ok("positions");
+        }
+    }
+
     /// Puts an item aside that cannot be handled. A record becomes a dead letter, however many tries that takes, and its offset stays until
     /// then; everything else has a row in which it waits and shows why.
     async fn put_aside(
-        &self,
+        &mut self,
         mut item: WorkItem<S::Policy>,
         mut failure: String,
         stop: &CancellationToken,

@@ -73,7 +73,7 @@ async fn a_request_is_stated_as_a_client_would_send_it_and_never_too_old() -> an
     let requests = shop.world.read_until(topic, |records| records.len() == 2).await?;
     let request = requests.iter().find(|record| record.header("ce_id").is_some()).expect("the client's has no headers");
     assert_eq!(decoded::<StockReplenishmentRequested>(request)?.quantity, 2);
-    assert_eq!(request.header("ce_source").as_deref(), Some("/quadrille/reorders"));
+    assert_eq!(request.header("ce_source"), Some("/quadrille/reorders"));
     assert_eq!((request.header("ce_aggregateversion"), request.header("ce_causationid")), (None, None));
     let age = |ms: i64| chrono::Utc::now().timestamp_millis() - ms;
     let decided =

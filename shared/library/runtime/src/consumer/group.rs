@@ -168,6 +168,8 @@ impl Group {
             && let Some(assignment) = assigned.current.get_mut(&record.topic_partition())
         {
             assignment.in_hand += 1;
+            // An end that was reached before this record is one no longer.
+            assignment.reached.take_if(|reached| record.offset >= reached.next);
         }
     }
 
