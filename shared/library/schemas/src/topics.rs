@@ -367,7 +367,7 @@ why = "because"
             ("events", "", "writer`: is missing or no text; set it; topics.toml says how"),
             (
                 "events",
-                "writer = \"all\"\n",
+                "writer = \"clients\"\n",
                 "writer`: is no service, and the topic is of kind events; name the one service that writes it, or mend the kind",
             ),
             (

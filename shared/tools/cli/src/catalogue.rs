@@ -218,7 +218,8 @@ mod tests {
         let catalogue = Catalogue::new(own, quadrille_events::REGISTRY, [*user, order.without_database()]);
         assert_eq!(catalogue.service_names().collect::<Vec<_>>(), ["user", "order"]);
         assert_eq!(catalogue.databases(), ["user"]);
-        let platform = ["platform.requests", "platform.instances", "user.dead-letters", "order.dead-letters"];
+        let platform =
+            ["platform.requests", "platform.events", "platform.instances", "user.dead-letters", "order.dead-letters"];
         assert_eq!(catalogue.topic_names(), [&[&*own[0].name][..], &platform].concat());
         // Each topic's records point to it: those of dead letters to the service's own.
         let of = |topic: &str| catalogue.records.iter().filter(|info| info.record.topic.name == topic).count();
