@@ -286,6 +286,10 @@ impl Books {
             let said = fact.record.header("ce_correlationid").unwrap_or("nothing");
             report.offence(Rule::Causes, place, format!("has the correlation id {said}, its saga is {}", fact.key));
         }
+        if quadrille_platform::TOPICS.iter().any(|topic| topic.name == place.topic) {
+            // It tells of an effect, a letter or a request, which is no record's doing.
+            return;
+        }
         let Some(cause) = fact.cause else {
             return report.offence(Rule::Causes, place, "has no ce_causationid");
         };
