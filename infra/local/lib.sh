@@ -37,8 +37,6 @@ export CARGO_TARGET_DIR=$ROOT/target
 
 SERVERS=(postgres kafka registry)
 STAND_INS=(payment-provider carrier mail) # what stands for the outside world
-mapfile -t SERVICES < <("$LOCAL/roster")
-wait "$!" # where there is no roster, the script ends
 
 # Everything listens on this machine only, with one password for all: a world for development, not for secrets.
 PASSWORD=quadrille
@@ -71,6 +69,9 @@ seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d s' $((ms / 1000)) 
 
 # A name that ends in a line break is another one by now.
 usable "this checkout" "$ROOT$([ "$LOCAL/lib.sh" -ef "${BASH_SOURCE[0]}" ] || printf '\n.')"
+
+mapfile -t SERVICES < <("$LOCAL/roster")
+wait "$!" # where there is no roster, the script ends
 
 # ---- Ports: the environment's word, else what the running world was started with, else the contract's ----
 
