@@ -2,7 +2,7 @@
 
 use quadrille_core::{
     Declaration, Policy, Record, Records,
-    declaration::{Answer, Reaction, Undoing},
+    declaration::{Answer, Compensation, Reaction},
 };
 use quadrille_events::{
     order::OrderCancelled,
@@ -43,7 +43,7 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         },
         Answer { question: CustomerVerified::TYPE, facts: &[StockReserved::TYPE, ReservationRejected::TYPE] },
     ],
-    undoings: &[Undoing {
+    compensations: &[Compensation {
         fact: StockReserved::TYPE,
         on: &[OrderCancelled::TYPE],
         by: &[ReservationReleased::TYPE],

@@ -2,7 +2,7 @@
 
 use quadrille_core::{
     Declaration, Policy, Record, Records,
-    declaration::{Answer, End, Reaction, Undoing, Wait},
+    declaration::{Answer, Compensation, End, Reaction, Wait},
 };
 use quadrille_events::{
     order::{
@@ -66,7 +66,7 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
             facts: &[OrderCancelled::TYPE, OrderRecallRequested::TYPE, OrderCancellationRefused::TYPE],
         },
     ],
-    undoings: &[Undoing {
+    compensations: &[Compensation {
         fact: OrderCreated::TYPE,
         on: &[
             CustomerRejected::TYPE,

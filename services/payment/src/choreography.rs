@@ -2,7 +2,7 @@
 
 use quadrille_core::{
     Declaration, Policy, Record, Records,
-    declaration::{Answer, Effect, End, Reaction, Undoing, Wait},
+    declaration::{Answer, Compensation, Effect, End, Reaction, Wait},
 };
 use quadrille_events::{
     order::OrderCancelled,
@@ -44,7 +44,7 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
             facts: &[PaymentRefunded::TYPE, RefundFailed::TYPE, PaymentRequestRefused::TYPE],
         },
     ],
-    undoings: &[Undoing {
+    compensations: &[Compensation {
         fact: PaymentCaptured::TYPE,
         on: &[OrderCancelled::TYPE],
         by: &[PaymentRefunded::TYPE],

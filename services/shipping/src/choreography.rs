@@ -2,7 +2,7 @@
 
 use quadrille_core::{
     Declaration, Policy, Record, Records,
-    declaration::{Answer, Effect, End, Reaction, Undoing},
+    declaration::{Answer, Compensation, Effect, End, Reaction},
 };
 use quadrille_events::{
     order::{OrderConfirmed, OrderRecallRequested},
@@ -41,7 +41,7 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         facts: &[ShipmentDelivered::TYPE, ShipmentAborted::TYPE, ShipmentRecalled::TYPE],
     }],
     // It may come too late: then ShipmentDelivered is the last word.
-    undoings: &[Undoing {
+    compensations: &[Compensation {
         fact: ShipmentDispatched::TYPE,
         on: &[OrderRecallRequested::TYPE],
         by: &[ShipmentRecalled::TYPE],

@@ -25,7 +25,7 @@ pub struct Declaration {
     /// Which questions it answers. A client's request is a question by nature.
     pub answers: &'static [Answer],
     /// Which of its facts can be undone, and what undoes them.
-    pub undoings: &'static [Undoing],
+    pub compensations: &'static [Compensation],
     /// What it waits for, and what ends each wait.
     pub waits: &'static [Wait],
     /// What it asks of the outside.
@@ -79,7 +79,7 @@ pub struct Answer {
 
 /// A fact that can be undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undoing {
+pub struct Compensation {
     /// The fact.
     pub fact: RecordType,
     /// What is heard when it has to be undone.
@@ -134,7 +134,7 @@ impl Declaration {
             reactions: &[],
             asks: &[],
             answers: &[],
-            undoings: &[],
+            compensations: &[],
             waits: &[],
             effects: &[],
             alarms: &[],

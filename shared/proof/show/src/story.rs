@@ -123,8 +123,9 @@ impl Story {
         let answered = |question: &str, answers: &[&str]| {
             self.count(question) == answers.iter().map(|answer| self.count(answer)).sum::<u32>()
         };
-        let undone =
-            |deed: &str, undoings: &[&str]| !self.has(deed) || undoings.iter().any(|undoing| self.has(undoing));
+        let undone = |deed: &str, compensations: &[&str]| {
+            !self.has(deed) || compensations.iter().any(|compensation| self.has(compensation))
+        };
         let let_go = !self.has("OrderCancelled")
             || undone("StockReserved", &["ReservationReleased"])
                 && undone("PaymentCaptured", &["PaymentRefunded", "RefundFailed"]);

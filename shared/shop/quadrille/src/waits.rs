@@ -40,12 +40,13 @@ pub static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
 });
 
 /// What OrderCancelled asks of those who hold something, as they declare it.
-pub static UNDOINGS: LazyLock<Vec<Question>> = LazyLock::new(|| {
+pub static COMPENSATIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
     let of = |service: &'static Declaration| {
-        let undone = service.undoings.iter().filter(|undoing| undoing.on.contains(&OrderCancelled::TYPE));
-        undone.map(|undoing| Question {
-            refused: undoing.refused.map(|(fact, retry)| (fact.short_name(), retry.short_name())),
-            ..question(service, &undoing.fact, &OrderCancelled::TYPE, undoing.by)
+        let undone =
+            service.compensations.iter().filter(|compensation| compensation.on.contains(&OrderCancelled::TYPE));
+        undone.map(|compensation| Question {
+            refused: compensation.refused.map(|(fact, retry)| (fact.short_name(), retry.short_name())),
+            ..question(service, &compensation.fact, &OrderCancelled::TYPE, compensation.by)
         })
     };
     DECLARATIONS.iter().flat_map(of).collect()
@@ -145,10 +146,10 @@ pub fn open(said: impl Fn(&str) -> Option<Said>, later: impl Fn(&str) -> bool, n
     };
     let asked = QUESTIONS.iter().filter_map(|asked| unanswered(asked.asked, asked.asked, &asked.answers, asked.by));
     let decided = DECISIONS.iter().filter_map(|(heard, answers)| unanswered(heard, heard, answers, "order"));
-    let undone = UNDOINGS.iter().filter_map(|undoing| {
-        let wait = unanswered(undoing.asked, "OrderCancelled", &undoing.answers, undoing.by)?;
+    let undone = COMPENSATIONS.iter().filter_map(|compensation| {
+        let wait = unanswered(compensation.asked, "OrderCancelled", &compensation.answers, compensation.by)?;
         // The outside has refused: only a person's request moves it.
-        let refused = undoing.refused.filter(|(fact, _)| has(fact));
+        let refused = compensation.refused.filter(|(fact, _)| has(fact));
         Some(match refused {
             Some((_, retry)) => Wait { expects: vec![retry], from: "a person".into(), ..wait },
             None => wait,
@@ -315,7 +316,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&UNDOINGS),
+            told(&COMPENSATIONS),
             ["StockReserved: ReservationReleased by inventory", "PaymentCaptured: PaymentRefunded by payment [effect]"]
         );
         let order = DECLARATIONS.iter().find(|service| service.service == "order").unwrap();

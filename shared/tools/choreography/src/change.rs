@@ -163,7 +163,7 @@ impl Change {
         let parts = [
             ("asks", before.asks != after.asks),
             ("answers", before.answers != after.answers),
-            ("undoes", before.undoings != after.undoings),
+            ("undoes", before.compensations != after.compensations),
             ("waits for", before.waits != after.waits),
             ("asks of the outside", before.effects != after.effects),
             ("does on its inputs", before.reactions != after.reactions),

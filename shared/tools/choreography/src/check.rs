@@ -16,7 +16,7 @@ pub fn check(choreography: &Choreography) -> Vec<Problem> {
     let checks: [fn(&Choreography) -> Vec<Problem>; 11] = [
         facts::without_speaker,
         facts::without_listener,
-        facts::not_undone,
+        facts::uncompensated,
         questions::without_answer,
         questions::without_end,
         endless,

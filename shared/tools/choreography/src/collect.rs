@@ -6,7 +6,7 @@ use quadrille_schemas::{Folder, Named, RecordFile};
 
 use crate::{
     Choreography,
-    document::{Answer, Cause, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait},
+    document::{Answer, Cause, Compensation, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Wait},
 };
 
 impl Choreography {
@@ -40,7 +40,7 @@ fn service(declared: &Declaration) -> Service {
         reactions: declared.reactions.iter().map(reaction).collect(),
         asks: names(declared.asks),
         answers: declared.answers.iter().map(answer).collect(),
-        undoings: declared.undoings.iter().map(undoing).collect(),
+        compensations: declared.compensations.iter().map(compensation).collect(),
         waits: declared.waits.iter().map(wait).collect(),
         effects: declared.effects.iter().map(effect).collect(),
         public: names(declared.public),
@@ -82,12 +82,12 @@ fn answer(declared: &declaration::Answer) -> Answer {
     Answer { question: declared.question.short_name().into(), facts: names(declared.facts) }
 }
 
-fn undoing(declared: &declaration::Undoing) -> Undoing {
+fn compensation(declared: &declaration::Compensation) -> Compensation {
     let refusal = |(fact, retry): (RecordType, RecordType)| Refusal {
         fact: fact.short_name().into(),
         retry: retry.short_name().into(),
     };
-    Undoing {
+    Compensation {
         fact: declared.fact.short_name().into(),
         on: names(declared.on),
         by: names(declared.by),

@@ -41,7 +41,7 @@ pub struct Service {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undoings: Vec<Undoing>,
+    pub compensations: Vec<Compensation>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -104,7 +104,7 @@ pub struct Answer {
 /// A fact that can be undone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Undoing {
+pub struct Compensation {
     /// The fact.
     pub fact: String,
     /// What is heard when it has to be undone.

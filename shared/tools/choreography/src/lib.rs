@@ -24,7 +24,7 @@ mod problem;
 pub use change::Change;
 pub use check::check;
 pub use document::{
-    Answer, Cause, Choreography, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Undoing, Wait,
+    Answer, Cause, Choreography, Compensation, Deadline, Effect, End, Reaction, Record, Refusal, Service, Topic, Wait,
 };
 pub use generated::{Generated, generated};
 pub use problem::{Kind, Problem};

@@ -20,7 +20,7 @@ pub(crate) fn page(choreography: &Choreography) -> String {
         ("Who tells whom", who_tells_whom(choreography)),
         ("What comes of what in a saga", what_comes_of_what(choreography)),
         ("Questions", questions(choreography)),
-        ("What undoes what", undoings(choreography)),
+        ("What undoes what", compensations(choreography)),
         ("Waits, and what ends them", waits(choreography)),
         ("Effects", effects(choreography)),
         ("Topics", topics(choreography)),
@@ -115,16 +115,16 @@ fn questions(choreography: &Choreography) -> String {
     )
 }
 
-fn undoings(choreography: &Choreography) -> String {
+fn compensations(choreography: &Choreography) -> String {
     let rows = choreography.services.iter().flat_map(|service| {
-        service.undoings.iter().map(|undoing| {
-            let refused = undoing.refused.as_ref();
+        service.compensations.iter().map(|compensation| {
+            let refused = compensation.refused.as_ref();
             let refused = refused.map(|refused| format!("{}, until {}", refused.fact, refused.retry));
             [
-                undoing.fact.clone(),
+                compensation.fact.clone(),
                 service.name.clone(),
-                list(&undoing.on),
-                undoing.by.join(" or "),
+                list(&compensation.on),
+                compensation.by.join(" or "),
                 or_dash(refused.unwrap_or_default()),
             ]
         })

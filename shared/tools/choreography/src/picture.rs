@@ -92,8 +92,9 @@ fn line(body: &mut String, choreography: &Choreography, columns: &Columns, recor
 
 fn class(choreography: &Choreography, record: &str) -> &'static str {
     let services = &choreography.services;
-    let undoes =
-        |service: &crate::Service| service.undoings.iter().any(|undoing| undoing.by.iter().any(|by| by == record));
+    let undoes = |service: &crate::Service| {
+        service.compensations.iter().any(|compensation| compensation.by.iter().any(|by| by == record))
+    };
     if choreography.is_request(record) {
         "request"
     } else if services.iter().any(|service| service.asks.iter().any(|asked| asked == record)) {

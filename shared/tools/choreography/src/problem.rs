@@ -10,7 +10,7 @@ pub enum Kind {
     /// Stated, and neither heard nor declared for the public.
     NoListener,
     /// A fact that can be undone, without what undoes it.
-    NotUndone,
+    Uncompensated,
     /// A question without its one answer.
     NoAnswer,
     /// A wait without deadline or person.

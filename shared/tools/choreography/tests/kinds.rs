@@ -82,7 +82,7 @@ fn each_way_to_break_it_is_refused_naming_file_event_and_mend() {
         "NoEnd",
         "NoListener",
         "NoSpeaker",
-        "NotUndone",
+        "Uncompensated",
         "Partitions",
         "SagaKey",
         "Schema",

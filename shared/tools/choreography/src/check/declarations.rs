@@ -49,7 +49,7 @@ impl<'a> Findings<'a> {
     /// What is said of facts is said of the service's own.
     fn records(&mut self) {
         let service = self.service;
-        let undone = service.undoings.iter().map(|undoing| &undoing.fact);
+        let undone = service.compensations.iter().map(|compensation| &compensation.fact);
         for fact in service.asks.iter().chain(&service.public).chain(undone) {
             if !service.states.contains(fact) {
                 let what = format!("is spoken of, and {} does not state it", service.name);

@@ -1,6 +1,6 @@
 //! Facts: somebody states what is heard, somebody hears what is stated, and what can be undone is undone.
 
-use crate::{Cause, Choreography, Kind, Problem, Service, Undoing, graph::facts_after};
+use crate::{Cause, Choreography, Compensation, Kind, Problem, Service, graph::facts_after};
 
 pub(super) fn without_speaker(choreography: &Choreography) -> Vec<Problem> {
     let mut found = vec![];
@@ -36,38 +36,39 @@ pub(super) fn without_listener(choreography: &Choreography) -> Vec<Problem> {
     found
 }
 
-pub(super) fn not_undone(choreography: &Choreography) -> Vec<Problem> {
+pub(super) fn uncompensated(choreography: &Choreography) -> Vec<Problem> {
     let faults = |service: &Service| -> Vec<Problem> {
-        service.undoings.iter().filter_map(|undoing| fault(service, undoing)).collect()
+        service.compensations.iter().filter_map(|compensation| fault(service, compensation)).collect()
     };
     choreography.services.iter().flat_map(faults).collect()
 }
 
-/// What keeps a service from undoing its fact.
-fn fault(service: &Service, undoing: &Undoing) -> Option<Problem> {
-    let problem =
-        |what: String, mend: String| Some(Problem::new(Kind::NotUndone, &service.file, &undoing.fact, what, mend));
-    if undoing.by.is_empty() {
+/// What keeps a service from compensating its fact.
+fn fault(service: &Service, compensation: &Compensation) -> Option<Problem> {
+    let problem = |what: String, mend: String| {
+        Some(Problem::new(Kind::Uncompensated, &service.file, &compensation.fact, what, mend))
+    };
+    if compensation.by.is_empty() {
         let mend = "name under `by` what is stated once it is undone";
         return problem("can be undone, and nothing undoes it".into(), mend.into());
     }
-    if let Some(fact) = undoing.by.iter().find(|fact| !service.states.contains(fact)) {
+    if let Some(fact) = compensation.by.iter().find(|fact| !service.states.contains(fact)) {
         let what = format!("is undone by {fact}, which {} does not state", service.name);
         return problem(what, format!("have {} state {fact}", service.name));
     }
-    if let Some(on) = undoing.on.iter().find(|on| !service.hears.contains(on)) {
+    if let Some(on) = compensation.on.iter().find(|on| !service.hears.contains(on)) {
         let what = format!("is undone on {on}, which {} does not hear", service.name);
         return problem(what, format!("have {} hear {on}", service.name));
     }
     let undone = |on: &&String| {
         let facts = facts_after(service, Cause::Heard((*on).clone()));
-        undoing.by.iter().any(|fact| facts.contains(fact))
+        compensation.by.iter().any(|fact| facts.contains(fact))
     };
-    if let Some(on) = undoing.on.iter().find(|on| !undone(on)) {
-        let what = format!("is undone on {on}, of which {} never comes", undoing.by.join(" or "));
+    if let Some(on) = compensation.on.iter().find(|on| !undone(on)) {
+        let what = format!("is undone on {on}, of which {} never comes", compensation.by.join(" or "));
         return problem(what, format!("have the reaction on {on} state it, or want the effect that brings it"));
     }
-    let refused = undoing.refused.as_ref()?;
+    let refused = compensation.refused.as_ref()?;
     if !service.states.contains(&refused.fact) || !service.hears.contains(&refused.retry) {
         let what = format!("may be refused to be undone, and {} or {} is missing", refused.fact, refused.retry);
         return problem(what, "state the refusal, and hear the person's request".into());

@@ -55,7 +55,10 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
     let declared: BTreeSet<&str> = saga_topics(choreography).map(String::as_str).collect();
     for service in &choreography.services {
         let asked = service.asks.iter();
-        let undone = service.undoings.iter().flat_map(|undoing| [&undoing.fact].into_iter().chain(&undoing.by));
+        let undone = service
+            .compensations
+            .iter()
+            .flat_map(|compensation| [&compensation.fact].into_iter().chain(&compensation.by));
         let facts: BTreeSet<&String> = asked.chain(undone).collect();
         for fact in facts {
             if let Some(topic) = choreography.topics_of(fact).find(|topic| !declared.contains(&*topic.name)) {

@@ -7,7 +7,7 @@ use crate::audit::{
     books::{Entry, Request, Saga},
     report::Rule,
 };
-use crate::waits::{QUESTIONS, UNDOINGS};
+use crate::waits::{COMPENSATIONS, QUESTIONS};
 
 impl Checks<'_> {
     pub(super) fn answers(&mut self, key: &str, saga: &Saga) {
@@ -17,12 +17,12 @@ impl Checks<'_> {
             self.one(key, question.asked, saga.first(question.asked), &given, holder);
         }
         let cancelled = saga.first("OrderCancelled");
-        for undoing in UNDOINGS.iter() {
-            let given: Vec<&Entry> = saga.all(&undoing.answers).collect();
-            let holder = undoing.by_effect.then_some(undoing.by);
+        for compensation in COMPENSATIONS.iter() {
+            let given: Vec<&Entry> = saga.all(&compensation.answers).collect();
+            let holder = compensation.by_effect.then_some(compensation.by);
             // What is held is undone only for a cancelled order; what was never held is not undone.
-            let asked = cancelled.filter(|_| saga.has(undoing.asked));
-            let refused = undoing.refused.is_some_and(|(fact, _)| saga.has(fact));
+            let asked = cancelled.filter(|_| saga.has(compensation.asked));
+            let refused = compensation.refused.is_some_and(|(fact, _)| saga.has(fact));
             if asked.is_some() && given.is_empty() && refused {
                 // A person's business, and shown as such.
                 self.report.finding(Rule::Answers).waiting += 1;
