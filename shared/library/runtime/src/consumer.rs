@@ -30,7 +30,7 @@ use self::{
     group::{Assignment, Group, Positions},
     poller::Poller,
 };
-use crate::{ground::Ground, limits, progress::Progress, reading::Contact, record::RawRecord};
+use crate::{limits, progress::Progress, reading::Contact, record::RawRecord, resources::Resources};
 
 /// A partition of one of the service's topics, named without the world's prefix.
 pub(crate) type Partition = (&'static str, i32);
@@ -46,19 +46,19 @@ impl Consumer {
     ///
     /// A projection starts each partition at its position; until `stop` it waits for the database to tell it.
     pub fn new<P: Policy>(
-        ground: &Ground,
+        resources: &Resources,
         contact: Arc<Contact>,
         progress: Arc<Progress>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let kafka = &ground.kafka;
-        let positions = is_projection::<P>().then(|| Positions::new(ground.pool.clone(), stop.clone()));
-        let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, ground.instance), P::SERVICE);
+        let kafka = &resources.kafka;
+        let positions = is_projection::<P>().then(|| Positions::new(resources.pool.clone(), stop.clone()));
+        let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, resources.instance), P::SERVICE);
         if positions.is_some() {
             // They tell when a partition's end is reached.
             config.set("statistics.interval.ms", "1000");
         }
-        let group = Group::new::<P>(ground, positions, contact, progress);
+        let group = Group::new::<P>(resources, positions, contact, progress);
         let client = Mutex::new(Arc::new(config.create_with_context(group)?));
         Ok(Self { config, client })
     }

@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 use crate::{
     database::Database,
-    ground::Ground,
     kafka::Producer,
     platform_events::PlatformEvent,
     record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
+    resources::Resources,
     work::Rejection,
 };
 
@@ -312,24 +312,24 @@ struct Row {
 
 /// Publishes dead letters as they appear.
 pub(crate) struct Lane {
-    pub ground: Arc<Ground>,
+    pub resources: Arc<Resources>,
 }
 
 impl Lane {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let client = format!("quadrille-{}-dead-letters", self.ground.service);
-        let mut producer = match Producer::new(&self.ground.kafka, &client, 10_000) {
+        let client = format!("quadrille-{}-dead-letters", self.resources.service);
+        let mut producer = match Producer::new(&self.resources.kafka, &client, 10_000) {
             Ok(producer) => producer,
-            Err(error) => return self.ground.health.error("dead_letters", &error.to_string()),
+            Err(error) => return self.resources.health.error("dead_letters", &error.to_string()),
         };
         let mut schema_id = None;
         while !stop.is_cancelled() {
             match self.publish(&mut producer, &mut schema_id).await {
-                Ok(()) => self.ground.health.ok("dead_letters"),
+                Ok(()) => self.resources.health.ok("dead_letters"),
                 Err(error) => {
                     warn!("Dead letters wait in the database: {error:#}");
-                    self.ground.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
+                    self.resources.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
             stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
@@ -337,13 +337,13 @@ impl Lane {
     }
 
     async fn publish(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
-        while self.ground.pool.bounded(self.publish_one(producer, schema_id)).await? {}
+        while self.resources.pool.bounded(self.publish_one(producer, schema_id)).await? {}
         Ok(())
     }
 
     /// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
     async fn publish_one(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<bool> {
-        let mut session = self.ground.pool.session().await?;
+        let mut session = self.resources.pool.session().await?;
         let mut tx = session.begin().await?;
         let row: Option<Row> = sqlx::query_as(
             "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
@@ -358,17 +358,17 @@ impl Lane {
         let id = match *schema_id {
             Some(id) => id,
             None => {
-                let subject = subject(self.ground.service);
-                let id = self.ground.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
-                id.ok_or_else(|| self.ground.registry.lost(&subject))?
+                let subject = subject(self.resources.service);
+                let id = self.resources.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
+                id.ok_or_else(|| self.resources.registry.lost(&subject))?
             }
         };
         *schema_id = Some(id);
         let key = row.id.to_string();
         let mut datum = vec![];
-        row.into_record(self.ground.service).encode(&mut datum);
+        row.into_record(self.resources.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
-        let topic = format!("{}{}", self.ground.kafka.topic_prefix, topic(self.ground.service));
+        let topic = format!("{}{}", self.resources.kafka.topic_prefix, topic(self.resources.service));
         producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
         sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
             .bind(&key)

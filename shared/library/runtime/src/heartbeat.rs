@@ -10,14 +10,14 @@ use rdkafka::producer::FutureRecord;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{ground::Ground, kafka::Producer};
+use crate::{kafka::Producer, resources::Resources};
 
 /// How often an instance says that it is there.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Says that an instance is there, and at its end that it is gone.
 pub(crate) struct Heartbeat {
-    pub ground: Arc<Ground>,
+    pub resources: Arc<Resources>,
     pub http: String,
     /// The topics that it reads.
     pub hears: Vec<String>,
@@ -27,9 +27,9 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = format!("{}{}", self.ground.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic.name);
-        let client = format!("quadrille-{}-heartbeat", self.ground.service);
-        let mut producer = match Producer::new(&self.ground.kafka, &client, 4_000) {
+        let topic = format!("{}{}", self.resources.kafka.topic_prefix, InstanceHeartbeat::TYPE.topic.name);
+        let client = format!("quadrille-{}-heartbeat", self.resources.service);
+        let mut producer = match Producer::new(&self.resources.kafka, &client, 4_000) {
             Ok(producer) => producer,
             Err(error) => return debug!(%error, "No heartbeat"),
         };
@@ -37,7 +37,8 @@ impl Heartbeat {
         while !stop.is_cancelled() {
             if schema_id.is_none() {
                 let subject = InstanceHeartbeat::TYPE.subject();
-                schema_id = self.ground.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
+                schema_id =
+                    self.resources.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
             }
             if let Some(id) = schema_id {
                 let mut datum = vec![];
@@ -51,16 +52,16 @@ impl Heartbeat {
     }
 
     async fn send(&self, producer: &mut Producer, record: FutureRecord<'_, str, [u8]>) {
-        if let Err(error) = producer.send(record.key(&self.ground.instance)).await {
+        if let Err(error) = producer.send(record.key(&self.resources.instance)).await {
             debug!(%error, "A heartbeat was not heard");
         }
     }
 
     fn record(&self) -> InstanceHeartbeat {
-        let (status, detail) = self.ground.health.summary();
+        let (status, detail) = self.resources.health.summary();
         InstanceHeartbeat {
-            instance: self.ground.instance.clone(),
-            service: self.ground.service.to_owned(),
+            instance: self.resources.instance.clone(),
+            service: self.resources.service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             http: format!("http://{}", self.http),
             status: status.to_owned(),

@@ -26,7 +26,6 @@ use crate::{
     dead_letters::Lane,
     decode::Decoder,
     effects::Performer,
-    ground::{self, Ground},
     health, heard,
     heartbeat::Heartbeat,
     outside::Outside,
@@ -36,6 +35,7 @@ use crate::{
     reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
+    resources::{self, Resources},
     routes,
     service::Service,
     startup::{self, Found},
@@ -67,17 +67,17 @@ where
     config::check(&config)?;
     prune::check::<S::Policy>(&config.retention)?;
     let started_at = chrono::Utc::now();
-    let ground = Arc::new(Ground::new(S::Policy::SERVICE, &config)?);
+    let resources = Arc::new(Resources::new(S::Policy::SERVICE, &config)?);
     let listener = health::listen(&config.http.bind, config.instance).await?;
     let http = listener.local_addr()?;
-    info!(service = ground.service, instance = ground.instance, "Health and metrics on http://{http}");
-    let mut router = health::router(Arc::clone(&ground.health), health::metrics()?.clone());
+    info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{http}");
+    let mut router = health::router(Arc::clone(&resources.health), health::metrics()?.clone());
     let mut changes = None;
     if let Some(routes) = service.routes.take() {
-        let announcer = Arc::new(Announcer::new(ground.database.clone()));
+        let announcer = Arc::new(Announcer::new(resources.database.clone()));
         let context = Context {
-            pool: ground::read_only(&config)?,
-            health: Arc::clone(&ground.health),
+            pool: resources::read_only(&config)?,
+            health: Arc::clone(&resources.health),
             changes: Arc::clone(&announcer),
             topics: heard::topics::<S::Policy>().into(),
         };
@@ -92,43 +92,43 @@ where
     let types = heard.iter().map(|heard| &heard.record_type).chain(stated);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.all_migrations();
-    ground.health.error("kafka", "its topics have not been looked at yet");
-    let ready = startup::tables_ready::<S::Policy>(&ground, &migrations, config.history.keep);
+    resources.health.error("kafka", "its topics have not been looked at yet");
+    let ready = startup::tables_ready::<S::Policy>(&resources, &migrations, config.history.keep);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
     let (topics_are_ready, topics) = watch::channel(false);
     others.spawn({
-        let (ground, types) = (Arc::clone(&ground), types.clone());
+        let (resources, types) = (Arc::clone(&resources), types.clone());
         async move {
-            startup::topics_ready(&ground, &types).await?;
+            startup::topics_ready(&resources, &types).await?;
             topics_are_ready.send_replace(true);
-            startup::registry_ready(&ground, &types).await?;
+            startup::registry_ready(&resources, &types).await?;
             std::future::pending().await
         }
     });
     let hears: BTreeSet<&str> = heard.iter().map(|heard| &*heard.record_type.topic.name).collect();
     let heartbeat = Heartbeat {
-        ground: Arc::clone(&ground),
+        resources: Arc::clone(&resources),
         http: http.to_string(),
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &ground, found, topics, heartbeat, changes, others)?;
-    ground.health.started();
-    info!(service = ground.service, "Started");
+    let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, others)?;
+    resources.health.started();
+    info!(service = resources.service, "Started");
 
     let unexpected = tokio::select! {
         () = stop.cancelled() => None,
         what = parts.ended() => Some(what),
     };
-    ground.health.stopping();
+    resources.health.stopping();
     parts.stop().await;
     match unexpected {
         None => {
-            info!(service = ground.service, "Stopped");
+            info!(service = resources.service, "Stopped");
             Ok(())
         }
         Some(what) => {
-            error!(service = ground.service, "{what}");
+            error!(service = resources.service, "{what}");
             bail!(what)
         }
     }
@@ -162,7 +162,7 @@ impl Parts {
     fn start<S, O, C>(
         service: Service<S, O, C>,
         config: Config<C>,
-        ground: &Arc<Ground>,
+        resources: &Arc<Resources>,
         Found { history, skips }: Found,
         topics: watch::Receiver<bool>,
         heartbeat: Heartbeat,
@@ -179,35 +179,37 @@ impl Parts {
         let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
         let (relay_wake, owner) = <(Arc<Notify>, Arc<AtomicBool>)>::default();
         let relay = Relay {
-            ground: Arc::clone(ground),
+            resources: Arc::clone(resources),
             topics: published::topics::<S::Policy>(),
             are_topics_ready: topics.clone(),
             wake: Arc::clone(&relay_wake),
             owner: Arc::clone(&owner),
         };
-        let wake = Wake { ground: Arc::clone(ground), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
+        let wake =
+            Wake { resources: Arc::clone(resources), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
         others.spawn(part(wake.clone().listen(taking.clone())));
         let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
         if let Some(changes) = &changes {
             others.spawn(part(Arc::clone(changes).run(taking.clone())));
         }
-        others.spawn(part(Lane { ground: Arc::clone(ground) }.run(taking.clone())));
-        others.spawn(part(prune::run::<S>(ground.pool.clone(), config.retention, taking.clone())));
+        others.spawn(part(Lane { resources: Arc::clone(resources) }.run(taking.clone())));
+        others.spawn(part(prune::run::<S>(resources.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.
         let contact = Arc::new(Contact::default());
         let progress = Arc::<Progress>::default();
         let consumer =
-            Arc::new(Consumer::new::<S::Policy>(ground, Arc::clone(&contact), Arc::clone(&progress), &taking)?);
-        let watch = progress::watch(Arc::clone(ground), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
+            Arc::new(Consumer::new::<S::Policy>(resources, Arc::clone(&contact), Arc::clone(&progress), &taking)?);
+        let watch =
+            progress::watch(Arc::clone(resources), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
-        others.spawn(part(progress::try_database(Arc::clone(ground), taking.clone())));
+        others.spawn(part(progress::try_database(Arc::clone(resources), taking.clone())));
         let (worker, work) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
-        let spans = Spans::new(ground.service, &config.telemetry.otlp_endpoint)?;
+        let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
-            pool: ground.pool.clone(),
+            pool: resources.pool.clone(),
             store: service.store,
             spans: spans.clone(),
             has_effects: service.has_effects,
@@ -219,7 +221,7 @@ impl Parts {
             work,
             consumer: Arc::clone(&consumer),
             config: config.batch.clone(),
-            health: Arc::clone(&ground.health),
+            health: Arc::clone(&resources.health),
             progress,
             relay: wake,
             effects: Arc::clone(&effects),
@@ -234,7 +236,7 @@ impl Parts {
         // What takes: outcomes, timers, records.
         let performing = if service.has_effects {
             let performer = Performer {
-                pool: ground.pool.clone(),
+                pool: resources.pool.clone(),
                 outside: (service.outside)(config.outside).context("the outside")?,
                 config: config.effects,
                 worker: worker.clone(),
@@ -246,18 +248,23 @@ impl Parts {
             tokio::spawn(async move { told.cancelled().await })
         };
         if !is_projection::<S::Policy>() {
-            others.spawn(part(timers::run::<S::Policy>(ground.pool.clone(), worker.clone(), timers, taking.clone())));
-            let reading = Reading::new::<S::Policy>(ground, contact, config.timers.after_return_ms);
-            others.spawn(part(timers::run_deadlines(ground.pool.clone(), worker.clone(), reading, taking.clone())));
+            others.spawn(part(timers::run::<S::Policy>(
+                resources.pool.clone(),
+                worker.clone(),
+                timers,
+                taking.clone(),
+            )));
+            let reading = Reading::new::<S::Policy>(resources, contact, config.timers.after_return_ms);
+            others.spawn(part(timers::run_deadlines(resources.pool.clone(), worker.clone(), reading, taking.clone())));
         }
-        let decoder = Arc::new(Decoder::new::<S::Policy>(ground.registry.clone()));
+        let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));
         let redriver = Redriver {
-            pool: ground.pool.clone(),
+            pool: resources.pool.clone(),
             decoder: Arc::clone(&decoder),
             topics: heard::heard::<S::Policy>().iter().map(|heard| heard.record_type.topic).collect(),
             worker: worker.clone(),
             wake: redriver,
-            health: Arc::clone(&ground.health),
+            health: Arc::clone(&resources.health),
             skips: Arc::clone(&skips),
         };
         others.spawn(part(redriver.run(taking.clone())));
@@ -274,7 +281,7 @@ impl Parts {
                 most_bytes,
                 tokio: tokio::runtime::Handle::current(),
             };
-            let thread = std::thread::Builder::new().name(format!("{}-consumer", ground.service));
+            let thread = std::thread::Builder::new().name(format!("{}-consumer", resources.service));
             let (mut topics, taking) = (topics, taking.clone());
             thread.spawn(move || {
                 let ready = taking.run_until_cancelled(topics.wait_for(|ready| *ready));

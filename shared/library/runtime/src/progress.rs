@@ -9,7 +9,7 @@ use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{consumer::Consumer, ground::Ground, limits};
+use crate::{consumer::Consumer, limits, resources::Resources};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl Progress {
 
 /// Looks until `stop`, and tells health, metrics and log.
 pub(crate) async fn watch(
-    ground: Arc<Ground>,
+    resources: Arc<Resources>,
     consumer: Arc<Consumer>,
     progress: Arc<Progress>,
     stop: CancellationToken,
@@ -86,11 +86,11 @@ pub(crate) async fn watch(
                     warn!("No progress: {cause}");
                     said = Some(Instant::now());
                 }
-                ground.health.error("progress", &cause);
+                resources.health.error("progress", &cause);
             }
             _ => {
                 gauge!("quadrille_no_progress_seconds").set(0.0);
-                ground.health.ok("progress");
+                resources.health.ok("progress");
                 said = None;
             }
         }
@@ -99,16 +99,16 @@ pub(crate) async fn watch(
 }
 
 /// Tries until `stop` whether the database takes a write: a server that was demoted answers reads as before.
-pub(crate) async fn try_database(ground: Arc<Ground>, stop: CancellationToken) {
+pub(crate) async fn try_database(resources: Arc<Resources>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match sqlx::query("delete from inbox where id = '00000000-0000-0000-0000-000000000000'")
-            .execute(&ground.pool)
+            .execute(&resources.pool)
             .await
         {
-            Ok(_) => ground.health.ok("database"),
+            Ok(_) => resources.health.ok("database"),
             Err(error) => {
                 warn!(%error, "The database takes no write");
-                ground.health.error("database", &error.to_string());
+                resources.health.error("database", &error.to_string());
             }
         }
         stop.run_until_cancelled(tokio::time::sleep(TRY)).await;

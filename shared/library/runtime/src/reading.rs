@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tracing::warn;
 
-use crate::{ground::Ground, limits};
+use crate::{limits, resources::Resources};
 
 /// Offsets are committed each second; they are looked at again after this time.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ impl Contact {
 
 /// What deadlines wait for.
 pub(crate) struct Reading {
-    ground: Arc<Ground>,
+    resources: Arc<Resources>,
     contact: Arc<Contact>,
     client: ClientConfig,
     /// Without the world's prefix.
@@ -63,13 +63,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub fn new<P: Policy>(ground: &Arc<Ground>, contact: Arc<Contact>, after_return_ms: u64) -> Self {
-        let group = ground.kafka.group(ground.service);
-        let mut config = ground.kafka.observer(&format!("quadrille-{}-onlooker", ground.service), &group);
+    pub fn new<P: Policy>(resources: &Arc<Resources>, contact: Arc<Contact>, after_return_ms: u64) -> Self {
+        let group = resources.kafka.group(resources.service);
+        let mut config = resources.kafka.observer(&format!("quadrille-{}-onlooker", resources.service), &group);
         // To tell the end of what can be read from a record that is still to come.
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         Self {
-            ground: Arc::clone(ground),
+            resources: Arc::clone(resources),
             contact,
             client: config,
             topics: P::Heard::TYPES.iter().map(|heard| &*heard.topic.name).collect(),
@@ -83,7 +83,7 @@ impl Reading {
         loop {
             match self.try_catch_up(oldest).await {
                 Ok(now) => {
-                    self.ground.health.ok("deadlines");
+                    self.resources.health.ok("deadlines");
                     gauge!("quadrille_deadlines_waiting_seconds").set(0.0);
                     return now;
                 }
@@ -92,7 +92,7 @@ impl Reading {
                     gauge!("quadrille_deadlines_waiting_seconds").set(waits.as_secs_f64());
                     if waits > SAY {
                         warn!("Deadlines wait: {why}");
-                        self.ground.health.warn("deadlines", &format!("they wait: {why}"));
+                        self.resources.health.warn("deadlines", &format!("they wait: {why}"));
                     }
                 }
             }
@@ -106,16 +106,16 @@ impl Reading {
             tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
             return Err(format!("the broker has answered for {held:?} only, {:?} are asked for", self.after_return));
         }
-        let now: DateTime<Utc> = match sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.ground.pool).await
-        {
-            Ok(now) => now,
-            Err(error) => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                return Err(error.to_string());
-            }
-        };
+        let now: DateTime<Utc> =
+            match sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.resources.pool).await {
+                Ok(now) => now,
+                Err(error) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    return Err(error.to_string());
+                }
+            };
         let (client, topics, prefix) =
-            (self.client.clone(), self.topics.clone(), self.ground.kafka.topic_prefix.clone());
+            (self.client.clone(), self.topics.clone(), self.resources.kafka.topic_prefix.clone());
         let read = tokio::task::spawn_blocking(move || {
             // A new one each time: one that is kept may have forgotten every broker (`quadrille_kafka::Brokers`).
             let client: BaseConsumer = client.create()?;

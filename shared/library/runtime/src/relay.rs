@@ -35,12 +35,12 @@ use uuid::Uuid;
 
 use crate::{
     backoff::Backoff,
-    ground::Ground,
     kafka,
     lease::{Lease, answered},
     outbox::carried,
     platform_events,
     published::Topics,
+    resources::Resources,
 };
 
 /// Rows of one round at most, and bytes: past so many no further row is read.
@@ -59,7 +59,7 @@ const PING: Duration = Duration::from_secs(15);
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
-    pub ground: Arc<Ground>,
+    pub resources: Arc<Resources>,
     /// What the service writes.
     pub topics: Vec<&'static str>,
     /// Whether they have been found, in the shape that is declared.
@@ -110,7 +110,7 @@ impl Relay {
         while !stop.is_cancelled() {
             let lease = tokio::select! {
                 () = stop.cancelled() => return,
-                lease = Lease::take(&self.ground.database, &self.ground.instance, || self.ground.health.ok("relay")) => lease,
+                lease = Lease::take(&self.resources.database, &self.resources.instance, || self.resources.health.ok("relay")) => lease,
             };
             let error = match lease {
                 Err(error) => error.to_string(),
@@ -128,20 +128,20 @@ impl Relay {
                 }
             };
             warn!("The relay begins anew: {error}");
-            self.ground.health.error("relay", &error);
+            self.resources.health.error("relay", &error);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// Waits until the database knows what lies on its service's topics. Whether it does: else the service stops.
     async fn agree(&self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<bool> {
-        let topics = || Topics::new(&self.ground.kafka, self.ground.service, self.topics.clone());
+        let topics = || Topics::new(&self.resources.kafka, self.resources.service, self.topics.clone());
         let mut asked = topics()?;
         let mut said = String::new();
         loop {
             let why = match asked.compare(lease).await {
                 Ok(None) => {
-                    self.ground.health.ok("relay");
+                    self.resources.health.ok("relay");
                     return Ok(true);
                 }
                 // Names keys, which may have been forged.
@@ -157,7 +157,7 @@ impl Relay {
             if why != said {
                 error!("{why}");
             }
-            self.ground.health.error("relay", &why);
+            self.resources.health.error("relay", &why);
             said = why;
             let again = stop.run_until_cancelled(tokio::time::sleep(COMPARE_AGAIN));
             if lease.while_beating(again).await?.is_none() {
@@ -170,7 +170,7 @@ impl Relay {
         if !self.agree(lease, stop).await? {
             return Ok(());
         }
-        let mut sender = Sender::new(&self.ground.kafka, self.ground.service)?;
+        let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
         let mut held = Held::new();
@@ -181,7 +181,7 @@ impl Relay {
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
                 if held.is_empty() {
-                    self.ground.health.ok("relay");
+                    self.resources.health.ok("relay");
                 }
                 if stop.is_cancelled() {
                     return Ok(());
@@ -199,7 +199,7 @@ impl Relay {
             if let Err(away) = self.frame(&mut rows, &mut schema_ids, &mut held, lease).await? {
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
-                self.ground.health.error("relay", &away.to_string());
+                self.resources.health.error("relay", &away.to_string());
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -217,8 +217,8 @@ impl Relay {
                     backoff = REFUSED_BACKOFF;
                 }
                 Some(refusal) => {
-                    self.ground.health.warn("relay", &refusal);
-                    let new = Sender::new(&self.ground.kafka, self.ground.service)?;
+                    self.resources.health.warn("relay", &refusal);
+                    let new = Sender::new(&self.resources.kafka, self.resources.service)?;
                     // What it had under way must not leave this process any more when the new one begins.
                     lease
                         .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
@@ -251,17 +251,17 @@ impl Relay {
             let schemas = schemas.bind(unknown.into_iter().collect::<Vec<_>>());
             let schemas: Vec<(i64, String, String)> = answered(schemas.fetch_all(&mut lease.connection)).await?;
             for (fingerprint, subject, text) in schemas {
-                let asked = self.ground.registry.id_of(&subject, &text);
+                let asked = self.resources.registry.id_of(&subject, &text);
                 match lease.while_beating(asked).await? {
                     Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
                     // What tells operators holds up no facts: such rows wait by themselves.
                     Ok(None) if platform_events::TYPES.iter().any(|told| told.subject() == subject) => {
-                        let lost = self.ground.registry.lost(&subject).to_string();
+                        let lost = self.resources.registry.lost(&subject).to_string();
                         let of_schema = rows.iter().filter(|row| row.schema == Some(fingerprint));
                         of_schema.for_each(|row| hold(held, row, &lost));
-                        self.ground.health.warn("relay", &lost);
+                        self.resources.health.warn("relay", &lost);
                     }
-                    Ok(None) => return Ok(Err(self.ground.registry.lost(&subject))),
+                    Ok(None) => return Ok(Err(self.resources.registry.lost(&subject))),
                     Err(away) => return Ok(Err(away)),
                 }
             }
@@ -615,7 +615,7 @@ fn headers(row: &Row, service: &str) -> OwnedHeaders {
 /// Wakes the relay, in this process or in the instance that owns the lease.
 #[derive(Clone)]
 pub(crate) struct Wake {
-    pub ground: Arc<Ground>,
+    pub resources: Arc<Resources>,
     pub owner: Arc<AtomicBool>,
     pub local: Arc<Notify>,
     /// Has the other instances told.
@@ -652,7 +652,7 @@ impl Wake {
     async fn talk(&self) -> sqlx::Result<()> {
         // Not from the instance's pool: a listener that is dropped says goodbye first, and would keep its place there for as long as a silent
         // server takes for an answer.
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.ground.database.clone());
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.resources.database.clone());
         let mut listener = answered(PgListener::connect_with(&pool)).await?;
         listener.eager_reconnect(false);
         answered(listener.listen(CHANNEL)).await?;

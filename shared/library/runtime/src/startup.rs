@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     database::Database,
-    ground::Ground,
     health::Health,
     history,
     kafka::{self, Topics},
     migrations::{self, is_missing},
     outbox,
+    resources::Resources,
     skips::Skips,
 };
 
@@ -34,27 +34,27 @@ pub(crate) struct Found {
 
 /// Waits for the tables, and for what is in them: with these a service decides and commits.
 pub(crate) async fn tables_ready<P: Policy>(
-    ground: &Ground,
+    resources: &Resources,
     migrations: &[Migration],
     keep_history: bool,
 ) -> anyhow::Result<Found> {
-    let health = &ground.health;
-    wait_for(health, "database", || tables(ground, migrations)).await?;
-    wait_for(health, "database", || same_kind::<P>(&ground.pool)).await?;
-    wait_for(health, "database", || schemas::<P>(&ground.pool)).await?;
-    let history = wait_for(health, "database", || history::<P>(&ground.pool, keep_history)).await?;
-    let skips = wait_for(health, "database", || skips(&ground.pool)).await?;
+    let health = &resources.health;
+    wait_for(health, "database", || tables(resources, migrations)).await?;
+    wait_for(health, "database", || same_kind::<P>(&resources.pool)).await?;
+    wait_for(health, "database", || schemas::<P>(&resources.pool)).await?;
+    let history = wait_for(health, "database", || history::<P>(&resources.pool, keep_history)).await?;
+    let skips = wait_for(health, "database", || skips(&resources.pool)).await?;
     Ok(Found { history, skips })
 }
 
 /// Waits for the topics of `types`: without them nothing is read or published. A topic of another shape than declared ends the instance.
-pub(crate) async fn topics_ready(ground: &Ground, types: &[RecordType]) -> anyhow::Result<()> {
-    wait_for(&ground.health, "kafka", || topics(&ground.kafka, ground.service, types)).await
+pub(crate) async fn topics_ready(resources: &Resources, types: &[RecordType]) -> anyhow::Result<()> {
+    wait_for(&resources.health, "kafka", || topics(&resources.kafka, resources.service, types)).await
 }
 
 /// Waits for the schemas of `types`: a registry that has lost its data is told of before the first record is in want of it.
-pub(crate) async fn registry_ready(ground: &Ground, types: &[RecordType]) -> anyhow::Result<()> {
-    wait_for(&ground.health, "registry", || registered(&ground.registry, types)).await
+pub(crate) async fn registry_ready(resources: &Resources, types: &[RecordType]) -> anyhow::Result<()> {
+    wait_for(&resources.health, "registry", || registered(&resources.registry, types)).await
 }
 
 /// Looks again and again until what a start needs is there. What is missing is a sentence; an error ends the start.
@@ -86,14 +86,14 @@ async fn topics(kafka: &Connection, service: &'static str, types: &[RecordType])
     }
 }
 
-async fn tables(ground: &Ground, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
-    Ok(match migrations::applied(&ground.pool).await {
+async fn tables(resources: &Resources, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
+    Ok(match migrations::applied(&resources.pool).await {
         Ok(applied) => migrations::compare(migrations, &applied)?.map_or(Ok(()), Err),
         Err(error) if is_missing(&error) => {
             Err("the database has no tables yet: run this service's `migrate`".to_owned())
         }
         Err(error) => {
-            let server = &ground.database;
+            let server = &resources.database;
             let (name, host, port) = (server.get_database().unwrap_or_default(), server.get_host(), server.get_port());
             Err(format!(
                 "database {name} at {host}:{port} does not answer, or does not let us in (database.url): {error}"

@@ -23,13 +23,13 @@ use super::Partition;
 use crate::{
     database::Database,
     gaps,
-    ground::Ground,
     health::Health,
     heard, limits,
     position::{self, Reached},
     progress::Progress,
     reading::Contact,
     record::{HeaderFault, RawHeaders, RawRecord, admit_value},
+    resources::Resources,
     skips::Skips,
 };
 
@@ -116,12 +116,12 @@ impl Assigned {
 
 impl Group {
     pub fn new<P: Policy>(
-        ground: &Ground,
+        resources: &Resources,
         positions: Option<Positions>,
         contact: Arc<Contact>,
         progress: Arc<Progress>,
     ) -> Self {
-        let kafka = &ground.kafka;
+        let kafka = &resources.kafka;
         Self {
             topics: heard::heard::<P>()
                 .iter()
@@ -131,7 +131,7 @@ impl Group {
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
             onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(P::SERVICE)),
-            health: Arc::clone(&ground.health),
+            health: Arc::clone(&resources.health),
             contact,
             progress,
             known: Brokers::default(),

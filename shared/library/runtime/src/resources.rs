@@ -12,7 +12,7 @@ use sqlx::{
 use crate::{config::Config, database::Database, health::Health, limits};
 
 /// The infrastructure of one instance, as its parts reach it.
-pub(crate) struct Ground {
+pub(crate) struct Resources {
     pub service: &'static str,
     /// This instance's name, new at each start.
     pub instance: String,
@@ -24,7 +24,7 @@ pub(crate) struct Ground {
     pub health: Arc<Health>,
 }
 
-impl Ground {
+impl Resources {
     /// Prepares clients; nothing is asked of anybody yet.
     pub fn new<C>(service: &'static str, config: &Config<C>) -> anyhow::Result<Self> {
         // One TLS stack for all but librdkafka, which has OpenSSL's; a second service in the same process finds it installed.
