@@ -30,7 +30,7 @@ use self::{
     group::{Assignment, Group, Positions},
     poller::Poller,
 };
-use crate::{limits, progress::Progress, reading::Contact, record::RawRecord, resources::Resources};
+use crate::{deadline_barrier::BrokerUptime, limits, progress::Progress, record::RawRecord, resources::Resources};
 
 /// A partition of one of the service's topics, named without the world's prefix.
 pub(crate) type Partition = (&'static str, i32);
@@ -47,7 +47,7 @@ impl Consumer {
     /// A projection starts each partition at its position; until `stop` it waits for the database to tell it.
     pub fn new<P: Policy>(
         resources: &Resources,
-        contact: Arc<Contact>,
+        broker_uptime: Arc<BrokerUptime>,
         progress: Arc<Progress>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -58,7 +58,7 @@ impl Consumer {
             // They tell when a partition's end is reached.
             config.set("statistics.interval.ms", "1000");
         }
-        let group = Group::new::<P>(resources, positions, contact, progress);
+        let group = Group::new::<P>(resources, positions, broker_uptime, progress);
         let client = Mutex::new(Arc::new(config.create_with_context(group)?));
         Ok(Self { config, client })
     }

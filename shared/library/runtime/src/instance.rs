@@ -24,6 +24,7 @@ use crate::{
     consumer::{Consumer, Downstream},
     context::Context,
     dead_letters::Lane,
+    deadline_barrier::{BrokerUptime, DeadlineBarrier},
     decode::Decoder,
     effects::Performer,
     health, heard,
@@ -32,7 +33,6 @@ use crate::{
     platform_events,
     progress::{self, Progress},
     prune, published,
-    reading::{Contact, Reading},
     redrive::Redriver,
     relay::{Relay, Wake},
     resources::{self, Resources},
@@ -197,10 +197,14 @@ impl Parts {
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.
-        let contact = Arc::new(Contact::default());
+        let broker_uptime = Arc::new(BrokerUptime::default());
         let progress = Arc::<Progress>::default();
-        let consumer =
-            Arc::new(Consumer::new::<S::Policy>(resources, Arc::clone(&contact), Arc::clone(&progress), &taking)?);
+        let consumer = Arc::new(Consumer::new::<S::Policy>(
+            resources,
+            Arc::clone(&broker_uptime),
+            Arc::clone(&progress),
+            &taking,
+        )?);
         let watch =
             progress::watch(Arc::clone(resources), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
@@ -254,7 +258,7 @@ impl Parts {
                 timers,
                 taking.clone(),
             )));
-            let reading = Reading::new::<S::Policy>(resources, contact, config.timers.after_return_ms);
+            let reading = DeadlineBarrier::new::<S::Policy>(resources, broker_uptime, config.timers.after_return_ms);
             others.spawn(part(timers::run_deadlines(resources.pool.clone(), worker.clone(), reading, taking.clone())));
         }
         let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));

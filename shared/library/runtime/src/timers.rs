@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     causality::Causality,
     database::Database,
-    reading::Reading,
+    deadline_barrier::DeadlineBarrier,
     work::{Work, WorkItem},
 };
 
@@ -143,7 +143,7 @@ pub(crate) async fn run<P: Policy>(
 pub(crate) async fn run_deadlines<P: Policy>(
     pool: Database,
     worker: mpsc::Sender<WorkItem<P>>,
-    reading: Reading,
+    reading: DeadlineBarrier,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -152,7 +152,7 @@ pub(crate) async fn run_deadlines<P: Policy>(
             let Some(due) = due else { return Ok::<_, sqlx::Error>(wait) };
             let read = tokio::select! {
                 () = stop.cancelled() => return Ok(wait),
-                read = reading.catch_up(due) => read,
+                read = reading.wait_until_consumed(due) => read,
             };
             hand_on::<P>(&pool, &worker, Kind::Deadline, read).await?;
             Ok(next(&pool, Kind::Deadline).await?.wait)

@@ -22,14 +22,14 @@ use tracing::{debug, error, info, warn};
 use super::Partition;
 use crate::{
     database::Database,
-    gaps,
+    deadline_barrier::BrokerUptime,
     health::Health,
     heard, limits,
     position::{self, Reached},
     progress::Progress,
-    reading::Contact,
     record::{HeaderFault, RawHeaders, RawRecord, admit_value},
     resources::Resources,
+    retention_check,
     skips::Skips,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Group {
     /// For the look at gaps: a client that joins no group.
     pub onlooker: ClientConfig,
     pub health: Arc<Health>,
-    pub contact: Arc<Contact>,
+    pub broker_uptime: Arc<BrokerUptime>,
     pub progress: Arc<Progress>,
     pub known: Brokers,
     /// Another client has taken this one's place, which speaks for the instance from now on.
@@ -118,7 +118,7 @@ impl Group {
     pub fn new<P: Policy>(
         resources: &Resources,
         positions: Option<Positions>,
-        contact: Arc<Contact>,
+        broker_uptime: Arc<BrokerUptime>,
         progress: Arc<Progress>,
     ) -> Self {
         let kafka = &resources.kafka;
@@ -132,7 +132,7 @@ impl Group {
             brokers: kafka.brokers.clone(),
             onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(P::SERVICE)),
             health: Arc::clone(&resources.health),
-            contact,
+            broker_uptime,
             progress,
             known: Brokers::default(),
             retired: AtomicBool::default(),
@@ -149,7 +149,7 @@ impl Group {
             brokers: self.brokers.clone(),
             onlooker: self.onlooker.clone(),
             health: Arc::clone(&self.health),
-            contact: Arc::clone(&self.contact),
+            broker_uptime: Arc::clone(&self.broker_uptime),
             progress: Arc::clone(&self.progress),
             known: Brokers::default(),
             retired: AtomicBool::default(),
@@ -313,7 +313,7 @@ impl Group {
         }
         if !new.is_empty() {
             info!(service = self.service, "{} partitions are ours", new.len());
-            gaps::look(self.onlooker.clone(), self.service, (*list).clone());
+            retention_check::report_lost_records(self.onlooker.clone(), self.service, (*list).clone());
         }
     }
 

@@ -33,9 +33,9 @@ impl ClientContext for Group {
         });
         let reached = statistics.brokers.values().any(up);
         if reached {
-            self.contact.is_there();
+            self.broker_uptime.is_there();
         } else {
-            self.contact.is_lost();
+            self.broker_uptime.is_lost();
         }
         if !reached {
             self.health.error("kafka", &format!("no broker at {} answers", self.brokers));
@@ -90,7 +90,7 @@ impl ClientContext for Group {
     fn error(&self, error: KafkaError, reason: &str) {
         let is_ours = !self.retired.load(Ordering::Relaxed);
         if is_ours && error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.contact.is_lost();
+            self.broker_uptime.is_lost();
         }
         debug!(%error, reason, "The Kafka client reports");
     }

@@ -14,13 +14,13 @@ use crate::limits;
 
 /// Compares where newly assigned partitions begin, at positions or at the group's offsets, with what the broker has, on a client and a thread of its own: questions on
 /// the consumer's connection would wait behind its long polls, and polling behind them.
-pub(crate) fn look(client: ClientConfig, group: &'static str, assigned: TopicPartitionList) {
+pub(crate) fn report_lost_records(client: ClientConfig, group: &'static str, assigned: TopicPartitionList) {
     let look = move || {
         if let Err(error) = compare(&client, group, assigned) {
             warn!(%error, "Whether retention took something unread could not be seen");
         }
     };
-    if let Err(error) = std::thread::Builder::new().name(format!("{group}-gaps")).spawn(look) {
+    if let Err(error) = std::thread::Builder::new().name(format!("{group}-retention-check")).spawn(look) {
         warn!(%error, "Whether retention took something unread could not be seen");
     }
 }

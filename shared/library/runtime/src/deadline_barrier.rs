@@ -29,9 +29,9 @@ const PEEK: Duration = Duration::from_secs(3);
 
 /// Since when a broker answers, as this instance sees it.
 #[derive(Default)]
-pub(crate) struct Contact(Mutex<Option<Instant>>);
+pub(crate) struct BrokerUptime(Mutex<Option<Instant>>);
 
-impl Contact {
+impl BrokerUptime {
     /// A broker answers.
     pub fn is_there(&self) {
         self.since().get_or_insert_with(Instant::now);
@@ -53,24 +53,24 @@ impl Contact {
 }
 
 /// What deadlines wait for.
-pub(crate) struct Reading {
+pub(crate) struct DeadlineBarrier {
     resources: Arc<Resources>,
-    contact: Arc<Contact>,
+    broker_uptime: Arc<BrokerUptime>,
     client: ClientConfig,
     /// Without the world's prefix.
     topics: BTreeSet<&'static str>,
     after_return: Duration,
 }
 
-impl Reading {
-    pub fn new<P: Policy>(resources: &Arc<Resources>, contact: Arc<Contact>, after_return_ms: u64) -> Self {
+impl DeadlineBarrier {
+    pub fn new<P: Policy>(resources: &Arc<Resources>, broker_uptime: Arc<BrokerUptime>, after_return_ms: u64) -> Self {
         let group = resources.kafka.group(resources.service);
         let mut config = resources.kafka.observer(&format!("quadrille-{}-onlooker", resources.service), &group);
         // To tell the end of what can be read from a record that is still to come.
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         Self {
             resources: Arc::clone(resources),
-            contact,
+            broker_uptime,
             client: config,
             topics: P::Heard::TYPES.iter().map(|heard| &*heard.topic.name).collect(),
             after_return: Duration::from_millis(after_return_ms),
@@ -79,9 +79,9 @@ impl Reading {
 
     /// Waits until the whole group has handled what lay on its topics when this was called, and a broker has answered for long enough.
     /// Returns the database's time of that call: deadlines that were due by then may fire.
-    pub async fn catch_up(&self, oldest: DateTime<Utc>) -> DateTime<Utc> {
+    pub async fn wait_until_consumed(&self, oldest: DateTime<Utc>) -> DateTime<Utc> {
         loop {
-            match self.try_catch_up(oldest).await {
+            match self.try_wait_until_consumed(oldest).await {
                 Ok(now) => {
                     self.resources.health.ok("deadlines");
                     gauge!("quadrille_deadlines_waiting_seconds").set(0.0);
@@ -99,9 +99,9 @@ impl Reading {
         }
     }
 
-    async fn try_catch_up(&self, oldest: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    async fn try_wait_until_consumed(&self, oldest: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
         // What others have in their outboxes comes a moment after the broker: it must have had its time.
-        let held = self.contact.held_for().unwrap_or_default();
+        let held = self.broker_uptime.held_for().unwrap_or_default();
         if let Some(rest) = self.after_return.checked_sub(held).filter(|rest| !rest.is_zero()) {
             tokio::time::sleep(rest.min(Duration::from_secs(1))).await;
             return Err(format!("the broker has answered for {held:?} only, {:?} are asked for", self.after_return));
@@ -133,7 +133,7 @@ impl Reading {
                 });
             }
         }
-        match self.contact.held_for() {
+        match self.broker_uptime.held_for() {
             Some(held) if held >= self.after_return => Ok(now),
             _ => Err("the broker went away meanwhile".to_owned()),
         }
