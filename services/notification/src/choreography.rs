@@ -12,7 +12,7 @@ use quadrille_events::{
     user::{UserProfileUpdated, UserRegistered},
 };
 
-use crate::{FAILED, GIVE_UP, Heard, MAIL, Notification, SENT, Stated, policy::PATIENCE};
+use crate::{FAILED, GIVE_UP, Heard, MAIL, Notification, SENT, Stated, policy::ADDRESS_WITHIN};
 
 /// For how long a mail is tried again; nothing hangs on it.
 pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
@@ -51,7 +51,7 @@ pub const CHOREOGRAPHY: Declaration = Declaration {
         Reaction::outcome(SENT).states(&[NotificationSent::TYPE]).until("sent, failed"),
         Reaction::outcome(FAILED).states(&[NotificationFailed::TYPE]).until("sent, failed"),
     ],
-    waits: &[Wait { state: "waiting for an address", questions: &[], end: End::deadline(GIVE_UP, PATIENCE) }],
+    waits: &[Wait { state: "waiting for an address", questions: &[], end: End::deadline(GIVE_UP, ADDRESS_WITHIN) }],
     effects: &[Effect {
         kind: MAIL,
         outcomes: &[SENT, FAILED],

@@ -32,7 +32,7 @@ pub const ADDRESS: &str = "address";
 pub const NOTICE: &str = "notice";
 
 /// How long a mail waits for its address.
-pub const PATIENCE: TimeDelta = TimeDelta::hours(1);
+pub const ADDRESS_WITHIN: TimeDelta = TimeDelta::hours(1);
 
 /// So many orders of one customer wait for an address at most: once it is known, all their mails go in one transaction.
 pub const MOST_WAITING: usize = 1_000;
@@ -128,7 +128,7 @@ impl Policy for Notification {
                     Decision::fact(no_address(order_id, customer_id, about, detail))
                 }
                 (None, None) => {
-                    Decision::nothing().set(key, Timer::GiveUp { customer_id, about }, moment.now + PATIENCE)
+                    Decision::nothing().set(key, Timer::GiveUp { customer_id, about }, moment.now + ADDRESS_WITHIN)
                 }
             };
         }

@@ -29,7 +29,7 @@ const MAIL_BYTES: usize = 1024 * 1024;
 /// Recipients of one mail.
 const RECIPIENTS: usize = 100;
 /// How long a client may think.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Takes sessions until `stop`.
 pub(super) async fn serve(
@@ -159,11 +159,11 @@ impl<'a, R: AsyncRead + AsyncBufReadExt + Unpin, W: AsyncWrite + Unpin> Session<
             }
             Err(io::ErrorKind::ConnectionAborted.into())
         };
-        timeout(PATIENCE, without_end).await?
+        timeout(TIMEOUT, without_end).await?
     }
 
     async fn say(&mut self, reply: &str) -> io::Result<()> {
-        timeout(PATIENCE, self.writer.write_all(format!("{reply}\r\n").as_bytes())).await??;
+        timeout(TIMEOUT, self.writer.write_all(format!("{reply}\r\n").as_bytes())).await??;
         self.writer.flush().await
     }
 
@@ -335,7 +335,7 @@ fn path<'a>(rest: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
 async fn read_line<R: AsyncBufReadExt + Unpin>(reader: &mut R, line: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
     line.clear();
     loop {
-        let available = timeout(PATIENCE, reader.fill_buf()).await??;
+        let available = timeout(TIMEOUT, reader.fill_buf()).await??;
         if available.is_empty() {
             return Ok(!line.is_empty());
         }

@@ -13,11 +13,11 @@ use rdkafka::{
 
 use crate::{
     Connection,
-    broker::{PATIENCE, READER, explained, hurried},
+    broker::{READER, TIMEOUT, explained, hurried},
 };
 
 /// How often it is looked whether a change shows.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A connection for administration.
 pub struct Admin {
@@ -54,7 +54,7 @@ impl Admin {
     /// The topics of these physical names that exist.
     pub async fn find(&self, names: &[String]) -> anyhow::Result<BTreeMap<String, TopicFound>> {
         // Metadata is asked for all topics: asking for one by name would be a request to make it, where brokers allow that.
-        let metadata = tokio::task::block_in_place(|| self.client.inner().fetch_metadata(None, PATIENCE))
+        let metadata = tokio::task::block_in_place(|| self.client.inner().fetch_metadata(None, TIMEOUT))
             .map_err(|error| explained(&self.connection, error))?;
         let partitions: BTreeMap<&str, usize> = metadata
             .topics()
@@ -101,10 +101,10 @@ impl Admin {
         }
         // The controller has them; a broker shows them a little later, and who starts now should find them.
         let names: Vec<String> = topics.iter().map(|topic| topic.name.to_owned()).collect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.find(&names).await?.len() < names.len() {
             anyhow::ensure!(Instant::now() < deadline, "The broker took the new topics but does not show them all");
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -124,13 +124,13 @@ impl Admin {
             result.map_err(|(_, code)| anyhow!("The settings of topic {name} cannot be changed: {code}"))?;
         }
         let shown = |found: &TopicFound| settings.iter().all(|(key, value)| found.settings.get(*key) == Some(value));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.find(&[name.to_owned()]).await?.get(name).is_some_and(shown) {
             anyhow::ensure!(
                 Instant::now() < deadline,
                 "The broker took new settings of topic {name} but does not show them"
             );
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -151,5 +151,5 @@ impl Admin {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }

@@ -14,7 +14,7 @@ use rdkafka::{
 use crate::{Connection, Protocol};
 
 /// How long a broker may take to answer before it counts as away.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a broker may take to refuse us, and the client's events about it to be looked through.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub fn hurried(mut config: ClientConfig) -> ClientConfig {
 /// Tries again while a topic that has just been made settles on its broker.
 pub(crate) fn settled<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult<T> {
     use rdkafka::types::RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownTopicOrPartition};
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match ask() {
             Err(error)
@@ -42,7 +42,7 @@ pub(crate) fn settled<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult
                         Some(LeaderNotAvailable | NotLeaderForPartition | UnknownTopicOrPartition)
                     ) =>
             {
-                std::thread::sleep(PATIENCE / 200);
+                std::thread::sleep(TIMEOUT / 200);
             }
             answer => return answer,
         }

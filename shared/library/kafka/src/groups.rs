@@ -8,7 +8,7 @@ use rdkafka::{
 
 use crate::{
     Connection, Partition,
-    broker::{PATIENCE, READER, explained, hurried},
+    broker::{READER, TIMEOUT, explained, hurried},
 };
 
 /// How far a group has come in each of `partitions`: the next offset that it will read, or `None` where it has read nothing yet.
@@ -19,7 +19,7 @@ pub fn committed(connection: &Connection, group: &str, partitions: &[Partition])
     for partition in partitions {
         asked.add_partition(&connection.topic(&partition.topic), partition.number);
     }
-    let answer = consumer.committed_offsets(asked, PATIENCE).map_err(|error| explained(connection, error))?;
+    let answer = consumer.committed_offsets(asked, TIMEOUT).map_err(|error| explained(connection, error))?;
     let offset = |partition: &Partition| match answer
         .find_partition(&connection.topic(&partition.topic), partition.number)?
         .offset()

@@ -8,7 +8,7 @@ use rdkafka::{
 
 use crate::{
     Connection,
-    broker::{PATIENCE, READER, explained, hurried, refusal},
+    broker::{READER, TIMEOUT, explained, hurried, refusal},
 };
 
 /// A producer whose records are on all replicas when it says so.
@@ -35,7 +35,7 @@ impl Producer {
             // As the Java clients partition, and our services.
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "0")
-            .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+            .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
             .create()
             .context("The Kafka client cannot be made")?;
         Ok(Self { producer, connection: connection.clone() })
@@ -57,7 +57,7 @@ impl Producer {
         if let Some(key) = key {
             record = record.key(key);
         }
-        let sent = self.producer.send(record, PATIENCE).await;
+        let sent = self.producer.send(record, TIMEOUT).await;
         match sent {
             Ok(delivery) => Ok(Placed { partition: delivery.partition, offset: delivery.offset }),
             Err((error, _)) => Err(self.unsent(&physical, error)),
@@ -77,7 +77,7 @@ impl Producer {
                 None => anyhow::anyhow!(
                     "The broker at {} did not acknowledge the record in {} s; whether it arrived is not known",
                     self.connection.brokers,
-                    PATIENCE.as_secs()
+                    TIMEOUT.as_secs()
                 ),
             },
             _ => explained(&self.connection, error),

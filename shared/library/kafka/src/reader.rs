@@ -14,7 +14,7 @@ use rdkafka::{
 
 use crate::{
     Brokers, Connection, Record,
-    broker::{PATIENCE, READER, explained, hurried, settled},
+    broker::{READER, TIMEOUT, explained, hurried, settled},
     is_unreadable, unreadable,
 };
 
@@ -125,7 +125,7 @@ impl Reader {
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
     pub fn partitions(&self, topics: &[&str]) -> anyhow::Result<Vec<Partition>> {
         let metadata =
-            self.consumer.fetch_metadata(None, PATIENCE).map_err(|error| explained(&self.connection, error))?;
+            self.consumer.fetch_metadata(None, TIMEOUT).map_err(|error| explained(&self.connection, error))?;
         let mut partitions = Vec::new();
         let mut missing = Vec::new();
         for topic in topics {
@@ -136,7 +136,7 @@ impl Reader {
             };
             let name: Arc<str> = Arc::from(*topic);
             for partition in found.partitions() {
-                let ask = || self.consumer.fetch_watermarks(&physical, partition.id(), PATIENCE);
+                let ask = || self.consumer.fetch_watermarks(&physical, partition.id(), TIMEOUT);
                 let (low, high) = settled(ask).map_err(|error| explained(&self.connection, error))?;
                 partitions.push(Partition { topic: name.clone(), number: partition.id(), low, high });
             }
@@ -177,7 +177,7 @@ impl Reader {
 
         let (mut heard, mut tries) = (Instant::now(), 0);
         while !open.is_empty() {
-            match self.consumer.poll(PATIENCE / 20) {
+            match self.consumer.poll(TIMEOUT / 20) {
                 Some(Ok(message)) => {
                     (heard, tries) = (Instant::now(), 0);
                     let (number, next) =
@@ -194,7 +194,7 @@ impl Reader {
                     heard = Instant::now();
                     open.remove(&number);
                 }
-                Some(Err(error)) if is_passing(&error) && heard.elapsed() < PATIENCE => {}
+                Some(Err(error)) if is_passing(&error) && heard.elapsed() < TIMEOUT => {}
                 Some(Err(error)) if is_unreadable(&error) && tries < TRIES => {
                     let ends = |(_, number): &(Arc<str>, i32)| open.get(number).copied();
                     let is_past = self.pass_over(&mut positions, ends)?;
@@ -205,7 +205,7 @@ impl Reader {
                 Some(Err(error)) => {
                     return Err(explained(&self.connection, error).context(format!("Topic {topic} cannot be read")));
                 }
-                None if heard.elapsed() >= PATIENCE => {
+                None if heard.elapsed() >= TIMEOUT => {
                     bail!(
                         "Topic {topic} was read in part only: the broker says nothing more, though the end was not reached"
                     );
@@ -254,7 +254,7 @@ impl Reader {
         // Of this partition alone: only so an error tells of which it is.
         let consumer = consumer(&self.connection)?;
         assign(&consumer, &self.connection, [(&place, &offset)].into_iter())?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
                 Some(Ok(message)) => {
@@ -276,7 +276,7 @@ impl Reader {
 
     /// The first offset from `from` on that does not lie in a batch which cannot be read.
     fn behind(&self, place: &(Arc<str>, i32), from: i64) -> anyhow::Result<i64> {
-        let found = unreadable(&config(&self.connection), &self.connection.topic(&place.0), place.1, from, PATIENCE);
+        let found = unreadable(&config(&self.connection), &self.connection.topic(&place.0), place.1, from, TIMEOUT);
         Ok(found.map_err(|error| explained(&self.connection, error))?.map_or(from, |found| found.to))
     }
 
@@ -299,7 +299,7 @@ impl Reader {
                 Offset::Offset(ms),
             )?;
         }
-        let answer = settled(|| self.consumer.offsets_for_times(asked.clone(), PATIENCE))
+        let answer = settled(|| self.consumer.offsets_for_times(asked.clone(), TIMEOUT))
             .map_err(|error| explained(&self.connection, error))?;
         let offset = |partition: &Partition| {
             let found = answer.find_partition(&self.connection.topic(&partition.topic), partition.number);

@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The local broker's encrypted way in, as the user that it knows.
 fn secured() -> anyhow::Result<Connection> {
@@ -50,10 +50,10 @@ async fn records_go_in_and_out_by_the_encrypted_way() -> anyhow::Result<()> {
         })?;
         let member: BaseConsumer = kafka.member("test", "secured").create()?;
         member.subscribe(&[&physical])?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         // A rebalance ends a look without a record.
         let message = loop {
-            match member.poll(PATIENCE) {
+            match member.poll(TIMEOUT) {
                 Some(message) => break message?,
                 None => ensure!(Instant::now() < deadline, "a member of a group gets nothing"),
             }

@@ -28,7 +28,7 @@ use crate::{
 /// A dead letter keeps this much of the original's key at most.
 const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service's own topic of dead letters.
 fn topic(service: &str) -> String {
@@ -311,11 +311,11 @@ struct Row {
 }
 
 /// Publishes dead letters as they appear.
-pub(crate) struct Lane {
+pub(crate) struct DeadLetterPublisher {
     pub resources: Arc<Resources>,
 }
 
-impl Lane {
+impl DeadLetterPublisher {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = format!("quadrille-{}-dead-letters", self.resources.service);
@@ -332,7 +332,7 @@ impl Lane {
                     self.resources.health.error("dead_letters", &format!("they wait in the database: {error:#}"));
                 }
             }
-            stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+            stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
         }
     }
 

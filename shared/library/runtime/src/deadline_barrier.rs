@@ -21,11 +21,11 @@ use tracing::warn;
 use crate::{limits, resources::Resources};
 
 /// Offsets are committed each second; they are looked at again after this time.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// What is not read within this time is said, and looked at anew.
-const SAY: Duration = Duration::from_secs(30);
+const WARN_AFTER: Duration = Duration::from_secs(30);
 /// A partition that stands still for so long may have nothing but transaction markers left.
-const PEEK: Duration = Duration::from_secs(3);
+const CHECK_FOR_MARKERS_AFTER: Duration = Duration::from_secs(3);
 
 /// Since when a broker answers, as this instance sees it.
 #[derive(Default)]
@@ -90,7 +90,7 @@ impl DeadlineBarrier {
                 Err(why) => {
                     let waits = (Utc::now() - oldest).to_std().unwrap_or_default();
                     gauge!("quadrille_deadlines_waiting_seconds").set(waits.as_secs_f64());
-                    if waits > SAY {
+                    if waits > WARN_AFTER {
                         warn!("Deadlines wait: {why}");
                         self.resources.health.warn("deadlines", &format!("they wait: {why}"));
                     }
@@ -178,7 +178,7 @@ fn read_to(client: &BaseConsumer, ends: &Ends) -> KafkaResult<Option<String>> {
                 open.insert(key, (next, end));
             }
         }
-        if !peeked && began.elapsed() > PEEK {
+        if !peeked && began.elapsed() > CHECK_FOR_MARKERS_AFTER {
             peeked = true;
             let mut unread = Ends::new();
             for ((topic, partition), (next, end)) in open {
@@ -189,10 +189,10 @@ fn read_to(client: &BaseConsumer, ends: &Ends) -> KafkaResult<Option<String>> {
             open = unread;
         }
         let Some(((topic, partition), (next, end))) = open.first_key_value() else { return Ok(None) };
-        if began.elapsed() > SAY {
+        if began.elapsed() > WARN_AFTER {
             return Ok(Some(format!("{topic}/{partition} (at {next} of {end})")));
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -203,7 +203,7 @@ fn has_record(client: &BaseConsumer, topic: &str, partition: i32, next: i64, end
     client.assign(&list)?;
     let deadline = Instant::now() + limits::BROKER;
     let found = loop {
-        match client.poll(LOOK) {
+        match client.poll(POLL_INTERVAL) {
             Some(Ok(record)) => break record.offset() < end,
             Some(Err(KafkaError::PartitionEOF(_))) => break false,
             Some(Err(_)) | None if Instant::now() > deadline => break true,

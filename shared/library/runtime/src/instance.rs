@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Settings},
     consumer::{Consumer, Downstream},
     context::Context,
-    dead_letters::Lane,
+    dead_letters::DeadLetterPublisher,
     deadline_barrier::{BrokerUptime, DeadlineBarrier},
     decode::Decoder,
     effects::Performer,
@@ -192,7 +192,7 @@ impl Parts {
         if let Some(changes) = &changes {
             others.spawn(part(Arc::clone(changes).run(taking.clone())));
         }
-        others.spawn(part(Lane { resources: Arc::clone(resources) }.run(taking.clone())));
+        others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
         others.spawn(part(prune::run::<S>(resources.pool.clone(), config.retention, taking.clone())));
         let beating = tokio::spawn(heartbeat.run(taking.clone()));
 

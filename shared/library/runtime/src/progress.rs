@@ -12,10 +12,10 @@ use tracing::warn;
 use crate::{consumer::Consumer, limits, resources::Resources};
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the database is tried, and how often a standstill is said again.
-const TRY: Duration = Duration::from_secs(5);
-const SAY: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// When something was last done, and what stands in the way.
 pub(crate) struct Progress(Mutex<State>);
@@ -82,7 +82,7 @@ pub(crate) async fn watch(
             Some((since, why)) if since >= limits::NO_PROGRESS => {
                 gauge!("quadrille_no_progress_seconds").set(since.as_secs_f64());
                 let cause = format!("nothing has been done for {} s, although {why}", since.as_secs());
-                if said.is_none_or(|said| said.elapsed() >= SAY) {
+                if said.is_none_or(|said| said.elapsed() >= WARN_EVERY) {
                     warn!("No progress: {cause}");
                     said = Some(Instant::now());
                 }
@@ -94,7 +94,7 @@ pub(crate) async fn watch(
                 said = None;
             }
         }
-        stop.run_until_cancelled(tokio::time::sleep(LOOK)).await;
+        stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
     }
 }
 
@@ -111,6 +111,6 @@ pub(crate) async fn try_database(resources: Arc<Resources>, stop: CancellationTo
                 resources.health.error("database", &error.to_string());
             }
         }
-        stop.run_until_cancelled(tokio::time::sleep(TRY)).await;
+        stop.run_until_cancelled(tokio::time::sleep(PROBE_INTERVAL)).await;
     }
 }

@@ -47,7 +47,7 @@ use crate::{
 const ROUND: i64 = 5_000;
 const ROUND_BYTES: i64 = 16 * 1024 * 1024;
 /// The net under lost wake-ups.
-const NET: Duration = Duration::from_millis(100);
+const FALLBACK_POLL: Duration = Duration::from_millis(100);
 /// A row that the broker refuses for good is tried again this often.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// Waits after a round that came to nothing, so that a refusal that stays does not keep the relay spinning.
@@ -190,7 +190,7 @@ impl Relay {
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = self.wake.notified() => {}
-                        () = tokio::time::sleep(NET) => {}
+                        () = tokio::time::sleep(FALLBACK_POLL) => {}
                     }
                 };
                 lease.while_beating(more).await?;

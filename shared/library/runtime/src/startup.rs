@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The sleep between two looks.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What was found in the tables.
 pub(crate) struct Found {
@@ -73,7 +73,7 @@ where
                 health.error(part, &missing);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use uuid::Uuid;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 /// The server that tests use unless `QUADRILLE_TEST_DATABASE_URL` names another; `make up` starts it.
 const SERVER: &str = "postgres://quadrille_test:quadrille@127.0.0.1:5433/postgres";
@@ -42,7 +42,7 @@ impl Database {
             .execute(&mut server)
             .await
             .expect("the tests' role may create databases");
-        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(TIMEOUT);
         let pool = pool.connect(&at(&name)).await.expect("the new database answers");
         Self { pool, name }
     }
@@ -69,7 +69,7 @@ impl Database {
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
         }
-        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(PATIENCE);
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(TIMEOUT);
         let pool = pool.connect(&at(&name)).await.expect("the new database answers");
         Self { pool, name }
     }

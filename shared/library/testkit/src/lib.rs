@@ -32,4 +32,4 @@ pub use quadrille_cli::{Catalogue, Service};
 pub use world::{World, decoded};
 
 /// How long tests wait for what is promised: generous, as machines are slow.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+pub const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

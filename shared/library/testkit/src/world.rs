@@ -11,7 +11,7 @@ use quadrille_schemas::wire::unframe;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use uuid::Uuid;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 /// The shortest that brokers allow by default: tests that kill instances wait for it.
 const SESSION_TIMEOUT_MS: u32 = 6_000;
@@ -122,9 +122,9 @@ impl World {
             let follow = reader.follow(&positions)?;
             let mut records = vec![];
             while !enough(&records) {
-                match follow.next(PATIENCE)? {
+                match follow.next(TIMEOUT)? {
                     Some(record) => records.push(record),
-                    None => anyhow::bail!("{topic}: {} records came, and nothing more in {PATIENCE:?}", records.len()),
+                    None => anyhow::bail!("{topic}: {} records came, and nothing more in {TIMEOUT:?}", records.len()),
                 }
             }
             Ok(records)
@@ -150,7 +150,7 @@ async fn led(settings: &Settings) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || {
         let reader = Reader::connect(&settings.kafka)?;
         let names = settings.catalogue.topic_names();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Err(error) = reader.partitions(&names) {
             anyhow::ensure!(Instant::now() < deadline, error);
         }

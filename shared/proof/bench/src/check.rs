@@ -34,7 +34,7 @@ const FACTS: [(&str, u32); 11] = [
 ];
 
 /// How long facts may still be on their way.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the check found. All but `orders`, `facts` and `repeats` must be nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
     let mut strange: BTreeMap<u64, String> = BTreeMap::new();
     let (mut last, mut quiet) = (Instant::now(), 0);
     // A while longer than needed: what is doubled may come late.
-    while last.elapsed() < PATIENCE && (checked.facts < due || quiet < 3) {
+    while last.elapsed() < TIMEOUT && (checked.facts < due || quiet < 3) {
         let Some(message) = consumer.poll(Duration::from_millis(300)) else {
             quiet += 1;
             continue;

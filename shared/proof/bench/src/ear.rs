@@ -20,7 +20,7 @@ use rdkafka::{
 };
 
 /// How long a record may be silent about before it counts as lost.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A consumer of some topics, on a thread of its own.
 pub struct Ear<H> {
@@ -91,9 +91,9 @@ impl<H: Default + Send + 'static> Ear<H> {
 
     /// Waits until `holds`, and fails with what `missing` says where that does not come.
     pub async fn until(&self, holds: impl Fn(&H) -> bool, missing: impl Fn(&H) -> String) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !holds(&self.heard()) {
-            ensure!(Instant::now() < deadline, "{} after {PATIENCE:?}{}", missing(&self.heard()), self.broken());
+            ensure!(Instant::now() < deadline, "{} after {TIMEOUT:?}{}", missing(&self.heard()), self.broken());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::{
 const PASSWORD_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$cXVhZHJpbGxlLXNhbHQtMQ$xpXrMpUdTewD+RekzHcR+O/Plrheo4rTHgMMq81Lc7A";
 /// How long a client waits for what it does something after, services' deaths included.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// So many requests are on their way at once.
 const AT_ONCE: usize = 100;
 
@@ -202,7 +202,7 @@ impl Clients {
                     why: "The carrier says on the telephone that it is back.".to_owned(),
                 };
                 let answer = json!({"effect_id": track, "outcome": r#"{"outcome":"returned"}"#});
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + TIMEOUT;
                 loop {
                     let asked = operate::ask(&self.settings, "EffectAnswered", "shipping", &person, answer.clone());
                     let came = asked.await?;
@@ -231,7 +231,7 @@ impl Clients {
     async fn in_vain(&self, order: &Placed, kind: &str) -> anyhow::Result<Uuid> {
         let wants = |declared: &&Declaration| declared.effects.iter().any(|effect| effect.kind == kind);
         let service = DECLARATIONS.iter().find(wants).map(|declared| declared.service);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let (open, unread) = effects::open(&self.settings, service).await?;
             ensure!(unread.is_empty(), "{}", unread.join(" "));
@@ -239,7 +239,7 @@ impl Clients {
             if let Some(tried) = open.iter().find(of_order).filter(|effect| effect.last_answer.is_some()) {
                 return Ok(tried.id);
             }
-            ensure!(Instant::now() < deadline, "no {kind} of {} was tried in vain in {PATIENCE:?}", order.id);
+            ensure!(Instant::now() < deadline, "no {kind} of {} was tried in vain in {TIMEOUT:?}", order.id);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -263,14 +263,14 @@ impl Clients {
 /// Waits until a fact of a key was stated.
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
     let missing = |tally: &Tally| format!("no {name} of {key}: {}", tally.story(key).told());
-    follower.until(PATIENCE, |tally| tally.is(key, |story| story.has(name)), missing).await
+    follower.until(TIMEOUT, |tally| tally.is(key, |story| story.has(name)), missing).await
 }
 
 /// Waits until the outside tells something. It cannot call us, so it is asked again and again.
 async fn there(url: &str, missing: &str, is_there: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_there(&http::json(url).await?) {
-        ensure!(Instant::now() < deadline, "{missing} after {PATIENCE:?}");
+        ensure!(Instant::now() < deadline, "{missing} after {TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())

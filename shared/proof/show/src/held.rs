@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::Placed;
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Waits until a fact of an order is committed and not published.
 pub async fn waits_in_outbox(pool: &PgPool, order: &Placed, name: &str) -> anyhow::Result<()> {
@@ -27,7 +27,7 @@ pub async fn until<F: Future<Output = sqlx::Result<bool>>>(what: String, holds: 
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, asked).await.with_context(|| format!("no {what} in {PATIENCE:?}"))?
+    tokio::time::timeout(TIMEOUT, asked).await.with_context(|| format!("no {what} in {TIMEOUT:?}"))?
 }
 
 /// A service's relay that does not publish: somebody else owns its lease, by a lock and a beat as an instance of it would.

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 /// How long a process may take until it listens, or is ready.
 pub const START: Duration = Duration::from_secs(60);
 /// What a process that listens is looked at again after: it has no way to tell us.
-const LOOK: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// A running process. It is killed when this is dropped.
 pub struct Process {
@@ -127,7 +127,7 @@ impl Process {
                 self.name,
                 self.log()
             );
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -20,7 +20,7 @@ use rdkafka::{
 use crate::{http, vocabulary::heard};
 
 const EACH: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest that each was the case, and where.
 #[derive(Clone, Debug, Default)]
@@ -120,7 +120,7 @@ fn look(settings: &Settings, longest: &Mutex<Longest>, stop: &AtomicBool) -> any
         topics.dedup();
         let mut list = TopicPartitionList::new();
         for topic in &topics {
-            let metadata = client.fetch_metadata(Some(topic), PATIENCE)?;
+            let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
             for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
                 list.add_partition(topic, partition.id());
             }
@@ -131,9 +131,9 @@ fn look(settings: &Settings, longest: &Mutex<Longest>, stop: &AtomicBool) -> any
     while !stop.load(Ordering::Relaxed) {
         for (service, client, list) in &groups {
             // A broker that is asked while it is busy is asked again.
-            let Ok(committed) = client.committed_offsets(list.clone(), PATIENCE) else { continue };
+            let Ok(committed) = client.committed_offsets(list.clone(), TIMEOUT) else { continue };
             for element in committed.elements() {
-                let Ok((low, end)) = client.fetch_watermarks(element.topic(), element.partition(), PATIENCE) else {
+                let Ok((low, end)) = client.fetch_watermarks(element.topic(), element.partition(), TIMEOUT) else {
                     continue;
                 };
                 let next = match element.offset() {

@@ -25,7 +25,7 @@ use quadrille_show::{
 use sqlx::PgPool;
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
@@ -62,7 +62,7 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     shop.heard(&goods.changing, "StockRequestRefused").await?;
     assert_eq!(shop.follower.tally().story(&goods.changing).count("StockReplenished"), 2, "the first and one more");
 
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
 
     // What payment knows already and the order service does not hear yet, for its own deadline or a cancellation to meet.
     let payment = shop.database("payment")?.pool.clone();
@@ -101,7 +101,7 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     shop.outside.mail_comes_back().await?;
     placed.push(unmailed);
 
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     let mut report = Report::default();
     accounts::check(&shop, &placed, &mut report).await?;
     assert_eq!(report.shortfalls(), Vec::<String>::new());
@@ -184,7 +184,7 @@ async fn read_to_the_end(settings: &Settings, service: &str, topic: &str) -> any
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, read).await.with_context(|| format!("{service} has not read {topic}"))?
+    tokio::time::timeout(TIMEOUT, read).await.with_context(|| format!("{service} has not read {topic}"))?
 }
 
 /// What is not as this order's plan has it.

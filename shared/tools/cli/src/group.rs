@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     Catalogue, Settings,
     codec::{Decoded, Decoder},
-    kafka::{self, At, PATIENCE, Partition, Reader, Start},
+    kafka::{self, At, Partition, Reader, Start, TIMEOUT},
     operate::{self, Person},
     output::{self, Table},
     place::Place,
@@ -176,7 +176,7 @@ fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
 /// A running instance would go on where it is, and commit over what is written here.
 fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &str) -> anyhow::Result<()> {
     let groups =
-        consumer.fetch_group_list(Some(group), PATIENCE).map_err(|error| kafka::explained(&settings.kafka, error))?;
+        consumer.fetch_group_list(Some(group), TIMEOUT).map_err(|error| kafka::explained(&settings.kafka, error))?;
     let members: Vec<String> = groups
         .groups()
         .iter()

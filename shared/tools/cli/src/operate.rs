@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::{Settings, databases, output, produce};
 
 /// How long a running service may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A row is looked at again after this time: nothing tells a command line of it.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Who asks, and why: both are kept with what is done.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub async fn ask_all(
     let computed = |id: &String| ids::request("platform.requests", service, &record_type, produce::SOURCE, id);
     let ids: Vec<Uuid> = sent.iter().map(computed).collect();
     let mut connection = databases::connect(settings, service).await?;
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + TIMEOUT;
     let mut known = 0;
     loop {
         let rows: Vec<(Uuid, String, String)> =
@@ -87,7 +87,7 @@ pub async fn ask_all(
         let mut came: HashMap<Uuid, Came> =
             rows.into_iter().map(|(id, result, detail)| (id, Came { result, detail })).collect();
         if came.len() > known {
-            (known, deadline) = (came.len(), Instant::now() + PATIENCE);
+            (known, deadline) = (came.len(), Instant::now() + TIMEOUT);
         }
         if came.len() == ids.len() {
             return Ok(ids.iter().filter_map(|id| came.remove(id)).collect());
@@ -97,10 +97,10 @@ pub async fn ask_all(
             let what =
                 if ids.len() == 1 { "the request".to_owned() } else { format!("{open} of {} requests", ids.len()) };
             bail!(
-                "no instance of {service} has taken {what} within {PATIENCE:?} (`quadrille status` shows who runs); it is done once one does"
+                "no instance of {service} has taken {what} within {TIMEOUT:?} (`quadrille status` shows who runs); it is done once one does"
             );
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     report::Report,
 };
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 const STOP: Duration = Duration::from_secs(10);
 /// What others have to say comes at once here: nobody is slow after a broker's return.
 const AFTER_RETURN: (&str, &str) = ("QUADRILLE__TIMERS__AFTER_RETURN_MS", "2000");
@@ -70,7 +70,7 @@ pub async fn run() -> anyhow::Result<Report> {
     shop.start("order").await?;
     shop.ready().await?;
     placed.extend(answered);
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
 
     late(&pool, &captured).await?;
     say!("a timer of an order that had ended has fired");

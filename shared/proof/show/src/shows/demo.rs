@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a group may take to its ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the two deadlines may take: a deadline waits a while after the services' start, and the provider is silent for a minute.
 const LONG: Duration = Duration::from_secs(150);
 /// How long a newcomer waits for one answer before the services are to be looked at.
@@ -110,7 +110,7 @@ pub async fn run() -> anyhow::Result<Report> {
     }
     stage.says("One of them is cancelled while the payment provider still thinks about its charge.");
     stage.cancel(&follower).await?;
-    stage.over(&follower, &stage.first, PATIENCE).await?;
+    stage.over(&follower, &stage.first, TIMEOUT).await?;
 
     stage.says("From here on only what is off the straight path is shown.");
     stage.group(DEADLINES.0, &stage.deadlines);
@@ -124,7 +124,7 @@ pub async fn run() -> anyhow::Result<Report> {
         for ((says, _), orders) in GROUPS.iter().zip(&stage.groups) {
             stage.group(says, orders);
             stage.play(follower, orders).await?;
-            stage.over(follower, orders, PATIENCE).await?;
+            stage.over(follower, orders, TIMEOUT).await?;
         }
         if !stage.is_over(&follower.tally(), &stage.deadlines) {
             stage.says(

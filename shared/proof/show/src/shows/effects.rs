@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::{Kind, Placed, Shop, accounts, http, report::Report};
 use quadrille_roster::SERVICES;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Tables cannot call us: they are looked at again after this time.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The payment service gives up at its second try, when its limit has passed.
 const LIMITS: [(&str, &str); 3] = [
     ("QUADRILLE__OUTSIDE__TIMEOUT_MS", "2000"),
@@ -89,7 +89,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let refund = desk.parked(&shop, &refund_unknown, "refund").await?;
     desk.redrive(&shop, refund).await?;
 
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     accounts::check(&shop, &placed, &mut report).await?;
     check_money(&shop, &placed, &mut report).await?;
     report.figure(format!(
@@ -112,7 +112,7 @@ struct Desk {
 impl Desk {
     /// Waits until an order's effect is parked.
     async fn parked(&mut self, shop: &Shop, order: &Placed, kind: &str) -> anyhow::Result<Uuid> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let (open, unread) = effects::open(&shop.world.settings, Some(PAYMENT)).await?;
             ensure!(unread.is_empty(), "{}", unread.join(" "));
@@ -124,8 +124,8 @@ impl Desk {
                 say!("{} ({}): the {kind} is parked after {} tries: {last}", order.id, order.kind.name(), effect.tries);
                 return Ok(effect.id);
             }
-            ensure!(Instant::now() < deadline, "no {kind} of {} is parked after {PATIENCE:?}", order.id);
-            tokio::time::sleep(LOOK).await;
+            ensure!(Instant::now() < deadline, "no {kind} of {} is parked after {TIMEOUT:?}", order.id);
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -166,12 +166,12 @@ impl Desk {
         let mut held = pool.begin().await?;
         sqlx::query("select from effect where id = $1 for update").bind(effect).execute(&mut *held).await?;
         let answer = tokio::spawn(answered(shop.world.settings.clone(), effect, outcome.to_owned()));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         const WAITS: &str = "select count(*) from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock' and query like '%from effect where key%'";
         while sqlx::query_scalar::<_, i64>(WAITS).fetch_one(&pool).await? == 0 {
-            ensure!(Instant::now() < deadline, "nobody has the answer to {effect} in hand after {PATIENCE:?}");
-            tokio::time::sleep(LOOK).await;
+            ensure!(Instant::now() < deadline, "nobody has the answer to {effect} in hand after {TIMEOUT:?}");
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         let at = shop.instances.iter().position(|instance| instance.service == PAYMENT).context("no payment runs")?;
         shop.instances.remove(at).process.kill().await?;

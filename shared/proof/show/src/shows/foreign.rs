@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::{Kind, Shop, binaries, report::Report};
 
 const ORDERS: usize = 60;
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// What the script stands on, from PyPI.
 const PACKAGES: &str = "confluent-kafka[avro,schemaregistry]==2.16.1 fastavro==1.13.1";
 
@@ -20,7 +20,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open("foreign", 1).await?;
     let goods = shop.stock().await?;
     let placed = shop.place(&goods, Kind::mixed(ORDERS)).await?;
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
 
     let settings = &shop.world.settings;
     let output = Command::new(python)

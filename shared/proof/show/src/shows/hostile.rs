@@ -29,7 +29,7 @@ use quadrille_roster::SERVICES;
 /// The same storm each time.
 const SEED: u64 = 11;
 const TOPIC: &str = "order.requests";
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_secs(240);
 /// What an instance may say or do wrongly, and a partition stand: the contract's bounds, and some seconds in which they are seen.
 const SAID: Duration = Duration::from_secs(38);
 const STOOD: Duration = Duration::from_secs(60);
@@ -105,12 +105,12 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
         }
         healing.heal(&shop, proxy).await?;
         // One fault at a time: what is promised of each is measured.
-        shop.settled(&placed, PATIENCE).await.with_context(|| format!("after {fault:?} at {service}"))?;
+        shop.settled(&placed, TIMEOUT).await.with_context(|| format!("after {fault:?} at {service}"))?;
     }
     say!("{} variations and {} faults came to pass", storm.sent, faults.len());
     let Storm { letters, sound, ranges, .. } = storm;
     placed.extend(sound);
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     let longest = standing.longest();
     drop(standing);
     tokio::time::sleep(size.rest).await;

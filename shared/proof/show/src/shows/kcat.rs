@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{Goods, Kind, Placed, Shop, report::Report, shell::Shell};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs the show.
 pub async fn run() -> anyhow::Result<Report> {
@@ -60,7 +60,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let mut open: Vec<String> = placed.iter().map(Placed::key).collect();
     let mut ordered: Vec<i64> = vec![];
     while !open.is_empty() {
-        let line = seen.until(PATIENCE, |_| true).await?;
+        let line = seen.until(TIMEOUT, |_| true).await?;
         let told: Value = serde_json::from_str(&line).with_context(|| format!("`decode --json` wrote {line}"))?;
         let key = told["key"].as_str().unwrap_or_default();
         match told["type"].as_str().unwrap_or_default() {
@@ -88,7 +88,7 @@ pub async fn run() -> anyhow::Result<Report> {
     report.must(with_tens >= 3, || format!("only {with_tens} records contain the byte 10"));
     drop(seen);
 
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     report.figure(format!(
         "{} orders sent by kcat without headers, {with_tens} of them with a byte 10 in them",
         placed.len()

@@ -11,7 +11,7 @@ use quadrille_roster::SERVICES;
 const ORDERS: usize = 500;
 const ROUNDS: usize = 5;
 /// A killed member holds its partitions until its group has waited long enough for it; the rest is work.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// About how many events come of an order: enough to aim at a moment in the middle.
 const EVENTS_EACH: u64 = 8;
 
@@ -31,7 +31,7 @@ pub async fn run() -> anyhow::Result<Report> {
         // A random moment: the first of what these orders bring is there, the last is not.
         let target = before + rand::rng().random_range(1..share as u64 * EVENTS_EACH * 3 / 4);
         let missing = |tally: &Tally| format!("{} events, waiting for {target}", tally.events);
-        shop.follower.until(PATIENCE, |tally| tally.events >= target, missing).await?;
+        shop.follower.until(TIMEOUT, |tally| tally.events >= target, missing).await?;
         shop.kill_all().await?;
         let open = placed.iter().filter(|order| !shop.follower.tally().is(&order.key(), Story::is_settled)).count();
         say!("round {round}: kill -9 of all six with {open} of {} orders under way", placed.len());
@@ -41,7 +41,7 @@ pub async fn run() -> anyhow::Result<Report> {
             shop.start(service).await?;
         }
     }
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     accounts::check(&shop, &placed, &mut report).await?;
     report.figure(format!("{ROUNDS} times kill -9 of all six services, {hit} sagas hit"));
     Ok(report)

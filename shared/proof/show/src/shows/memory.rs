@@ -7,7 +7,7 @@ use quadrille_program::say;
 use crate::{Kind, Shop, accounts, report::Report, shop::KEEP_HISTORY};
 
 const ORDERS: usize = 5_000;
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// What a service may hold in this build (dev profile); a release build aims at 30 MiB.
 const BOUND_MIB: f64 = 64.0;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -21,7 +21,7 @@ pub async fn run() -> anyhow::Result<Report> {
     // An order that is to be cancelled waits for a provider that thinks for seconds: the provider would be measured.
     let kinds = Kind::mixed(ORDERS).map(|kind| if kind == Kind::Cancelled { Kind::Good } else { kind });
     let placed = shop.place(&goods, kinds).await?;
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     let took = began.elapsed();
 
     let mut report = Report::default();

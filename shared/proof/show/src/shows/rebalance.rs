@@ -30,7 +30,7 @@ const KINDS: [Kind; 10] = [
 const PER_SECOND: usize = 100;
 /// Ten orders at once, ten times a second.
 const TICK: Duration = Duration::from_millis(1_000 * KINDS.len() as u64 / PER_SECOND as u64);
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// What a service promises: it ends within this time of SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ pub async fn run() -> anyhow::Result<Report> {
         tokio::try_join!(load(&clients, &goods), grow_and_shrink(&mut shop, &mut report))?;
 
     let orders: Vec<Placed> = placed.iter().map(|(order, _)| *order).collect();
-    shop.settled(&orders, PATIENCE).await?;
+    shop.settled(&orders, TIMEOUT).await?;
     accounts::check(&shop, &orders, &mut report).await?;
 
     let pause = {
@@ -100,7 +100,7 @@ async fn grow_and_shrink(shop: &mut Shop, report: &mut Report) -> anyhow::Result
 /// Waits until so many orders have ended: then others are in the middle.
 async fn ended(shop: &Shop, count: usize) -> anyhow::Result<()> {
     let missing = |tally: &Tally| format!("{} of {count} orders ended", tally.ended);
-    shop.follower.until(PATIENCE, |tally| tally.ended >= count, missing).await
+    shop.follower.until(TIMEOUT, |tally| tally.ended >= count, missing).await
 }
 
 /// Stops all but the newest instance of each service, all at once: everything that they own passes on. Returns how long the slowest took.

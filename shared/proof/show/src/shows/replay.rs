@@ -18,7 +18,7 @@ use quadrille_roster::SERVICES;
 const ORDERS: usize = 500;
 const ROUNDS: usize = 4;
 /// A killed member holds its partitions until its group has waited long enough for it; the rest is work.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// About how many events come of an order: enough to aim at a moment in the middle.
 const EVENTS_EACH: u64 = 8;
 
@@ -61,7 +61,7 @@ async fn recorded(shop: &mut Shop) -> anyhow::Result<Vec<Placed>> {
         let target = shop.follower.tally().events + share as u64 * EVENTS_EACH / 2;
         placed.extend(shop.place(&goods, kinds.by_ref().take(share)).await?);
         let missing = |tally: &Tally| format!("{} events, waiting for {target}", tally.events);
-        shop.follower.until(PATIENCE, |tally| tally.events >= target, missing).await?;
+        shop.follower.until(TIMEOUT, |tally| tally.events >= target, missing).await?;
         if round % 2 == 0 {
             say!("{} orders are placed: kill -9 of all services amid them", placed.len());
             shop.kill_all().await?;
@@ -72,7 +72,7 @@ async fn recorded(shop: &mut Shop) -> anyhow::Result<Vec<Placed>> {
             shop.start(service).await?;
         }
     }
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     Ok(placed)
 }
 

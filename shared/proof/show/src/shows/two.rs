@@ -11,7 +11,7 @@ use crate::{Kind, Placed, Shop, accounts, report::Report};
 use quadrille_roster::SERVICES;
 
 const ORDERS: usize = 500;
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// What a service promises: it ends within this time of SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 /// The least that a broker allows.
@@ -55,7 +55,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let suspended = Instant::now();
     let meanwhile = shop.place(&goods, kinds).await?;
     placed.extend(&meanwhile);
-    shop.settled(&meanwhile, PATIENCE).await?;
+    shop.settled(&meanwhile, TIMEOUT).await?;
     let suspended = suspended.elapsed();
     report.must(suspended > Duration::from_secs(6), || {
         format!("suspended for {suspended:?} only: less than the session time-out")
@@ -69,7 +69,7 @@ pub async fn run() -> anyhow::Result<Report> {
         meanwhile.len()
     );
 
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     let slowest = slowest.max(stop_one_of_each(&mut shop, &mut report).await?);
     accounts::check(&shop, &placed, &mut report).await?;
     report.figure(format!(
@@ -90,7 +90,7 @@ async fn under_way(shop: &Shop, placed: &[Placed], ended: usize) -> anyhow::Resu
     let keys: Vec<String> = placed.iter().map(Placed::key).collect();
     let count = |tally: &crate::Tally| keys.iter().filter(|key| tally.is(key, |story| story.end().is_some())).count();
     shop.follower
-        .until(PATIENCE, |tally| count(tally) >= ended, |tally| format!("{} of {ended} orders ended", count(tally)))
+        .until(TIMEOUT, |tally| count(tally) >= ended, |tally| format!("{} of {ended} orders ended", count(tally)))
         .await
 }
 

@@ -20,7 +20,7 @@ use tokio::process::Command;
 use super::markdown::{Document, documents};
 
 /// How long one document's commands may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The shell's other commands.
 const SHELL: &str = r#"
@@ -195,7 +195,7 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
         path.push(std::env::var_os("PATH").unwrap_or_default());
         bash.env("PATH", path);
     }
-    let output = tokio::time::timeout(PATIENCE, bash.output()).await??;
+    let output = tokio::time::timeout(TIMEOUT, bash.output()).await??;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{}: {}\n{said}", document.name, String::from_utf8_lossy(&output.stdout));
     Ok(())

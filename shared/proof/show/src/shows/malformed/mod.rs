@@ -30,7 +30,7 @@ use quadrille_roster::{SERVICES, declaration};
 const EACH: usize = 100;
 /// Sound orders after so many malformed records on each topic.
 const BETWEEN: usize = 10;
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a record lies: topic, partition, offset.
 type Place = (String, i32, i64);
@@ -68,13 +68,13 @@ pub async fn run() -> anyhow::Result<Report> {
     );
 
     let Bench { expected, placed, .. } = bench;
-    shop.settled(&placed, PATIENCE).await?;
+    shop.settled(&placed, TIMEOUT).await?;
     for service in SERVICES {
         let (topic, wanted) = (format!("{service}.dead-letters"), expected.of(service).len() as u64);
         let count = |tally: &Tally| tally.dead_letters.get(&topic).copied().unwrap_or_default();
         shop.follower
             .until(
-                PATIENCE,
+                TIMEOUT,
                 |tally| count(tally) >= wanted,
                 |tally| format!("{} of {wanted} dead letters on {topic}", count(tally)),
             )
