@@ -12,7 +12,7 @@ use quadrille_schemas::wire::{Plan, RecordInfo, Writer, frame, unframe};
 
 use crate::{
     Registry,
-    registry::{Away, Found},
+    registry::{Found, Unavailable},
 };
 
 /// A schema id that the registry does not know is asked for again after this time at the earliest.
@@ -82,7 +82,7 @@ impl Codec {
     /// # Errors
     ///
     /// Only a registry that is away. Whatever is wrong with the value is [`Decoded::Bad`].
-    pub async fn decode(&self, topic: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, Away> {
+    pub async fn decode(&self, topic: Option<&str>, value: Option<&[u8]>) -> Result<Decoded, Unavailable> {
         let Some(value) = value else { return Ok(Decoded::Null) };
         let (id, datum) = match unframe(value) {
             Ok(framed) => framed,
@@ -137,7 +137,7 @@ impl Codec {
         Ok(id)
     }
 
-    async fn known(&self, id: u32) -> Result<Arc<Known>, Away> {
+    async fn known(&self, id: u32) -> Result<Arc<Known>, Unavailable> {
         let cached = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(known) = cached
             && !matches!(&*known, Known::Missing(since) if since.elapsed() > UNKNOWN_FOR)

@@ -78,7 +78,7 @@ pub struct Version {
 /// The registry could not be asked, or answered with an error that may pass. Never cached; names no user and no password.
 #[derive(Debug, thiserror::Error)]
 #[error("the schema registry at {url} {cause}")]
-pub struct Away {
+pub struct Unavailable {
     url: String,
     cause: String,
 }
@@ -114,7 +114,7 @@ impl Registry {
     }
 
     /// The id under which exactly this schema text is registered, or `None` where it is not.
-    pub async fn id_of(&self, subject: &str, schema: &str) -> Result<Option<u32>, Away> {
+    pub async fn id_of(&self, subject: &str, schema: &str) -> Result<Option<u32>, Unavailable> {
         let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
         match perform_sr_call(&self.calls, SrCall::PostForVersion(subject, &body)).await {
             // A registry may look texts up by their meaning: only the very text is ours.
@@ -125,7 +125,7 @@ impl Registry {
     }
 
     /// The ids of all `types`, or the first subject that is missing.
-    pub async fn ids_of(&self, types: &[RecordType]) -> Result<Result<Vec<u32>, String>, Away> {
+    pub async fn ids_of(&self, types: &[RecordType]) -> Result<Result<Vec<u32>, String>, Unavailable> {
         let mut ids = Vec::with_capacity(types.len());
         for record_type in types {
             match self.id_of(&record_type.subject(), record_type.schema).await? {
@@ -137,7 +137,7 @@ impl Registry {
     }
 
     /// What the registry has under `id`: one question, whatever it is.
-    pub async fn schema(&self, id: u32) -> Result<Found, Away> {
+    pub async fn schema(&self, id: u32) -> Result<Found, Unavailable> {
         match get_schema_by_id(id, &self.calls).await {
             Ok(registered) => Ok(match registered.schema_type {
                 SchemaType::Avro => Found::Avro(registered.schema),
@@ -149,12 +149,12 @@ impl Registry {
     }
 
     /// Every subject.
-    pub async fn subjects(&self) -> Result<Vec<String>, Away> {
+    pub async fn subjects(&self) -> Result<Vec<String>, Unavailable> {
         get_all_subjects(&self.calls).await.map_err(|error| self.away("list its subjects", &error))
     }
 
     /// Every version of a subject that exists, oldest first.
-    pub async fn versions(&self, subject: &str) -> Result<Vec<Version>, Away> {
+    pub async fn versions(&self, subject: &str) -> Result<Vec<Version>, Unavailable> {
         let away = |error: SRCError| self.away(&format!("show the versions of {subject}"), &error);
         let mut versions = Vec::new();
         for number in get_all_versions(&self.calls, subject.to_owned()).await.map_err(away)? {
@@ -165,14 +165,14 @@ impl Registry {
     }
 
     /// Registers a text under a subject and gives its schema id; the same text again gives the same id.
-    pub async fn register(&self, subject: &str, text: &str) -> Result<u32, Away> {
+    pub async fn register(&self, subject: &str, text: &str) -> Result<u32, Unavailable> {
         let schema = SuppliedSchema::new(None, SchemaType::Avro, text.to_owned());
         let registered = post_schema(&self.calls, subject.to_owned(), schema).await;
         Ok(registered.map_err(|error| self.away(&format!("register {subject}"), &error))?.id)
     }
 
     /// A subject's own compatibility level, or the registry's where it has none.
-    pub async fn level(&self, subject: &str) -> Result<String, Away> {
+    pub async fn level(&self, subject: &str) -> Result<String, Unavailable> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Level {
@@ -186,7 +186,7 @@ impl Registry {
     /// Sets a subject's own compatibility level to [`LEVEL`].
     ///
     /// Subject by subject, since the registry's global level may be other systems' business too.
-    pub async fn set_level(&self, subject: &str) -> Result<(), Away> {
+    pub async fn set_level(&self, subject: &str) -> Result<(), Unavailable> {
         let request = self
             .http
             .put(format!("{}/config/{subject}", self.url))
@@ -195,7 +195,7 @@ impl Registry {
         self.answered(request, subject).await.map(drop)
     }
 
-    async fn answered(&self, request: RequestBuilder, subject: &str) -> Result<Response, Away> {
+    async fn answered(&self, request: RequestBuilder, subject: &str) -> Result<Response, Unavailable> {
         let request = match &self.user {
             Some((user, password)) => request.basic_auth(user, password.as_ref().map(Secret::expose)),
             None => request,
@@ -210,23 +210,23 @@ impl Registry {
     }
 
     /// The registry answers, but has lost what services stand on.
-    pub fn lost(&self, subject: &str) -> Away {
+    pub fn lost(&self, subject: &str) -> Unavailable {
         self.said(&format!("has no subject {subject} with our schema; `quadrille schemas apply` puts it there"))
     }
 
-    fn away(&self, what: &str, error: &SRCError) -> Away {
+    fn away(&self, what: &str, error: &SRCError) -> Unavailable {
         match raw(error).filter(|raw| raw.error_code != 0) {
             Some(raw) => self.said(&format!("does not {what}: {} ({})", raw.message, raw.error_code)),
             None => self.said(&format!("does not answer: {}: {} ({HINT})", error.error, deepest(error))),
         }
     }
 
-    fn silent(&self, error: &reqwest::Error) -> Away {
+    fn silent(&self, error: &reqwest::Error) -> Unavailable {
         self.said(&format!("does not answer: {} ({HINT})", deepest(error)))
     }
 
-    fn said(&self, cause: &str) -> Away {
-        Away { url: self.url.to_string(), cause: bounds::fitted(cause) }
+    fn said(&self, cause: &str) -> Unavailable {
+        Unavailable { url: self.url.to_string(), cause: bounds::fitted(cause) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids};
-use quadrille_kafka::registry::{Away, Found, Registry};
+use quadrille_kafka::registry::{Found, Registry, Unavailable};
 use quadrille_schemas::wire;
 use uuid::Uuid;
 
@@ -213,7 +213,7 @@ impl Decoder {
     }
 
     /// Fetches the schema `id` for `topic`. A passing error is returned and nothing is remembered.
-    pub async fn fetch(&self, topic: &'static str, id: u32) -> Result<(), Away> {
+    pub async fn fetch(&self, topic: &'static str, id: u32) -> Result<(), Unavailable> {
         let writer = match self.registry.schema(id).await? {
             Found::Avro(text) => self.writer(topic, id, &text),
             Found::Other(kind) => {
@@ -240,7 +240,7 @@ impl Decoder {
 
     /// Makes sure that the registry has at least our own schemas: one that has lost its data knows no id at all, and an id says nothing
     /// until that is mended. Asked once a minute at most: a stranger's garbage is no reason to ask for all of them each time.
-    async fn has_ours(&self) -> Result<(), Away> {
+    async fn has_ours(&self) -> Result<(), Unavailable> {
         let mut asked = self.asked_for_ours.lock().await;
         let types: Vec<RecordType> = self.heard.iter().map(|heard| heard.record_type).collect();
         if asked.is_none_or(|asked| asked.elapsed() > OURS_FOR) {

@@ -5,7 +5,7 @@
 pub(crate) enum Failure {
     /// The infrastructure, or a race: the same batch is tried again, however long it takes.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// A unique key was taken by a race just now, or is broken for good: tried again a few times, then poisoned.
     #[error("{0}")]
     Unique(String),
@@ -24,14 +24,14 @@ impl From<sqlx::Error> for Failure {
                 Some(code) if ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class)) => {
                     Self::Poisoned(text)
                 }
-                _ => Self::Passing(text),
+                _ => Self::Transient(text),
             },
             sqlx::Error::Decode(_)
             | sqlx::Error::Encode(_)
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::ColumnNotFound(_)
             | sqlx::Error::TypeNotFound { .. } => Self::Poisoned(text),
-            _ => Self::Passing(text),
+            _ => Self::Transient(text),
         }
     }
 }

@@ -17,7 +17,7 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
-use quadrille_kafka::{Brokers, CloudEvent, Connection, registry::Away};
+use quadrille_kafka::{Brokers, CloudEvent, Connection, registry::Unavailable};
 use quadrille_schemas::wire;
 use rdkafka::{
     ClientContext, Message, Statistics,
@@ -242,7 +242,7 @@ impl Relay {
         ids: &mut HashMap<i64, u32>,
         held: &mut Held,
         lease: &mut Lease,
-    ) -> anyhow::Result<Result<(), Away>> {
+    ) -> anyhow::Result<Result<(), Unavailable>> {
         let unknown: BTreeSet<i64> =
             rows.iter().filter_map(|row| row.schema).filter(|s| !ids.contains_key(s)).collect();
         if !unknown.is_empty() {

@@ -91,7 +91,7 @@ impl<S: Store> Transactions<S> {
     /// lost: then the inbox knows it.
     pub async fn handle(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
         let committed = self.pool.bounded(self.commit(items)).await;
-        if let Err(Failure::Passing(_)) = committed {
+        if let Err(Failure::Transient(_)) = committed {
             self.pool.renew();
         }
         committed

@@ -155,7 +155,7 @@ impl<S: Store> Worker<S> {
                     }
                     cause
                 }
-                Err(Failure::Passing(cause)) => {
+                Err(Failure::Transient(cause)) => {
                     slow_tries += u32::from(began.elapsed() >= SLOW);
                     if slow_tries >= SLOW_TRIES && items.len() > 1 {
                         return Ok(Err(cause));
