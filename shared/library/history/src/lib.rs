@@ -1,22 +1,22 @@
 //! A service's decisions as they are recorded: each input with all that the policy was told, and what it came to.
 //!
 //! The runtime writes a [`Decided`] an input into the table `history`, in the transaction of the decision itself; `quadrille replay`
-//! reads them, decides again and compares. Both make a [`CameTo`] by the one function, so that what is compared was made alike.
+//! reads them, decides again and compares. Both make a [`RecordedDecision`] by the one function, so that what is compared was made alike.
 //!
 //! It is JSON: legible in the database and in a file. Records are Avro data as they are on their topics, in base64.
 
-mod came_to;
 mod datum;
 mod header;
+mod recorded_decision;
 
 use quadrille_core::{Envelope, Input, Moment, Policy, Processed, Records, Timestamp, Tombstone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use came_to::{CameTo, Fact, Key, Timer, Wanted};
 pub use datum::Datum;
 pub use header::{FORMAT, Header};
+pub use recorded_decision::{Fact, Key, RecordedDecision, Timer, Wanted};
 
 /// A line of a history's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct Decided {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlocked: Option<Value>,
     /// What the input came to.
-    pub came_to: CameTo,
+    pub came_to: RecordedDecision,
 }
 
 /// An input, as data.
@@ -127,7 +127,7 @@ impl Decided {
             // Those of other keys are in the moment only because the batch brought them along.
             claims: moment.claims.of(&input.key).map(str::to_owned).collect(),
             unlocked,
-            came_to: CameTo::new(came_to)?,
+            came_to: RecordedDecision::new(came_to)?,
         })
     }
 }

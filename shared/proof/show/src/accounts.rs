@@ -20,7 +20,7 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
     let mails = shop.outside.mails().await?;
     {
         let tally = shop.follower.tally();
-        let came = Came::of(placed, &tally, &ledger);
+        let came = Accounts::of(placed, &tally, &ledger);
         let twice = parcels_twice(&parcels);
 
         report.figure(format!("{} orders", placed.len()));
@@ -80,7 +80,7 @@ async fn decided_again(shop: &Shop, report: &mut Report) -> anyhow::Result<()> {
 
 /// What is not as it should be, order by order.
 #[derive(Default)]
-struct Came {
+struct Accounts {
     lost: Vec<String>,
     doubled: Vec<String>,
     otherwise: Vec<String>,
@@ -89,7 +89,7 @@ struct Came {
     mails: u64,
 }
 
-impl Came {
+impl Accounts {
     fn of(placed: &[Placed], tally: &Tally, ledger: &Ledger) -> Self {
         let mut came = Self::default();
         for order in placed {

@@ -12,7 +12,7 @@ use crate::{
     Catalogue, Settings,
     codec::{Decoded, Decoder},
     databases,
-    operate::{self, Came, Person},
+    operate::{self, OperatorResult, Person},
     output::{self, Paint, Table},
     place::Place,
 };
@@ -303,7 +303,7 @@ async fn told(
 ) -> anyhow::Result<bool> {
     let came = operate::ask_all(settings, name, service, person, requests).await?;
     came.iter().try_for_each(|came| operate::tell(came, json).map(|_| ()))?;
-    Ok(came.iter().all(Came::is_done))
+    Ok(came.iter().all(OperatorResult::is_done))
 }
 
 async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<DeadLetter> {

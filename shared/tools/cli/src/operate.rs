@@ -37,7 +37,7 @@ fn said(text: &str) -> Result<String, String> {
 
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Came {
+pub struct OperatorResult {
     /// `done` or `refused`.
     pub result: String,
     /// As a sentence.
@@ -51,7 +51,7 @@ pub async fn ask(
     service: &str,
     person: &Person,
     fields: Value,
-) -> anyhow::Result<Came> {
+) -> anyhow::Result<OperatorResult> {
     let came = ask_all(settings, name, service, person, vec![fields]).await?;
     came.into_iter().next().context("one request has one answer")
 }
@@ -63,7 +63,7 @@ pub async fn ask_all(
     service: &str,
     person: &Person,
     requests: Vec<Value>,
-) -> anyhow::Result<Vec<Came>> {
+) -> anyhow::Result<Vec<OperatorResult>> {
     let document = |mut fields: Value| {
         fields["service"] = json!(service);
         fields["who"] = json!(person.who);
@@ -84,8 +84,8 @@ pub async fn ask_all(
                 .bind(&ids)
                 .fetch_all(&mut connection)
                 .await?;
-        let mut came: HashMap<Uuid, Came> =
-            rows.into_iter().map(|(id, result, detail)| (id, Came { result, detail })).collect();
+        let mut came: HashMap<Uuid, OperatorResult> =
+            rows.into_iter().map(|(id, result, detail)| (id, OperatorResult { result, detail })).collect();
         if came.len() > known {
             (known, deadline) = (came.len(), Instant::now() + TIMEOUT);
         }
@@ -105,7 +105,7 @@ pub async fn ask_all(
 }
 
 /// Tells what came of a request; whether it was done.
-pub fn tell(came: &Came, json: bool) -> anyhow::Result<bool> {
+pub fn tell(came: &OperatorResult, json: bool) -> anyhow::Result<bool> {
     match json {
         true => output::json(came)?,
         false => output::line(&format!("{}: {}", came.result, came.detail))?,
@@ -113,7 +113,7 @@ pub fn tell(came: &Came, json: bool) -> anyhow::Result<bool> {
     Ok(came.is_done())
 }
 
-impl Came {
+impl OperatorResult {
     /// Whether it was carried out.
     pub fn is_done(&self) -> bool {
         self.result == "done"

@@ -1,6 +1,6 @@
 //! Decisions as people read them.
 
-use quadrille_history::{CameTo, Datum, Key, Taken};
+use quadrille_history::{Datum, Key, RecordedDecision, Taken};
 use quadrille_schemas::wire::RecordInfo;
 
 /// An input's kind in a few words.
@@ -16,8 +16,8 @@ pub(crate) fn input(taken: &Taken) -> String {
 /// What of a decision is only in what it was then, and what is only in what it is now; all of it where only the order differs.
 pub(crate) fn difference(
     records: &[RecordInfo],
-    then: &CameTo,
-    now: Result<&CameTo, &String>,
+    then: &RecordedDecision,
+    now: Result<&RecordedDecision, &String>,
 ) -> (Vec<String>, Vec<String>) {
     let lines = |came_to| lines(records, came_to);
     let then = lines(then);
@@ -30,7 +30,7 @@ pub(crate) fn difference(
 }
 
 /// A line for each thing that was decided.
-fn lines(records: &[RecordInfo], came_to: &CameTo) -> Vec<String> {
+fn lines(records: &[RecordInfo], came_to: &RecordedDecision) -> Vec<String> {
     let facts = came_to.facts.iter().map(|fact| {
         let content = content(records, &fact.r#type, &fact.datum);
         let name = short(&fact.r#type);

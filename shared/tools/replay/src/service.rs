@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Claims, Envelope, Input, Moment, Policy, Records, Row, Tombstone, Trace, process};
-use quadrille_history::{CameTo, Datum, Decided, Header, Taken};
+use quadrille_history::{Datum, Decided, Header, RecordedDecision, Taken};
 use quadrille_schemas::wire::RecordInfo;
 use uuid::Uuid;
 
@@ -73,7 +73,7 @@ impl<P: Policy> Decide for Replaying<P> {
                 (self.process(&decided, &input)?, rows)
             }
             // A build that does not hear a record passes over it.
-            None => (Ok(CameTo::default()), vec![]),
+            None => (Ok(RecordedDecision::default()), vec![]),
         };
         report.decisions += 1;
         report.facts += then.facts.len();
@@ -132,7 +132,7 @@ impl<P: Policy> Replaying<P> {
     }
 
     /// What was recorded, with facts in this build's schemas: a field that only this build has is compared as its default.
-    fn in_own_schemas(&self, decided: &Decided) -> anyhow::Result<CameTo> {
+    fn in_own_schemas(&self, decided: &Decided) -> anyhow::Result<RecordedDecision> {
         let stated = &self.recorded(decided)?.stated;
         let mut came_to = decided.came_to.clone();
         for fact in &mut came_to.facts {
@@ -175,7 +175,7 @@ impl<P: Policy> Replaying<P> {
     }
 
     /// What this build makes of the input; a panic is a decision that differs, as its text.
-    fn process(&mut self, decided: &Decided, input: &Envelope<P>) -> anyhow::Result<Result<CameTo, String>> {
+    fn process(&mut self, decided: &Decided, input: &Envelope<P>) -> anyhow::Result<Result<RecordedDecision, String>> {
         if let Some(read) = &decided.unlocked {
             P::assume(&mut self.state, input, read.clone()).context("what was read without a lock")?;
         }
@@ -183,7 +183,7 @@ impl<P: Policy> Replaying<P> {
         let moment = Moment { now: decided.now, claims };
         let processed = catch_unwind(AssertUnwindSafe(|| process(&mut self.state, &moment, input)));
         Ok(match processed {
-            Ok(processed) => Ok(CameTo::new(&processed)?),
+            Ok(processed) => Ok(RecordedDecision::new(&processed)?),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
                 Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())

@@ -14,7 +14,7 @@ use quadrille_events::{
     product::{PriceChanged, ProductListed},
     reservation::StockReserved,
 };
-use quadrille_history::{CameTo, Datum, Decided, Header, Line, Taken};
+use quadrille_history::{Datum, Decided, Header, Line, RecordedDecision, Taken};
 use quadrille_order::Orders;
 use quadrille_payment::{Outcome, Payment};
 use quadrille_replay::{Build, Report, Service as Replayed};
@@ -159,7 +159,7 @@ fn what_is_decided_alike_is_the_same() {
 /// Every field of what a decision came to is compared.
 #[test]
 fn each_kind_of_difference_is_found() {
-    type Change = (&'static str, usize, fn(&mut CameTo));
+    type Change = (&'static str, usize, fn(&mut RecordedDecision));
     let of_payment: [Change; 10] = [
         ("wants charge", 2, |came_to| came_to.effects.clear()),
         ("wants charge", 2, |came_to| came_to.effects[0].id = Uuid::nil()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use quadrille_cli::{
     effects::{self, Effect},
-    operate::{self, Came, Person},
+    operate::{self, OperatorResult, Person},
 };
 use quadrille_program::say;
 use serde_json::{Value, json};
@@ -143,7 +143,7 @@ impl Desk {
         self.accepted(effect, &came)
     }
 
-    fn accepted(&mut self, effect: Uuid, came: &Came) -> anyhow::Result<()> {
+    fn accepted(&mut self, effect: Uuid, came: &OperatorResult) -> anyhow::Result<()> {
         ensure!(came.result == "done", "the answer to {effect} was {}: {}", came.result, came.detail);
         say!("  answered: {}", came.detail);
         self.answered += 1;
@@ -153,7 +153,7 @@ impl Desk {
     /// Answers what must not be taken.
     async fn refused(&mut self, shop: &Shop, effect: Uuid, outcome: &str, why: &str) -> anyhow::Result<()> {
         let came = answered(shop.world.settings.clone(), effect, outcome.to_owned()).await?;
-        let Came { result, detail } = &came;
+        let OperatorResult { result, detail } = &came;
         ensure!(result == "refused" && detail.contains(why), "{outcome} was {result}: {detail}, not '{why}'");
         say!("  refused: {detail}");
         self.refused += 1;
@@ -193,7 +193,7 @@ fn person() -> Person {
     Person { who: "ann@example.com".to_owned(), why: "The provider says so on the telephone.".to_owned() }
 }
 
-async fn answered(settings: quadrille_cli::Settings, effect: Uuid, outcome: String) -> anyhow::Result<Came> {
+async fn answered(settings: quadrille_cli::Settings, effect: Uuid, outcome: String) -> anyhow::Result<OperatorResult> {
     let fields = json!({"effect_id": effect, "outcome": outcome});
     operate::ask(&settings, "EffectAnswered", PAYMENT, &person(), fields).await
 }

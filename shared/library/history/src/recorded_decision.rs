@@ -10,7 +10,7 @@ use crate::Datum;
 /// What one input came to: [`Processed`] as data, before anything of the same batch was merged into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CameTo {
+pub struct RecordedDecision {
     /// The facts, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
@@ -79,7 +79,7 @@ pub struct Key {
     pub key: String,
 }
 
-impl CameTo {
+impl RecordedDecision {
     /// What was processed, as data.
     ///
     /// # Errors
