@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quadrille_core::{Fact, Records, Timestamp, changed};
 use quadrille_event_store::{self as event_store, Append, Event, Schema};
-use quadrille_events::{Money, Writer, order::OrderDetails};
+use quadrille_events::{Money, WriterSchema, order::OrderDetails};
 use quadrille_runtime::{Ended, Mapped, Store, table, unknown_table};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -135,8 +135,9 @@ pub async fn rebuild(tx: &mut PgConnection, order_id: Uuid) -> sqlx::Result<Orde
     for event in event_store::read(tx, order_id, 1).await? {
         let index = index_of(&event.record).ok_or_else(|| broken(format!("{} is not stated here", event.record)))?;
         // A stream outlives the versions of its records: a datum is read by its writer's schema.
-        let plan =
-            Writer::new(&event.schema).and_then(|writer| writer.prepare(&Stated::TYPES[index])).map_err(broken)?;
+        let plan = WriterSchema::new(&event.schema)
+            .and_then(|writer| writer.prepare(&Stated::TYPES[index]))
+            .map_err(broken)?;
         let datum = plan.apply(&event.payload).map_err(broken)?;
         facts.push(Stated::decode(index, &datum).map_err(broken)?);
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use quadrille_core::{Record, RecordType};
-use quadrille_schemas::wire::{Plan, RecordInfo, Writer, frame, unframe};
+use quadrille_schemas::wire::{RecordInfo, Resolution, WriterSchema, frame, unframe};
 
 use crate::{
     Registry,
@@ -65,7 +65,7 @@ pub struct Codec {
 
 /// What a schema id means.
 enum Known {
-    Writer(Writer, Vec<(&'static RecordInfo, Result<Plan, String>)>),
+    Writer(WriterSchema, Vec<(&'static RecordInfo, Result<Resolution, String>)>),
     Unusable(String),
     /// The registry knew no such id then.
     Missing(Instant),
@@ -147,7 +147,7 @@ impl Codec {
         let known = Arc::new(match self.registry.schema(id).await? {
             Found::Nothing => Known::Missing(Instant::now()),
             Found::Other(kind) => Known::Unusable(format!("schema id {id} is of kind {kind}; records here are Avro")),
-            Found::Avro(text) => match Writer::new(&text) {
+            Found::Avro(text) => match WriterSchema::new(&text) {
                 Err(error) => Known::Unusable(format!("schema id {id} is of no use: {error}")),
                 Ok(writer) => {
                     let readers = self.records.iter().filter(|info| info.record.name == writer.name());

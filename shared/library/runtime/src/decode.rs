@@ -38,15 +38,15 @@ pub(crate) struct Decoder {
     /// What the service hears, and behind that the operators' requests.
     heard: Vec<Heard>,
     registry: Registry,
-    known: RwLock<HashMap<(&'static str, u32), Arc<Writer>>>,
+    known: RwLock<HashMap<(&'static str, u32), Arc<KnownSchema>>>,
     /// When the registry last had all our schemas.
     asked_for_ours: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What a schema id means on one topic.
-enum Writer {
+enum KnownSchema {
     /// One of the types heard: its index, and the way from the writer's schema to ours.
-    Heard(usize, wire::Plan),
+    Heard(usize, wire::Resolution),
     /// Another record type.
     Foreign(String),
     /// A type that is heard, written in a way that cannot be read.
@@ -142,20 +142,20 @@ impl Decoder {
         let writer = self.known.read().ok().and_then(|known| known.get(&(&*topic.name, schema_id)).cloned());
         let (index, plan) = match writer.as_deref() {
             None => return Ok(Decoded::NeedsSchema(schema_id)),
-            Some(Writer::Unknown(since)) if since.elapsed() > UNKNOWN_FOR => {
+            Some(KnownSchema::Unknown(since)) if since.elapsed() > UNKNOWN_FOR => {
                 return Ok(Decoded::NeedsSchema(schema_id));
             }
-            Some(Writer::Unknown(_)) => {
+            Some(KnownSchema::Unknown(_)) => {
                 let detail = format!("the registry knows no schema {schema_id}; {CUT}");
                 return Err(Rejection::new("unknown_schema", "value", detail));
             }
-            Some(Writer::Unreadable(rejection)) => return Err(rejection.clone()),
-            Some(Writer::Foreign(name)) if is_request => {
+            Some(KnownSchema::Unreadable(rejection)) => return Err(rejection.clone()),
+            Some(KnownSchema::Foreign(name)) if is_request => {
                 let detail = format!("{} takes no {name}", topic.name);
                 return Err(Rejection::new("unknown_type", "value", detail).of_type(name));
             }
-            Some(Writer::Foreign(name)) => return Ok(Decoded::Skipped(name.clone())),
-            Some(Writer::Heard(index, plan)) => (*index, plan),
+            Some(KnownSchema::Foreign(name)) => return Ok(Decoded::Skipped(name.clone())),
+            Some(KnownSchema::Heard(index, plan)) => (*index, plan),
         };
 
         let Heard { record_type: RecordType { name, .. }, index } = self.heard[index];
@@ -218,17 +218,17 @@ impl Decoder {
             Found::Avro(text) => self.writer(topic, id, &text),
             Found::Other(kind) => {
                 let detail = format!("schema {id} is of kind {kind}; records here are Avro");
-                Writer::Unreadable(Rejection::new("unusable_schema", "value", detail))
+                KnownSchema::Unreadable(Rejection::new("unusable_schema", "value", detail))
             }
             Found::Nothing => {
                 self.has_ours().await?;
-                Writer::Unknown(Instant::now())
+                KnownSchema::Unknown(Instant::now())
             }
         };
         if let Ok(mut known) = self.known.write() {
             if known.len() >= MOST_KNOWN {
                 // Strangers' ids: whichever come again are asked for again. They may have our types' names, too.
-                known.retain(|_, writer| matches!(**writer, Writer::Heard(..)));
+                known.retain(|_, writer| matches!(**writer, KnownSchema::Heard(..)));
                 if known.len() >= MOST_KNOWN {
                     known.clear();
                 }
@@ -252,23 +252,23 @@ impl Decoder {
         Ok(())
     }
 
-    fn writer(&self, topic: &str, id: u32, text: &str) -> Writer {
-        let schema = match wire::Writer::new(text) {
+    fn writer(&self, topic: &str, id: u32, text: &str) -> KnownSchema {
+        let schema = match wire::WriterSchema::new(text) {
             Ok(schema) => schema,
             Err(error) => {
                 let detail = format!("schema {id} is not usable: {error}");
-                return Writer::Unreadable(Rejection::new("unusable_schema", "value", detail));
+                return KnownSchema::Unreadable(Rejection::new("unusable_schema", "value", detail));
             }
         };
         let types = self.heard.iter().map(|heard| &heard.record_type).enumerate();
         let mut heard = types.filter(|(_, heard)| heard.topic.name == topic && heard.name == schema.name());
         match heard.next() {
-            None => Writer::Foreign(schema.name().to_owned()),
+            None => KnownSchema::Foreign(schema.name().to_owned()),
             Some((index, reader)) => match schema.prepare(reader) {
-                Ok(plan) => Writer::Heard(index, plan),
+                Ok(plan) => KnownSchema::Heard(index, plan),
                 Err(error) => {
                     let detail = format!("schema {id} cannot be read as {}: {error}", reader.name);
-                    Writer::Unreadable(Rejection::new("unusable_schema", "value", detail).of_type(reader.name))
+                    KnownSchema::Unreadable(Rejection::new("unusable_schema", "value", detail).of_type(reader.name))
                 }
             },
         }

@@ -35,7 +35,7 @@ fn between(file: &RecordFile, old: &Schema, number: u32) -> Vec<Problem> {
         found.push(problem(&keys[1], what, "keep the key"));
     }
     for (name, record) in &new.named {
-        let (crate::Named::Record(record), Some(before)) = (record, old.record_named(name)) else {
+        let (crate::NamedType::Record(record), Some(before)) = (record, old.record_named(name)) else {
             continue;
         };
         for field in &record.fields {

@@ -39,6 +39,6 @@ pub use folder::{Folder, RecordFile, Version};
 pub use freeze::{Frozen, check, freeze, is_frozen};
 pub use generate::{build, generate};
 pub use inline::{Common, inlined};
-pub use model::{Field, Named, Record, Schema, Type};
+pub use model::{Field, NamedType, Record, Schema, Type};
 pub use problem::{Problem, Problems};
 pub use resolution::{Mismatch, mismatches, same_shape};

@@ -12,7 +12,7 @@ pub struct Schema {
     /// The type of a whole datum.
     pub root: Type,
     /// Records, enums and fixed types by full name.
-    pub named: BTreeMap<String, Named>,
+    pub named: BTreeMap<String, NamedType>,
 }
 
 /// A type as Avro knows it; the logical types that we use are types of their own.
@@ -51,7 +51,7 @@ pub enum Type {
 /// A type that has a name.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
-pub enum Named {
+pub enum NamedType {
     Record(Record),
     Enum { symbols: Vec<String>, default: Option<String> },
     Fixed { size: u64 },
@@ -111,7 +111,7 @@ impl Schema {
     /// The record of that full name.
     pub fn record_named(&self, name: &str) -> Option<&Record> {
         match self.named.get(name) {
-            Some(Named::Record(record)) => Some(record),
+            Some(NamedType::Record(record)) => Some(record),
             _ => None,
         }
     }
@@ -228,7 +228,7 @@ impl Type {
     }
 }
 
-fn parse_type(json: &Value, namespace: &str, named: &mut BTreeMap<String, Named>) -> Result<Type, String> {
+fn parse_type(json: &Value, namespace: &str, named: &mut BTreeMap<String, NamedType>) -> Result<Type, String> {
     match json {
         Value::String(name) => named_or_primitive(name, namespace, named),
         Value::Array(variants) => {
@@ -243,7 +243,7 @@ fn parse_type(json: &Value, namespace: &str, named: &mut BTreeMap<String, Named>
 fn parse_object(
     object: &Map<String, Value>,
     namespace: &str,
-    named: &mut BTreeMap<String, Named>,
+    named: &mut BTreeMap<String, NamedType>,
 ) -> Result<Type, String> {
     let kind = object.get("type").ok_or("a type has no `type`")?;
     let base = match kind.as_str() {
@@ -259,11 +259,11 @@ fn parse_object(
         Some("enum") => {
             let symbols = object.get("symbols").and_then(Value::as_array).ok_or("an enum has no `symbols`")?;
             let symbols = symbols.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            declare(object, namespace, named, Named::Enum { symbols, default: text(object, "default") })?
+            declare(object, namespace, named, NamedType::Enum { symbols, default: text(object, "default") })?
         }
         Some("fixed") => {
             let size = object.get("size").and_then(Value::as_u64).ok_or("a fixed type has no `size`")?;
-            declare(object, namespace, named, Named::Fixed { size })?
+            declare(object, namespace, named, NamedType::Fixed { size })?
         }
         _ => parse_type(kind, namespace, named)?,
     };
@@ -292,11 +292,11 @@ fn logical(name: &str, base: Type, object: &Map<String, Value>) -> Type {
 fn parse_record(
     object: &Map<String, Value>,
     namespace: &str,
-    named: &mut BTreeMap<String, Named>,
+    named: &mut BTreeMap<String, NamedType>,
 ) -> Result<Type, String> {
     let name = full_name(object, namespace)?;
     let placeholder = Record { name: name.clone(), doc: String::new(), key: None, fields: Vec::new() };
-    let root = declare(object, namespace, named, Named::Record(placeholder))?;
+    let root = declare(object, namespace, named, NamedType::Record(placeholder))?;
     let inner = name.rsplit_once('.').map_or("", |(namespace, _)| namespace);
     let mut fields = Vec::new();
     for field in object.get("fields").and_then(Value::as_array).ok_or(format!("{name} has no `fields`"))? {
@@ -318,15 +318,15 @@ fn parse_record(
     }
     let doc = text(object, "doc").unwrap_or_default();
     let record = Record { name: name.clone(), doc, key: text(object, "quadrille.key"), fields };
-    named.insert(name, Named::Record(record));
+    named.insert(name, NamedType::Record(record));
     Ok(root)
 }
 
 fn declare(
     object: &Map<String, Value>,
     namespace: &str,
-    named: &mut BTreeMap<String, Named>,
-    definition: Named,
+    named: &mut BTreeMap<String, NamedType>,
+    definition: NamedType,
 ) -> Result<Type, String> {
     let name = full_name(object, namespace)?;
     match named.insert(name.clone(), definition) {
@@ -345,7 +345,7 @@ fn qualified(name: &str, namespace: &str) -> String {
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
-fn named_or_primitive(name: &str, namespace: &str, named: &BTreeMap<String, Named>) -> Result<Type, String> {
+fn named_or_primitive(name: &str, namespace: &str, named: &BTreeMap<String, NamedType>) -> Result<Type, String> {
     Ok(match name {
         "null" => Type::Null,
         "boolean" => Type::Boolean,

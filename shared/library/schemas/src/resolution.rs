@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{Named, Record, Schema, Type};
+use crate::{NamedType, Record, Schema, Type};
 
 /// Why data of a writer's schema cannot be read with a reader's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn same_shape(one: &Schema, other: &Schema) -> bool {
             (Type::Named(a), Type::Named(b)) if a != b => false,
             (Type::Named(name), Type::Named(_)) => match (one.named.get(name), other.named.get(name)) {
                 _ if !open.insert(name.clone()) => true,
-                (Some(Named::Record(a)), Some(Named::Record(b))) => {
+                (Some(NamedType::Record(a)), Some(NamedType::Record(b))) => {
                     a.fields.len() == b.fields.len()
                         && a.fields
                             .iter()
@@ -125,8 +125,8 @@ impl<'s> Resolution<'s> {
         }
         self.open.push(written.to_owned());
         match (self.writer.named.get(written), self.reader.named.get(wanted)) {
-            (Some(Named::Record(written)), Some(Named::Record(wanted))) => self.records(written, wanted, path),
-            (Some(Named::Enum { symbols, .. }), Some(Named::Enum { symbols: known, default })) => {
+            (Some(NamedType::Record(written)), Some(NamedType::Record(wanted))) => self.records(written, wanted, path),
+            (Some(NamedType::Enum { symbols, .. }), Some(NamedType::Enum { symbols: known, default })) => {
                 let unknown = symbols.iter().find(|symbol| !known.contains(symbol));
                 if let (Some(unknown), None) = (unknown, default) {
                     let what = format!("may be the symbol {unknown}, which the reader's {wanted} has not");

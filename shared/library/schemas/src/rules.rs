@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use quadrille_topics::{KeyKind, TopicType};
 
-use crate::{Common, Field, Folder, Named, Problem, Record, RecordFile, Schema, Type};
+use crate::{Common, Field, Folder, NamedType, Problem, Record, RecordFile, Schema, Type};
 
 /// Every breach of a rule within a record.
 pub(crate) fn of_records(folder: &Folder, common: &Common, decimals: Option<&[Type]>) -> Vec<Problem> {
@@ -73,10 +73,10 @@ impl Rules<'_> {
         }
     }
 
-    fn named(&mut self, named: &Named, common: &Common) {
+    fn named(&mut self, named: &NamedType, common: &Common) {
         let record = match named {
-            Named::Record(record) => record,
-            Named::Enum { .. } | Named::Fixed { .. } => {
+            NamedType::Record(record) => record,
+            NamedType::Enum { .. } | NamedType::Fixed { .. } => {
                 return self.whole("defines an enum or a fixed type", "use a string whose doc lists its values");
             }
         };
@@ -229,7 +229,7 @@ fn unique_names(folder: &Folder, found: &mut Vec<Problem>) {
     let records = folder.records.iter().flat_map(|file| {
         let named = file.schema.named.values();
         named.filter_map(move |named| match named {
-            Named::Record(record) => Some((file, record)),
+            NamedType::Record(record) => Some((file, record)),
             _ => None,
         })
     });

@@ -18,8 +18,8 @@
 pub mod bounds;
 
 pub use quadrille_schemas::wire::{
-    Bytes, Content, Encoded, FieldInfo, FrameError, Plan, RecordInfo, Secret, Time, Uuid, Writer, check_golden, digest,
-    digest_hex, frame, from_json, to_json, unframe, write_golden,
+    Bytes, Content, Encoded, FieldInfo, FrameError, RecordInfo, Resolution, Secret, Time, Uuid, WriterSchema,
+    check_golden, digest, digest_hex, frame, from_json, to_json, unframe, write_golden,
 };
 
 /// An amount of money, in a currency that stands beside it.

@@ -2,8 +2,8 @@
 
 use quadrille_core::{Record as _, RecordType};
 use quadrille_events::{
-    Money, OrderRequested, Plan, PriceChanged, ProductListed, RequestedLine, StockReplenished, Uuid, Writer,
-    records_named,
+    Money, OrderRequested, PriceChanged, ProductListed, RequestedLine, Resolution, StockReplenished, Uuid,
+    WriterSchema, records_named,
 };
 
 fn datum(record: &impl quadrille_core::Record) -> Vec<u8> {
@@ -37,7 +37,7 @@ fn blocks_with_sizes_and_several_blocks_are_read_like_one() {
         assert_eq!(OrderRequested::decode(&datum).as_ref(), Ok(&order));
         // Also on the way through another version of the schema.
         let plan = writer(&older(&OrderRequested::TYPE)).prepare(&OrderRequested::TYPE).expect("compatible");
-        assert!(matches!(plan, Plan::Resolve(_)));
+        assert!(matches!(plan, Resolution::Resolve(_)));
     }
 }
 
@@ -86,14 +86,14 @@ fn another_full_name_is_never_decoded_as_something_else() {
     let writer = writer(PriceChanged::TYPE.schema);
     assert_eq!(writer.name(), "quadrille.product.PriceChanged");
     assert!(writer.prepare(&ProductListed::TYPE).is_err());
-    assert!(matches!(writer.prepare(&PriceChanged::TYPE), Ok(Plan::Same)));
+    assert!(matches!(writer.prepare(&PriceChanged::TYPE), Ok(Resolution::Same)));
 }
 
 #[test]
 fn docs_defaults_and_attributes_leave_the_datum_as_it_is() {
     let text = ProductListed::TYPE.schema.replace("ISO 4217", "Some").replace("\"default\": \"\", ", "");
     assert_ne!(text, ProductListed::TYPE.schema);
-    assert!(matches!(writer(&text).prepare(&ProductListed::TYPE), Ok(Plan::Same)));
+    assert!(matches!(writer(&text).prepare(&ProductListed::TYPE), Ok(Resolution::Same)));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn small_amounts_survive_resolution() {
 
 #[test]
 fn what_is_no_writers_schema_is_refused() {
-    let refused = |text: &str| Writer::new(text).expect_err(text).to_string();
+    let refused = |text: &str| WriterSchema::new(text).expect_err(text).to_string();
     assert!(refused("{").starts_with("the writer's schema is not JSON"));
     assert_eq!(refused("\"string\""), "the writer's schema is no record but string");
     let list = r#"{ "type": "record", "name": "a.L", "fields": [{ "name": "next", "type": ["null", "a.L"] }] }"#;
@@ -166,11 +166,11 @@ fn what_is_promised_and_not_there_is_refused_before_room_is_made_for_it() {
         assert_eq!(refused, "the datum ends early, or is none of its writer's schema");
     }
     let long = format!(r#"{{ "type": "record", "name": "a.{}", "fields": [] }}"#, "R".repeat(256 * 1024));
-    assert!(Writer::new(&long).expect_err("too long").to_string().contains("at most 262144 are read"));
+    assert!(WriterSchema::new(&long).expect_err("too long").to_string().contains("at most 262144 are read"));
 }
 
-fn writer(text: &str) -> Writer {
-    Writer::new(text).expect("a sound schema")
+fn writer(text: &str) -> WriterSchema {
+    WriterSchema::new(text).expect("a sound schema")
 }
 
 /// The schema without its last field, which has a default.

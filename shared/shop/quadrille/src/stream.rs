@@ -8,7 +8,7 @@ use quadrille_cli::{
     show,
 };
 use quadrille_core::KeyKind;
-use quadrille_schemas::wire::{RecordInfo, Writer};
+use quadrille_schemas::wire::{RecordInfo, WriterSchema};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -41,7 +41,7 @@ fn stored(records: &[RecordInfo], event: quadrille_event_store::Recorded) -> any
     let info = records.iter().find(|info| info.record.name == event.record);
     let info = info
         .with_context(|| format!("version {} is a {}, which this build does not know", event.version, event.record))?;
-    let datum = Writer::new(&event.schema)?.prepare(&info.record)?.apply(&event.payload)?.into_owned();
+    let datum = WriterSchema::new(&event.schema)?.prepare(&info.record)?.apply(&event.payload)?.into_owned();
     let value = serde_json::from_str(&info.to_json(&datum)?)?;
     let (version, id, record) = (event.version, event.id, event.record);
     Ok(Stored { version, id, record, cause: event.cause, time: event.time, value })

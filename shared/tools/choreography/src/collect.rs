@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use quadrille_core::{Declaration, RecordType, TopicKind, TopicType, declaration};
-use quadrille_schemas::{Folder, Named, RecordFile};
+use quadrille_schemas::{Folder, NamedType, RecordFile};
 
 use crate::{
     Choreography,
@@ -135,8 +135,8 @@ fn record(folder: &str, topics: &[TopicType], file: &RecordFile) -> Record {
     let root = file.record();
     let of_topic = |topic: &&TopicType| topic.records.iter().any(|name| *name == root.name);
     let named = file.schema.named.values().filter_map(|named| match named {
-        Named::Record(record) => Some(record),
-        Named::Enum { .. } | Named::Fixed { .. } => None,
+        NamedType::Record(record) => Some(record),
+        NamedType::Enum { .. } | NamedType::Fixed { .. } => None,
     });
     let fields = named.flat_map(|record| {
         record.fields.iter().map(move |field| {

@@ -5,11 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData};
 use anyhow::Context;
 use quadrille_core::Records;
 use quadrille_history::Datum;
-use quadrille_schemas::wire::{Plan, Writer};
+use quadrille_schemas::wire::{Resolution, WriterSchema};
 
 /// How recorded data of a set of types become this build's, by the types' full names.
 pub(crate) struct Types<R> {
-    plans: BTreeMap<String, (usize, Plan)>,
+    plans: BTreeMap<String, (usize, Resolution)>,
     records: PhantomData<R>,
 }
 
@@ -19,7 +19,7 @@ impl<R: Records> Types<R> {
         let mut plans = BTreeMap::new();
         for (index, reader) in R::TYPES.iter().enumerate() {
             if let Some(schema) = schemas.get(reader.name) {
-                let plan = Writer::new(schema).and_then(|writer| writer.prepare(reader));
+                let plan = WriterSchema::new(schema).and_then(|writer| writer.prepare(reader));
                 let plan = plan
                     .with_context(|| format!("{} was recorded in a schema that this build cannot read", reader.name))?;
                 plans.insert(reader.name.to_owned(), (index, plan));

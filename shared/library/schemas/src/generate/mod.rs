@@ -12,7 +12,7 @@ use std::{
 
 use quadrille_topics::TopicKind;
 
-use crate::{Folder, Named, Problem, Problems, Record, RecordFile, Schema, Type};
+use crate::{Folder, NamedType, Problem, Problems, Record, RecordFile, Schema, Type};
 
 /// Writes the Rust types of a schemas folder, for a `build.rs`. The folder's path is relative to the package:
 ///
@@ -111,7 +111,7 @@ fn structs(folder: &Folder) -> BTreeMap<&str, Struct<'_>> {
     let mut structs = BTreeMap::new();
     for file in &folder.records {
         for (name, named) in &file.schema.named {
-            let Named::Record(record) = named else { continue };
+            let NamedType::Record(record) = named else { continue };
             let own = file.record().name == *name;
             let item = Struct {
                 schema: &file.schema,

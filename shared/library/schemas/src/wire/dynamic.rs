@@ -6,7 +6,7 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use super::time;
-use crate::{Field, Named, Schema, Type};
+use crate::{Field, NamedType, Schema, Type};
 
 /// A datum's value as JSON, in the forms that compiled types have: decimals and times as text, bytes as base64, secrets as `***`. A value that
 /// is not of its type is null.
@@ -27,7 +27,7 @@ pub(super) fn json(schema: &Schema, ty: &Type, datum: &Datum) -> Value {
         }
         (Type::Named(name), Datum::Record(values)) => {
             let fields = match schema.named.get(name) {
-                Some(Named::Record(record)) => record.fields.as_slice(),
+                Some(NamedType::Record(record)) => record.fields.as_slice(),
                 _ => &[],
             };
             let shown = |(field, (_, datum)): (&Field, &(String, Datum))| {
@@ -66,7 +66,7 @@ fn decimal(bytes: &[u8], scale: u64) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use crate::wire::Writer;
+    use crate::wire::WriterSchema;
 
     /// Everything that Avro has, of a type that nobody compiled in.
     #[test]
@@ -88,7 +88,7 @@ mod tests {
         let mut datum = vec![1, 5];
         datum.extend(0.5_f64.to_le_bytes());
         datum.extend([0, 4, 0xff, 0x85, 2, 0xff, 1, 2, 2, 2, 4, b'h', b'i', 0, 2, b'p', 2, 8, 0, 2, 2, b'k', 2, 0]);
-        let shown = Writer::new(text).expect("a schema").json(&datum).expect("a datum");
+        let shown = WriterSchema::new(text).expect("a schema").json(&datum).expect("a datum");
         let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
         let expected: serde_json::Value = serde_json::from_str(
             r#"{"flag":true,"number":-3,"half":0.5,"at":"1970-01-01T00:00:00.000000Z","price":"-1.23","raw":"/w==","mark":"AQI=","kind":"Y","word":"hi","none":null,"password":"***","items":[{"n":4}],"more":{"k":1}}"#,
@@ -96,6 +96,6 @@ mod tests {
         .expect("JSON");
         assert_eq!(shown, expected);
         datum.pop();
-        assert!(Writer::new(text).expect("a schema").json(&datum).is_err(), "cut short");
+        assert!(WriterSchema::new(text).expect("a schema").json(&datum).is_err(), "cut short");
     }
 }

@@ -2,7 +2,7 @@
 
 use quadrille_core::DecodeError;
 
-use crate::{Named, Schema, Type};
+use crate::{NamedType, Schema, Type};
 
 /// So many bytes of a field's or symbol's name count as a value: whoever builds values copies the name of each.
 const NAME_BYTES: usize = 64;
@@ -51,16 +51,16 @@ impl<'a> Walk<'a> {
                 self.value(variants.get(index).ok_or(End::Malformed)?)
             }
             Type::Named(name) => match self.schema.named.get(name).ok_or(End::Malformed)? {
-                Named::Record(record) => record.fields.iter().try_for_each(|field| {
+                NamedType::Record(record) => record.fields.iter().try_for_each(|field| {
                     self.count(field.name.len() / NAME_BYTES)?;
                     self.value(&field.ty)
                 }),
-                Named::Enum { symbols, .. } => {
+                NamedType::Enum { symbols, .. } => {
                     let index = usize::try_from(self.number()?).map_err(|_| End::Malformed)?;
                     let symbol = symbols.get(index).ok_or(End::Malformed)?;
                     self.count(symbol.len() / NAME_BYTES)
                 }
-                Named::Fixed { size } => self.skip(*size),
+                NamedType::Fixed { size } => self.skip(*size),
             },
         }
     }

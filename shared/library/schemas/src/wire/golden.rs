@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::{RecordInfo, Writer, frame, unframe};
+use super::{RecordInfo, WriterSchema, frame, unframe};
 use crate::{Folder, Problem, Problems, Record, RecordFile, Schema, Type, Version};
 
 /// Writes the golden files that are missing: `<folder>/golden/<Record>.<n>.bin`, framed with the version as its schema id,
@@ -64,7 +64,7 @@ fn check_one(root: &Path, file: &RecordFile, version: &Version, info: &RecordInf
         return Err(format!("has the schema id {id}"));
     }
     let read = || {
-        let plan = Writer::new(&version.text)?.prepare(&info.record)?;
+        let plan = WriterSchema::new(&version.text)?.prepare(&info.record)?;
         info.to_json(&plan.apply(datum)?)
     };
     let read = read().map_err(|error| format!("is not read: {error}"))?;

@@ -26,7 +26,7 @@ pub use json::{from_json, to_json};
 pub use secret::Secret;
 pub use time::Time;
 pub use uuid::Uuid;
-pub use writer::{Plan, Writer};
+pub use writer::{Resolution, WriterSchema};
 
 /// For generated code: its derives name serde by this path, so that no other crate has to depend on it for them.
 #[doc(hidden)]

@@ -19,7 +19,7 @@ const MOST_TEXT: usize = 256 * 1024;
 
 /// A writer's schema, as the registry has it under an id.
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub struct WriterSchema {
     name: String,
     schema: Arc<Schema>,
     physical: Arc<apache_avro::Schema>,
@@ -27,23 +27,23 @@ pub struct Writer {
 
 /// How data of a writer's schema become data of a reader's.
 #[derive(Clone, Debug)]
-pub enum Plan {
+pub enum Resolution {
     /// They are the same bytes.
     Same,
     /// They are read with the one and written with the other.
-    Resolve(Box<Resolution>),
+    Resolve(Box<Schemas>),
 }
 
-/// The two schemas of a [`Plan::Resolve`], without logical types: those were compared when the plan was made, so that
+/// The two schemas of a [`Resolution::Resolve`], without logical types: those were compared when the plan was made, so that
 /// what remains to be done is copying, and no library's idea of a decimal gets in between.
 #[derive(Clone, Debug)]
-pub struct Resolution {
+pub struct Schemas {
     described: Arc<Schema>,
     writer: Arc<apache_avro::Schema>,
     reader: apache_avro::Schema,
 }
 
-impl Writer {
+impl WriterSchema {
     /// Parses a writer's schema. One of more than 256 KiB is refused: as many as a stranger registers are kept.
     pub fn new(text: &str) -> Result<Self, DecodeError> {
         if text.len() > MOST_TEXT {
@@ -69,7 +69,7 @@ impl Writer {
     }
 
     /// A datum of this schema as one line of JSON, for people; secrets are `***`. Its values are counted before they are built, as are those of
-    /// a [`Plan::Resolve`].
+    /// a [`Resolution::Resolve`].
     pub fn json(&self, datum: &[u8]) -> Result<String, DecodeError> {
         let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
         extent::check(&self.schema, datum, MOST_VALUES)?;
@@ -80,7 +80,7 @@ impl Writer {
     }
 
     /// How a reader's type is read from this writer's data, or a sentence that names field and cause.
-    pub fn prepare(&self, reader: &RecordType) -> Result<Plan, DecodeError> {
+    pub fn prepare(&self, reader: &RecordType) -> Result<Resolution, DecodeError> {
         let schema =
             Schema::parse(reader.schema).map_err(|cause| DecodeError(format!("the reader's schema {cause}")))?;
         let found = mismatches(&self.schema, &schema);
@@ -88,15 +88,15 @@ impl Writer {
             return Err(DecodeError(format!("written with another schema of {}: {first}", self.name)));
         }
         if same_shape(&self.schema, &schema) {
-            return Ok(Plan::Same);
+            return Ok(Resolution::Same);
         }
         let (described, writer) = (self.schema.clone(), self.physical.clone());
-        let resolution = Resolution { described, writer, reader: physical(reader.schema)? };
-        Ok(Plan::Resolve(Box::new(resolution)))
+        let resolution = Schemas { described, writer, reader: physical(reader.schema)? };
+        Ok(Resolution::Resolve(Box::new(resolution)))
     }
 }
 
-impl Plan {
+impl Resolution {
     /// The datum in the reader's schema.
     pub fn apply<'d>(&self, datum: &'d [u8]) -> Result<Cow<'d, [u8]>, DecodeError> {
         match self {
@@ -106,7 +106,7 @@ impl Plan {
     }
 }
 
-impl Resolution {
+impl Schemas {
     fn apply(&self, datum: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let failed = |error| DecodeError(format!("not readable with its writer's schema: {}", sentence(error)));
         extent::check(&self.described, datum, MOST_VALUES)?;
