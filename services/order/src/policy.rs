@@ -95,15 +95,15 @@ impl Policy for Orders {
         }
     }
 
-    fn unlocked(state: &State, input: &Envelope<Self>) -> Option<Value> {
+    fn record_unlocked(state: &State, input: &Envelope<Self>) -> Option<Value> {
         match &input.input {
-            Input::Record(Heard::OrderRequested(asked)) => prices::told(&state.prices, request::skus(asked)),
+            Input::Record(Heard::OrderRequested(asked)) => prices::record_read(&state.prices, request::skus(asked)),
             _ => None,
         }
     }
 
-    fn assume(state: &mut State, _: &Envelope<Self>, read: Value) -> Result<(), serde_json::Error> {
-        prices::assume(&mut state.prices, read)
+    fn restore_unlocked(state: &mut State, _: &Envelope<Self>, read: Value) -> Result<(), serde_json::Error> {
+        prices::restore_read(&mut state.prices, read)
     }
 
     fn evolve(state: &mut State, input: &Envelope<Self>, decision: &Decision<Self>) {

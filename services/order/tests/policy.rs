@@ -247,9 +247,9 @@ fn what_a_request_reads_of_the_price_list_is_told_and_can_be_assumed() {
         trace: Trace::default(),
         input: Input::Record(requested().into()),
     };
-    let told = Orders::unlocked(listed.state(), &input).expect("prices are read");
+    let told = Orders::record_unlocked(listed.state(), &input).expect("prices are read");
     let mut assumed = State::default();
-    Orders::assume(&mut assumed, &input, told).expect("what was told is understood");
+    Orders::restore_unlocked(&mut assumed, &input, told).expect("what was told is understood");
     let moment = Moment { now: start(), claims: Claims::default() };
     let decided = Orders::react(&assumed, &moment, &input);
     assert!(matches!(decided.facts[..], [Stated::OrderCreated(_)]), "{decided:?}");

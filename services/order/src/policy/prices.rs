@@ -36,7 +36,7 @@ impl Price {
 }
 
 /// The prices of some SKUs as a decision reads them, for a recorded history; null for a SKU that is not on the list.
-pub(super) fn told(prices: &BTreeMap<String, Price>, skus: impl Iterator<Item = String>) -> Option<Value> {
+pub(super) fn record_read(prices: &BTreeMap<String, Price>, skus: impl Iterator<Item = String>) -> Option<Value> {
     let read: BTreeMap<String, Option<&Price>> = skus
         .map(|sku| {
             let price = prices.get(&sku);
@@ -48,7 +48,7 @@ pub(super) fn told(prices: &BTreeMap<String, Price>, skus: impl Iterator<Item = 
 }
 
 /// Makes the list say what [`told`] said of it.
-pub(super) fn assume(prices: &mut BTreeMap<String, Price>, read: Value) -> Result<(), serde_json::Error> {
+pub(super) fn restore_read(prices: &mut BTreeMap<String, Price>, read: Value) -> Result<(), serde_json::Error> {
     for (sku, price) in serde_json::from_value::<BTreeMap<String, Option<Price>>>(read)? {
         match price {
             Some(price) => prices.insert(sku, price),

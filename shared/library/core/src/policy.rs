@@ -20,7 +20,7 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     const CHOREOGRAPHY: Declaration =
         Declaration::new(Self::SERVICE, <Self::Heard as Records>::TYPES, <Self::Stated as Records>::TYPES);
 
-    /// Those of them whose rows are read without a lock: what a decision reads of them is told by [`Self::unlocked`].
+    /// Those of them whose rows are read without a lock: what a decision reads of them is told by [`Self::record_unlocked`].
     const UNLOCKED: &'static [&'static str] = &[];
 
     /// Whose dead letters it hears, where the platform's `DeadLetter` is among [`Self::Heard`]: each service has a topic of its own.
@@ -63,16 +63,20 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     ///
     /// The rows that are locked are in the state as the inputs before left them, so a recorded history need not tell them. What is
     /// read without a lock may be older than that: the history keeps it beside the input. Most policies have no such rows.
-    fn unlocked(_state: &Self::State, _input: &Envelope<Self>) -> Option<Value> {
+    fn record_unlocked(_state: &Self::State, _input: &Envelope<Self>) -> Option<Value> {
         None
     }
 
-    /// Puts what [`Self::unlocked`] told into the state, for the decision on `input` to read it again.
+    /// Puts what [`Self::record_unlocked`] told into the state, for the decision on `input` to read it again.
     ///
     /// # Errors
     ///
-    /// `read` is nothing that [`Self::unlocked`] tells.
-    fn assume(_state: &mut Self::State, _input: &Envelope<Self>, _read: Value) -> Result<(), serde_json::Error> {
+    /// `read` is nothing that [`Self::record_unlocked`] tells.
+    fn restore_unlocked(
+        _state: &mut Self::State,
+        _input: &Envelope<Self>,
+        _read: Value,
+    ) -> Result<(), serde_json::Error> {
         Ok(())
     }
 

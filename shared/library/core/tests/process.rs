@@ -206,8 +206,8 @@ fn unless_a_policy_says_otherwise_any_outcome_answers_no_timer_is_a_deadline_and
     let mut state = BTreeMap::new();
     let input =
         Envelope { id, cause: id, key, version: 0, trace: Trace::default(), input: Input::Timer(Timer::Remind) };
-    assert_eq!(Quiet::unlocked(&state, &input), None);
-    assert!(Quiet::assume(&mut state, &input, serde_json::Value::Null).is_ok());
+    assert_eq!(Quiet::record_unlocked(&state, &input), None);
+    assert!(Quiet::restore_unlocked(&mut state, &input, serde_json::Value::Null).is_ok());
     assert_eq!(Quiet::CHOREOGRAPHY, Declaration::new("quiet", Heard::TYPES, Stated::TYPES));
     assert_eq!(process(&mut state, &moment(), &input), Processed::default());
 }

@@ -58,7 +58,7 @@ pub struct Decided {
     /// The names of the key's effects that a worker had in hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<String>,
-    /// See [`Policy::unlocked`].
+    /// See [`Policy::record_unlocked`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlocked: Option<Value>,
     /// What the input came to.
@@ -93,7 +93,7 @@ pub enum Taken {
 }
 
 impl Decided {
-    /// Records one input and what it came to. `unlocked` is what [`Policy::unlocked`] told before the decision.
+    /// Records one input and what it came to. `unlocked` is what [`Policy::record_unlocked`] told before the decision.
     ///
     /// # Errors
     ///

@@ -11,6 +11,6 @@ mod settings;
 pub use address::hide_secrets;
 pub use environment::{Unreadable, environment};
 pub use key::Key;
-pub use output::{complain, quietly, tell};
+pub use output::{complain, print_line, quietly};
 pub use secret::Secret;
 pub use settings::{Error, Loaded, load};

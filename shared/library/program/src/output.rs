@@ -14,11 +14,11 @@ struct Closed;
 /// [`quietly`], so that whatever it has started ends with it.
 #[macro_export]
 macro_rules! say {
-    ($($text:tt)*) => { $crate::tell(::std::format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::print_line(::std::format_args!($($text)*)) };
 }
 
 /// See [`say`].
-pub fn tell(text: fmt::Arguments<'_>) {
+pub fn print_line(text: fmt::Arguments<'_>) {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => resume_unwind(Box::new(Closed)),
         // A full disk, say: as for `println!`, there is nobody to tell it to.

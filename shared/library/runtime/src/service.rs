@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use clap::{Parser, Subcommand};
 use quadrille_core::Policy;
-use quadrille_program::{complain, environment, hide_secrets, quietly, tell};
+use quadrille_program::{complain, environment, hide_secrets, print_line, quietly};
 use sqlx::{
     migrate::{Migration, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -120,7 +120,7 @@ where
     fn carry_out(self, command: Command) -> anyhow::Result<()> {
         let loaded = config::load(&self.defaults(), &environment()?)?;
         if let Command::Config = command {
-            tell(format_args!("{}", loaded.describe().trim_end()));
+            print_line(format_args!("{}", loaded.describe().trim_end()));
             return Ok(());
         }
         let config = loaded.settings;
@@ -128,9 +128,9 @@ where
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = match command {
             Command::Migrate => tokio.block_on(self.migrate(&config.database.migrate_url)),
-            Command::AcceptTopics { who, why } => {
-                tokio.block_on(self.accept_topics(&config, &who, &why)).map(|accepted| tell(format_args!("{accepted}")))
-            }
+            Command::AcceptTopics { who, why } => tokio
+                .block_on(self.accept_topics(&config, &who, &why))
+                .map(|accepted| print_line(format_args!("{accepted}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
         // Threads that wait for an absent broker do not hold up the end.

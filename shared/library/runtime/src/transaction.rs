@@ -332,7 +332,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 self.committed.seen += 1;
                 continue;
             }
-            let unlocked = self.of.history.and_then(|_| S::Policy::unlocked(&self.state, &input.envelope));
+            let unlocked = self.of.history.and_then(|_| S::Policy::record_unlocked(&self.state, &input.envelope));
             let processed = decide(&mut self.state, moment, &input.envelope)?;
             if let Some(header) = self.of.history {
                 // Before the batch merges it: what one input wants another one of its batch may withdraw.

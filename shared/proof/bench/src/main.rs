@@ -189,7 +189,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     for wrong in &wrong {
         say!("WRONG: {wrong}");
     }
-    report.tell();
+    report.print();
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

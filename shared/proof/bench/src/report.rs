@@ -106,7 +106,7 @@ impl Report {
     }
 
     /// Tells the aims that were missed, and all figures on one line.
-    pub fn tell(&self) {
+    pub fn print(&self) {
         let aims = self.aims();
         for aim in aims.iter().filter(|aim| !aim.met()) {
             say!("aim missed: {}: {}, aimed at {} {}", aim.what, aim.text(), aim.aim, aim.unit);

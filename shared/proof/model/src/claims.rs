@@ -130,9 +130,9 @@ occurrences![
 fn happened(world: &World, state: &State, name: &str) -> bool {
     match name.split_once(" after ") {
         Some((later, earlier)) => (0..world.spec.orders).any(|order| {
-            let told = |state: &State, name: &str| world.told(state, order, Kind::named(name)) > 0;
-            let can_be = || world.next_steps(state).iter().any(|(_, next)| told(next, later));
-            told(state, earlier) && !told(state, later) && can_be()
+            let stated = |state: &State, name: &str| world.stated(state, order, Kind::named(name)) > 0;
+            let can_be = || world.next_steps(state).iter().any(|(_, next)| stated(next, later));
+            stated(state, earlier) && !stated(state, later) && can_be()
         }),
         None => {
             let mut records = (0..world.places.len()).flat_map(|place| &world.log(state, place).records);
@@ -156,11 +156,11 @@ fn stock_is_held_by_orders(world: &World, state: &State) -> bool {
     world.stock(state).iter().all(|level| {
         let (mut reserved, mut committed) = (0, 0);
         for order in 0..world.spec.orders {
-            let told = |kind| world.told(state, order, kind) > 0;
-            if told(StockReserved) && !told(ReservationReleased) {
+            let stated = |kind| world.stated(state, order, kind) > 0;
+            if stated(StockReserved) && !stated(ReservationReleased) {
                 let created = world.first(state, order, OrderCreated);
                 let wanted = created.and_then(|created| created.goods.get(&level.sku)).copied().unwrap_or_default();
-                *if told(ReservationCommitted) { &mut committed } else { &mut reserved } += wanted;
+                *if stated(ReservationCommitted) { &mut committed } else { &mut reserved } += wanted;
             }
         }
         (level.reserved, level.committed) == (reserved, committed)
@@ -172,32 +172,32 @@ fn money_moves_once(world: &World, state: &State) -> bool {
         let outside = world.outside(state);
         outside.count(id, Said::Captured) <= 1
             && outside.count(id, Said::Refunded) <= 1
-            && world.told(state, order, PaymentCaptured) <= 1
-            && world.told(state, order, PaymentRefunded) <= 1
+            && world.stated(state, order, PaymentCaptured) <= 1
+            && world.stated(state, order, PaymentRefunded) <= 1
     })
 }
 
 fn payment_tells_the_truth(world: &World, state: &State) -> bool {
     orders(world, |order, id| {
-        let (told, outside) = (|kind| usize::from(world.told(state, order, kind)), world.outside(state));
-        told(PaymentCaptured) <= outside.count(id, Said::Captured)
-            && told(PaymentRefunded) <= outside.count(id, Said::Refunded)
-            && told(RefundFailed) <= outside.count(id, Said::RefundRefused)
-            && !(told(PaymentDeclined) > 0 && outside.count(id, Said::Captured) > 0)
+        let (stated, outside) = (|kind| usize::from(world.stated(state, order, kind)), world.outside(state));
+        stated(PaymentCaptured) <= outside.count(id, Said::Captured)
+            && stated(PaymentRefunded) <= outside.count(id, Said::Refunded)
+            && stated(RefundFailed) <= outside.count(id, Said::RefundRefused)
+            && !(stated(PaymentDeclined) > 0 && outside.count(id, Said::Captured) > 0)
     })
 }
 
 /// One parcel an order, and what is said of it is so.
 fn shipping_tells_the_truth(world: &World, state: &State) -> bool {
     orders(world, |order, id| {
-        let (told, outside) = (|kind| usize::from(world.told(state, order, kind)), world.outside(state));
+        let (stated, outside) = (|kind| usize::from(world.stated(state, order, kind)), world.outside(state));
         let accepted = outside.count(id, Said::Accepted);
         accepted <= 1
-            && told(ShipmentDispatched) <= accepted
-            && told(OrderShipped) <= told(ShipmentDispatched)
-            && !(told(ShipmentAborted) > 0 && accepted > 0)
-            && (told(ShipmentDelivered) == 0 || outside.parcel(id) == Parcel::WithCustomer)
-            && (told(ShipmentRecalled) == 0 || outside.parcel(id) == Parcel::Back)
+            && stated(ShipmentDispatched) <= accepted
+            && stated(OrderShipped) <= stated(ShipmentDispatched)
+            && !(stated(ShipmentAborted) > 0 && accepted > 0)
+            && (stated(ShipmentDelivered) == 0 || outside.parcel(id) == Parcel::WithCustomer)
+            && (stated(ShipmentRecalled) == 0 || outside.parcel(id) == Parcel::Back)
     })
 }
 
@@ -212,7 +212,7 @@ fn ends_once(world: &World, state: &State) -> bool {
 
 fn no_parcel_after_cancelled(world: &World, state: &State) -> bool {
     orders(world, |order, id| {
-        world.told(state, order, OrderCancelled) == 0 || world.outside(state).parcel(id) != Parcel::WithCustomer
+        world.stated(state, order, OrderCancelled) == 0 || world.outside(state).parcel(id) != Parcel::WithCustomer
     })
 }
 
@@ -242,11 +242,11 @@ const QUESTIONS: [(Kind, &[Kind]); 4] = [
 
 fn answers_at_most_once(world: &World, state: &State) -> bool {
     orders(world, |order, _| {
-        let told = |kind| world.told(state, order, kind);
-        QUESTIONS.iter().all(|(asked, answers)| world.told_any(state, order, answers) <= told(*asked))
-            && told(ReservationCommitted) <= told(StockReserved).min(told(ShipmentDispatched))
-            && told(ReservationReleased) <= told(StockReserved).min(told(OrderCancelled))
-            && told(PaymentRefunded) <= told(PaymentCaptured).min(told(OrderCancelled))
+        let stated = |kind| world.stated(state, order, kind);
+        QUESTIONS.iter().all(|(asked, answers)| world.stated_any(state, order, answers) <= stated(*asked))
+            && stated(ReservationCommitted) <= stated(StockReserved).min(stated(ShipmentDispatched))
+            && stated(ReservationReleased) <= stated(StockReserved).min(stated(OrderCancelled))
+            && stated(PaymentRefunded) <= stated(PaymentCaptured).min(stated(OrderCancelled))
     })
 }
 
@@ -296,11 +296,11 @@ fn cancelled_holds_nothing(world: &World, state: &State) -> bool {
 fn delivered_is_paid_for(world: &World, state: &State) -> bool {
     !is_over(world, state)
         || orders(world, |order, id| {
-            let (told, outside) = (|kind| world.told(state, order, kind), world.outside(state));
-            told(OrderDelivered) == 0
+            let (stated, outside) = (|kind| world.stated(state, order, kind), world.outside(state));
+            stated(OrderDelivered) == 0
                 || outside.count(id, Said::Captured) == 1
                     && outside.count(id, Said::Refunded) == 0
-                    && told(ReservationCommitted) == 1
+                    && stated(ReservationCommitted) == 1
                     && outside.parcel(id) == Parcel::WithCustomer
         })
 }
@@ -308,17 +308,17 @@ fn delivered_is_paid_for(world: &World, state: &State) -> bool {
 fn all_answered(world: &World, state: &State) -> bool {
     !is_over(world, state)
         || orders(world, |order, id| {
-            let told = |kind| world.told(state, order, kind);
+            let stated = |kind| world.stated(state, order, kind);
             let refunds = [PaymentRefunded, RefundFailed];
             // A retry is answered with its refund's outcome, which bears the retry's cause.
             let retries = (0..world.requests.len()).filter(|request| world.asked(state, *request));
             let mut retries = retries
                 .map(|request| world.request(request))
                 .filter(|asked| asked.kind == RefundRetryRequested && asked.key == id);
-            QUESTIONS.iter().all(|(asked, answers)| world.told_any(state, order, answers) == told(*asked))
-                && (told(OrderCancelled) == 0
-                    || told(PaymentCaptured) == 0
-                    || world.told_any(state, order, &refunds) > 0)
+            QUESTIONS.iter().all(|(asked, answers)| world.stated_any(state, order, answers) == stated(*asked))
+                && (stated(OrderCancelled) == 0
+                    || stated(PaymentCaptured) == 0
+                    || world.stated_any(state, order, &refunds) > 0)
                 && retries.all(|asked| {
                     world.caused(state, asked, &[PaymentRefunded, RefundFailed, PaymentRequestRefused]) == 1
                 })
@@ -341,17 +341,17 @@ fn is_over(world: &World, state: &State) -> bool {
 }
 
 fn ended(world: &World, state: &State, order: usize) -> bool {
-    let told = |kind| world.told(state, order, kind);
-    told(OrderCreated) == told(OrderDelivered) + told(OrderCancelled)
+    let stated = |kind| world.stated(state, order, kind);
+    stated(OrderCreated) == stated(OrderDelivered) + stated(OrderCancelled)
 }
 
 /// Stock and money of a cancelled order are back, or a refund that failed is shown to a person; its parcel is nowhere or back.
 fn nets_to_zero(world: &World, state: &State, order: usize, id: &str) -> bool {
-    let (told, outside) = (|kind| world.told(state, order, kind), world.outside(state));
+    let (stated, outside) = (|kind| world.stated(state, order, kind), world.outside(state));
     let is_refunded = outside.count(id, Said::Captured) == outside.count(id, Said::Refunded);
-    told(OrderCancelled) == 0
-        || told(ReservationReleased) == told(StockReserved)
-            && (is_refunded || told(RefundFailed) > 0)
+    stated(OrderCancelled) == 0
+        || stated(ReservationReleased) == stated(StockReserved)
+            && (is_refunded || stated(RefundFailed) > 0)
             && matches!(outside.parcel(id), Parcel::None | Parcel::Back)
 }
 
@@ -366,8 +366,8 @@ fn mails_go_once(world: &World, state: &State) -> bool {
 }
 
 fn mails_are_told(world: &World, state: &State) -> bool {
-    let told = |kind| (0..world.places.len()).map(|place| world.log(state, place).told(kind)).sum::<u8>();
-    !world.is_quiet(state) || told(NotificationSent) + told(NotificationFailed) == world.mails_due(state)
+    let stated = |kind| (0..world.places.len()).map(|place| world.log(state, place).stated(kind)).sum::<u8>();
+    !world.is_quiet(state) || stated(NotificationSent) + stated(NotificationFailed) == world.mails_due(state)
 }
 
 fn orders(world: &World, claim: impl Fn(usize, &str) -> bool) -> bool {

@@ -18,7 +18,7 @@ pub struct Log {
     /// The records by their numbers, repeats included.
     pub records: Vec<u32>,
     /// How often each type was stated; a repeat counts once.
-    told: [u8; Kind::COUNT],
+    stated: [u8; Kind::COUNT],
     /// Whether first occurrences have versions 1, 2, 3 ..., and repeats are exact.
     pub in_order: bool,
     /// Whether each id stands for one type only.
@@ -37,9 +37,16 @@ pub type Logs = Interner<Log>;
 impl Log {
     /// The log of these records.
     pub fn of(all: &Records, records: Vec<u32>) -> Self {
-        let told = [0; Kind::COUNT];
-        let mut log =
-            Self { records, told, in_order: true, ids_name_types: true, baton: None, one_baton: true, ends_once: true };
+        let stated = [0; Kind::COUNT];
+        let mut log = Self {
+            records,
+            stated,
+            in_order: true,
+            ids_name_types: true,
+            baton: None,
+            one_baton: true,
+            ends_once: true,
+        };
         let mut known = BTreeMap::<Uuid, u32>::new();
         let mut ended = false;
         for number in &log.records {
@@ -51,7 +58,7 @@ impl Log {
             }
             known.insert(record.id, *number);
             log.in_order &= record.version == known.len() as i64;
-            log.told[record.kind as usize] += 1;
+            log.stated[record.kind as usize] += 1;
             if record.baton.is_some() {
                 let first = *log.baton.get_or_insert(*number);
                 log.one_baton &= all.get(first).baton == record.baton;
@@ -64,7 +71,7 @@ impl Log {
     }
 
     /// How often a type was stated; a repeat counts once.
-    pub fn told(&self, kind: Kind) -> u8 {
-        self.told[kind as usize]
+    pub fn stated(&self, kind: Kind) -> u8 {
+        self.stated[kind as usize]
     }
 }

@@ -74,7 +74,7 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
         endings.extend(spec.sometimes.iter().copied());
         let world = World::new(spec, None, None);
         let explored = explore(&world, threads);
-        holds &= tell(&world, &explored);
+        holds &= print_explored(&world, &explored);
         say!("  {} states, {} steps deep, {:.1} s", explored.states, explored.depth, explored.took.as_secs_f64());
         if expected != 0 && expected != explored.states {
             say!(
@@ -112,9 +112,9 @@ fn prove(name: Option<&str>, deep: bool, threads: usize) -> bool {
 }
 
 /// Tells what is wrong with a world, if anything is.
-fn tell(world: &World, explored: &Explored) -> bool {
+fn print_explored(world: &World, explored: &Explored) -> bool {
     if let Some((claim, path)) = &explored.broken {
-        say!("  BROKEN: {claim}, after {} steps:\n{}", path.len(), story::tell(world, path));
+        say!("  BROKEN: {claim}, after {} steps:\n{}", path.len(), story::render(world, path));
     } else {
         for name in &explored.never {
             say!("  NEVER SEEN: {name}");
@@ -129,7 +129,7 @@ fn mails(world: &World, explored: &Explored, holds: &mut bool) -> (usize, usize)
     for end in explored.ends.iter().filter(|end| world.mails_due(end) <= world.spec.mails_at_most) {
         let mails = world.of_mails(end);
         let explored = explore(&mails, 1);
-        *holds &= tell(&mails, &explored);
+        *holds &= print_explored(&mails, &explored);
         ends += 1;
         states += explored.states;
     }
@@ -157,7 +157,7 @@ fn mutations(table: bool) -> bool {
         if table {
             say!("| {what} | {} | {claim} | {} | {} |", world.spec.name, path.len(), explored.states);
         } else {
-            say!("{what}\n  breaks in {}: {claim}\n{}", world.spec.name, story::tell(&world, path));
+            say!("{what}\n  breaks in {}: {claim}\n{}", world.spec.name, story::render(&world, path));
         }
         if claim == breaks && path.len() == *steps {
             caught += 1;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Tells the steps from the world's beginning: who, what came in, what was stated, and what changed.
-pub fn tell(world: &World, steps: &[Action]) -> String {
+pub fn render(world: &World, steps: &[Action]) -> String {
     let mut state = world.init_states().remove(0);
     let mut story = String::new();
     for (number, action) in steps.iter().enumerate() {

@@ -161,7 +161,7 @@ impl World {
         let mut places = self.places.clone();
         places.extend(shop::ORDERS[..self.spec.orders].iter().map(|order| ("notification.events", order.to_string())));
         // So that no claim about mails holds because there is none.
-        let is_registered = self.log(last, 0).told(Kind::UserRegistered) > 0;
+        let is_registered = self.log(last, 0).stated(Kind::UserRegistered) > 0;
         let sometimes = match (self.mails_due(last), is_registered) {
             (0, _) => vec![],
             (_, false) => vec!["NotificationFailed/no_address"],

@@ -94,7 +94,7 @@ impl Accounts {
         let mut came = Self::default();
         for order in placed {
             let (key, story) = (order.key(), tally.story(&order.key()));
-            let told = |what: &str| format!("{key} ({}) {what}; stated: {}", order.kind.name(), story.told());
+            let told = |what: &str| format!("{key} ({}) {what}; stated: {}", order.kind.name(), story.describe());
             let account = ledger.orders.get(&key).copied().unwrap_or_default();
             came.mails += u64::from(story.count("NotificationSent"));
             if !order.is_over(&story) {

@@ -262,7 +262,7 @@ impl Clients {
 
 /// Waits until a fact of a key was stated.
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
-    let missing = |tally: &Tally| format!("no {name} of {key}: {}", tally.story(key).told());
+    let missing = |tally: &Tally| format!("no {name} of {key}: {}", tally.story(key).describe());
     follower.until(TIMEOUT, |tally| tally.is(key, |story| story.has(name)), missing).await
 }
 

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 async fn run(what: What) -> ExitCode {
     tokio::select! {
         report = show(what) => match report {
-            Ok(report) => report.tell(name(what).as_str()),
+            Ok(report) => report.print(name(what).as_str()),
             Err(error) => {
                 complain(output::failure(&error));
                 say!("{} FAILED", name(what));

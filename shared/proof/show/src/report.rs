@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// Tells what fell short, then the figures on one line.
-    pub fn tell(&self, show: &str) -> ExitCode {
+    pub fn print(&self, show: &str) -> ExitCode {
         let paint = Paint::detect();
         for shortfall in &self.short {
             say!("{} {shortfall}", paint.bad("falls short:"));

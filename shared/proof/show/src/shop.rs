@@ -297,7 +297,7 @@ impl Shop {
             let open = open(tally);
             let told = open.iter().take(5).map(|order| {
                 let key = order.key();
-                format!("\n  {key} ({}): {}", order.kind.name(), tally.story(&key).told())
+                format!("\n  {key} ({}): {}", order.kind.name(), tally.story(&key).describe())
             });
             format!("{} of {} orders are not settled, such as{}", open.len(), placed.len(), told.collect::<String>())
         };

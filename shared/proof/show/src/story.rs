@@ -155,7 +155,7 @@ impl Story {
     }
 
     /// What was stated, for a message about an order that does not end.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let facts: Vec<String> = self.facts.iter().map(|(name, times)| format!("{times} {name}")).collect();
         if facts.is_empty() { "nothing was stated of it".to_owned() } else { facts.join(", ") }
     }

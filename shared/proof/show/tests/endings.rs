@@ -115,7 +115,7 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     for order in &placed {
         let story = tally.story(&order.key());
         let wrong = wrong(order, &story, &ledger, &mails);
-        assert_eq!(wrong, Vec::<String>::new(), "{} ({}): {}", order.id, order.kind.name(), story.told());
+        assert_eq!(wrong, Vec::<String>::new(), "{} ({}): {}", order.id, order.kind.name(), story.describe());
     }
     let of = |kind| placed.iter().find(|order| order.kind == kind).map(Placed::key).unwrap_or_default();
     assert_eq!(tally.story(&of(Kind::TwoLines)).committed, [(goods.plenty.clone(), 5)], "both lines as one");

@@ -254,7 +254,7 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
             order.parcel.to_owned(),
             show::clock(order.first_ms),
             output::step(order.last_ms - order.first_ms).trim_start_matches('+').to_owned(),
-            order.waits.iter().map(Wait::told).collect::<Vec<_>>().join("; "),
+            order.waits.iter().map(Wait::describe).collect::<Vec<_>>().join("; "),
         ]);
     }
     table.print()?;

@@ -125,7 +125,8 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
             Decoded::Null => "no value".into(),
             Decoded::Bad { reason, .. } => paint.bad(&output::printable(reason)),
         };
-        let letters = step.dead_letters.iter().map(|fate| paint.bad(&format!("{} ", fate.told()))).collect::<String>();
+        let letters =
+            step.dead_letters.iter().map(|fate| paint.bad(&format!("{} ", fate.describe()))).collect::<String>();
         let repeat = step.repeats.map(|first| paint.faint(&format!("exact repeat of {first} "))).unwrap_or_default();
         let cause = match (step.cause, fact.cause) {
             (Some(cause), _) => cause.to_string(),
@@ -164,7 +165,7 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
     let mut waiting = [(last.fact.key.clone(), waits)];
     let unread = handle.block_on(waits::look_up(settings, &mut waiting));
     let [(_, waits)] = &waiting;
-    waits.iter().map(waits::Wait::told).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
+    waits.iter().map(waits::Wait::describe).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
     let took = output::step(last.at_ms);
     output::line(&format!("{order}: {}, {} records, {}.", state.name(), steps.len(), took.trim_start_matches('+')))
 }

@@ -238,7 +238,7 @@ async fn rows_of(settings: &Settings, service: &str, keys: &[String]) -> sqlx::R
 
 impl Wait {
     /// The wait as people read it: `expects PaymentCaptured or PaymentDeclined from payment, for 40 s; charge parked after 20 h`.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let mut parts = vec![];
         if !self.expects.is_empty() {
             parts.push(format!(
@@ -248,7 +248,7 @@ impl Wait {
                 output::span(self.for_ms)
             ));
         }
-        parts.extend(self.rows.iter().map(|row| match (self.expects.is_empty(), row.told()) {
+        parts.extend(self.rows.iter().map(|row| match (self.expects.is_empty(), row.describe()) {
             (true, told) => format!("{}: {told}", self.from),
             (false, told) => told,
         }));
@@ -257,7 +257,7 @@ impl Wait {
 }
 
 impl Row {
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Effect { kind, parked_after_ms: Some(after), .. } => {
                 format!("{kind} parked after {}", output::span(*after))
@@ -267,7 +267,7 @@ impl Row {
                 format!("{kind} tried {}, again in {}", times(*tries), output::span(*due_in_ms))
             }
             Self::Timer { name, due_in_ms } => format!("{name} in {}", output::span(*due_in_ms)),
-            Self::DeadLetter { record, letter } => format!("{record} is with the dead letters: {}", letter.told()),
+            Self::DeadLetter { record, letter } => format!("{record} is with the dead letters: {}", letter.describe()),
         }
     }
 }
@@ -289,7 +289,7 @@ mod tests {
     fn told(said: &[(&str, i64)], rows: &[(&str, Row)]) -> Vec<String> {
         let mut waits = open(|name| found(said, name), |_| false, 100_000);
         rows.iter().cloned().for_each(|(service, row)| hold_up(&mut waits, service, row));
-        waits.iter().map(Wait::told).collect()
+        waits.iter().map(Wait::describe).collect()
     }
 
     fn charge(tries: i32, parked_after_ms: Option<i64>) -> (&'static str, Row) {
@@ -400,7 +400,7 @@ mod tests {
         wait.rows = vec![letter("open")];
         let told = "expects OrderCreated or OrderRejected from order, for 1.00 s; OrderRequested is with the dead letters: \
                     open dead letter of order (too_large): 00000000-0000-0000-0000-000000000000";
-        assert_eq!((wait.told().as_str(), wait.is_given_up()), (told, false));
+        assert_eq!((wait.describe().as_str(), wait.is_given_up()), (told, false));
         wait.rows = vec![letter("discarded")];
         assert!(wait.is_given_up());
     }

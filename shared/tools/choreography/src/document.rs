@@ -305,7 +305,7 @@ impl Cause {
     }
 
     /// As people read it.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Heard(name) => name.clone(),
             Self::Outcome(name) => format!("outcome {name}"),

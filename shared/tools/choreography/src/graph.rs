@@ -15,10 +15,10 @@ pub(crate) struct Node {
 
 impl Node {
     /// As people read it.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self.service.as_str() {
-            "" => self.input.told(),
-            service => format!("{service}'s {}", self.input.told()),
+            "" => self.input.describe(),
+            service => format!("{service}'s {}", self.input.describe()),
         }
     }
 

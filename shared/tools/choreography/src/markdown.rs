@@ -186,7 +186,7 @@ fn services(choreography: &Choreography) -> String {
             let wants = reaction.wants.iter().map(|kind| format!("[{kind}]"));
             let sets = reaction.sets.iter().map(|timer| format!("(t {timer})"));
             let comes: Vec<String> = reaction.states.iter().cloned().chain(wants).chain(sets).collect();
-            [reaction.on.told(), or_dash(comes.join(", ")), or_dash(reaction.until.clone())]
+            [reaction.on.describe(), or_dash(comes.join(", ")), or_dash(reaction.until.clone())]
         });
         let table = table(["on", "may state, [want], (set)", "until"], rows);
         format!("### {}\n\nDeclared in [`{}`](../{}).\n\n{table}", service.name, service.file, service.file)

@@ -39,7 +39,7 @@ pub fn run(catalogue: &Catalogue, options: &Options) -> anyhow::Result<bool> {
         // Without sound schemas there are no topics and records to check the rest by.
         Err(found) => {
             let problems: Vec<Problem> = found.0.into_iter().map(Problem::from).collect();
-            return told(&Choreography::default(), &problems, options);
+            return report(&Choreography::default(), &problems, options);
         }
     };
     let choreography = match &options.choreography {
@@ -69,11 +69,11 @@ pub fn run(catalogue: &Catalogue, options: &Options) -> anyhow::Result<bool> {
             problems.extend(rewritten(&checkout, against)?);
         }
     }
-    told(&choreography, &problems, options)
+    report(&choreography, &problems, options)
 }
 
 /// Names every problem, as a list where it goes into a pull request, and ends with the figures.
-fn told(choreography: &Choreography, problems: &[Problem], options: &Options) -> anyhow::Result<bool> {
+fn report(choreography: &Choreography, problems: &[Problem], options: &Options) -> anyhow::Result<bool> {
     let bullet = if options.against.is_some() { "- " } else { "" };
     problems.iter().try_for_each(|problem| output::line(&format!("{bullet}{problem}")))?;
     if options.against.is_some() && !problems.is_empty() {

@@ -126,7 +126,7 @@ pub struct Fate {
 
 impl Fate {
     /// As people read it.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let Self { service, id, reason, state } = self;
         format!("{state} dead letter of {service} ({}): {id}", output::printable(reason))
     }
@@ -276,7 +276,7 @@ pub async fn redrive(settings: &Settings, which: &Which, person: &Person, json: 
                     .collect()
             }
         };
-        all_done &= told(settings, "RedriveRequested", &service, person, requests, json).await?;
+        all_done &= request_each(settings, "RedriveRequested", &service, person, requests, json).await?;
     }
     Ok(all_done)
 }
@@ -287,13 +287,13 @@ pub async fn discard(settings: &Settings, which: &Which, person: &Person, json: 
     for (service, letters) in which.find(settings).await? {
         // The last one first: what waits behind a letter is handled as soon as that is given up, unless it is given up before.
         let requests = letters.iter().rev().map(|letter| json!({ "dead_letter_id": letter.id })).collect();
-        all_done &= told(settings, "DiscardRequested", &service, person, requests, json).await?;
+        all_done &= request_each(settings, "DiscardRequested", &service, person, requests, json).await?;
     }
     Ok(all_done)
 }
 
 /// Asks a service, and tells what came of each request; whether all were done.
-async fn told(
+async fn request_each(
     settings: &Settings,
     name: &str,
     service: &str,
@@ -302,7 +302,7 @@ async fn told(
     json: bool,
 ) -> anyhow::Result<bool> {
     let came = operate::ask_all(settings, name, service, person, requests).await?;
-    came.iter().try_for_each(|came| operate::tell(came, json).map(|_| ()))?;
+    came.iter().try_for_each(|came| operate::print_result(came, json).map(|_| ()))?;
     Ok(came.iter().all(OperatorResult::is_done))
 }
 

@@ -102,7 +102,10 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
 /// Has a parked effect tried again: the outside is asked about it first. Whether it was done.
 pub async fn redrive(settings: &Settings, id: Uuid, person: &Person, json: bool) -> anyhow::Result<bool> {
     let service = find(settings, id).await?.service;
-    operate::tell(&operate::ask(settings, "RedriveRequested", &service, person, json!({"effect_id": id})).await?, json)
+    operate::print_result(
+        &operate::ask(settings, "RedriveRequested", &service, person, json!({"effect_id": id})).await?,
+        json,
+    )
 }
 
 /// States the outcome of an effect that the outside does not tell. Whether it was taken.
@@ -111,7 +114,7 @@ pub async fn answer(settings: &Settings, id: Uuid, outcome: &str, person: &Perso
         .context("OUTCOME is not JSON: `quadrille effects show ID` has examples; quote it whole, in '...'")?;
     let service = find(settings, id).await?.service;
     let fields = json!({"effect_id": id, "outcome": outcome});
-    operate::tell(&operate::ask(settings, "EffectAnswered", &service, person, fields).await?, json)
+    operate::print_result(&operate::ask(settings, "EffectAnswered", &service, person, fields).await?, json)
 }
 
 async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<Effect> {

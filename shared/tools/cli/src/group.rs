@@ -62,7 +62,7 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
             consumer.commit(&list, CommitMode::Sync).map_err(|error| kafka::explained(&settings.kafka, error))?;
         }
     }
-    tell(service, &rewinds, options)?;
+    print_rewinds(service, &rewinds, options)?;
     Ok(options.yes)
 }
 
@@ -135,7 +135,7 @@ pub async fn skip(
         return Ok(false);
     }
     let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
-    operate::tell(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
+    operate::print_result(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
 }
 
 /// What a group has read already cannot be passed over any more.
@@ -228,7 +228,7 @@ fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> a
     Ok(rewinds)
 }
 
-fn tell(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow::Result<()> {
+fn print_rewinds(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow::Result<()> {
     if options.json {
         return output::json(&rewinds);
     }

@@ -105,7 +105,7 @@ pub async fn ask_all(
 }
 
 /// Tells what came of a request; whether it was done.
-pub fn tell(came: &OperatorResult, json: bool) -> anyhow::Result<bool> {
+pub fn print_result(came: &OperatorResult, json: bool) -> anyhow::Result<bool> {
     match json {
         true => output::json(came)?,
         false => output::line(&format!("{}: {}", came.result, came.detail))?,

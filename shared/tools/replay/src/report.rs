@@ -70,8 +70,8 @@ impl fmt::Display for Report {
         }
         if let Some(first) = self.first() {
             writeln!(f, "\nThe first decision that differs: {first}")?;
-            tell(f, "decided then", &first.then)?;
-            tell(f, "decides now", &first.now)?;
+            write_decided(f, "decided then", &first.then)?;
+            write_decided(f, "decides now", &first.now)?;
             writeln!(f)?;
         }
         let following = self.differences.iter().filter(|difference| difference.follows.is_some()).count();
@@ -95,7 +95,7 @@ impl fmt::Display for Difference {
     }
 }
 
-fn tell(f: &mut fmt::Formatter<'_>, when: &str, decided: &[String]) -> fmt::Result {
+fn write_decided(f: &mut fmt::Formatter<'_>, when: &str, decided: &[String]) -> fmt::Result {
     if decided.is_empty() {
         return writeln!(f, "  {when}: nothing of this");
     }

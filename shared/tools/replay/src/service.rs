@@ -177,7 +177,7 @@ impl<P: Policy> Replaying<P> {
     /// What this build makes of the input; a panic is a decision that differs, as its text.
     fn process(&mut self, decided: &Decided, input: &Envelope<P>) -> anyhow::Result<Result<RecordedDecision, String>> {
         if let Some(read) = &decided.unlocked {
-            P::assume(&mut self.state, input, read.clone()).context("what was read without a lock")?;
+            P::restore_unlocked(&mut self.state, input, read.clone()).context("what was read without a lock")?;
         }
         let claims: Claims = decided.claims.iter().map(|name| (decided.key.clone(), name.clone())).collect();
         let moment = Moment { now: decided.now, claims };

@@ -52,7 +52,7 @@ impl<P: Policy> Recorder<P> {
     fn decides(&mut self, input: Envelope<P>) {
         self.now += TimeDelta::seconds(1);
         let moment = self.service.moment(self.now, slice::from_ref(&input));
-        let unlocked = P::unlocked(&self.service.state, &input);
+        let unlocked = P::record_unlocked(&self.service.state, &input);
         let came_to = self.service.handle(self.now, &input);
         let header = Header::of::<P>().id;
         self.lines.push(Line::Decided(Decided::new(header, &moment, &input, unlocked, &came_to).unwrap()));

@@ -29,7 +29,7 @@ impl World {
 
     /// How many mails of an order are due, by what was stated.
     pub fn mails_due_of(&self, state: &State, order: usize) -> u8 {
-        MAILS.iter().map(|kind| self.told(state, order, *kind)).sum()
+        MAILS.iter().map(|kind| self.stated(state, order, *kind)).sum()
     }
 
     /// How many mails are due.
@@ -47,13 +47,13 @@ impl World {
     }
 
     /// How often a type was stated of an order.
-    pub fn told(&self, state: &State, order: usize, kind: Kind) -> u8 {
-        self.saga(state, order).map(|log| log.told(kind)).sum()
+    pub fn stated(&self, state: &State, order: usize, kind: Kind) -> u8 {
+        self.saga(state, order).map(|log| log.stated(kind)).sum()
     }
 
     /// How often any of these types was stated of an order.
-    pub fn told_any(&self, state: &State, order: usize, kinds: &[Kind]) -> u8 {
-        kinds.iter().map(|kind| self.told(state, order, *kind)).sum()
+    pub fn stated_any(&self, state: &State, order: usize, kinds: &[Kind]) -> u8 {
+        kinds.iter().map(|kind| self.stated(state, order, *kind)).sum()
     }
 
     /// How many records of these types a request has caused; a repeat counts once.

@@ -188,7 +188,7 @@ impl Stage {
                 let clock = paint.faint(&show::clock(record.timestamp_ms));
                 let name = paint.saga(&key, &format!("{label:<34} {:<27}", info.short_name()));
                 // On the follower's thread: where nobody reads on, the show's own next line ends it.
-                let told = paint.faint(&shortened(&told(&show::brief(info, &json))));
+                let told = paint.faint(&shortened(&readable(&show::brief(info, &json))));
                 let _ = writeln!(std::io::stdout(), "{clock}  {name} {told}");
             }
         })
@@ -275,8 +275,9 @@ impl Stage {
     async fn over(&self, follower: &Follower, orders: &[Placed], patience: Duration) -> anyhow::Result<()> {
         let missing = |tally: &Tally| {
             let open = orders.iter().filter(|order| !tally.is(&order.key(), |story| order.is_over(story)));
-            let told = open
-                .map(|order| format!("\n  {} ({}): {}", order.id, order.kind.name(), tally.story(&order.key()).told()));
+            let told = open.map(|order| {
+                format!("\n  {} ({}): {}", order.id, order.kind.name(), tally.story(&order.key()).describe())
+            });
             format!("these orders have not come to their ends:{}", told.collect::<String>())
         };
         follower.until(patience, |tally| self.is_over(tally, orders), missing).await
@@ -363,12 +364,12 @@ fn port(variable: &str, usual: u16) -> anyhow::Result<u16> {
 }
 
 async fn heard(follower: &Follower, key: &str, name: &str) -> anyhow::Result<()> {
-    let missing = |tally: &Tally| format!("no {name} of {key} came: {}", tally.story(key).told());
+    let missing = |tally: &Tally| format!("no {name} of {key} came: {}", tally.story(key).describe());
     follower.until(ANSWER, |tally| tally.is(key, |story| story.has(name)), missing).await
 }
 
 /// What a newcomer wants to know: not who ordered, which is the same throughout.
-fn told(brief: &str) -> String {
+fn readable(brief: &str) -> String {
     const SAME: [&str; 4] = ["customer_id=", "details.customer_id=", "details.currency=", "currency="];
     let parts = brief.split(' ').filter(|part| !SAME.iter().any(|known| part.starts_with(known)));
     parts.map(|part| part.strip_prefix("details.").unwrap_or(part)).collect::<Vec<_>>().join(" ")

@@ -122,7 +122,7 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
         faults.len(),
         registry.given()
     ));
-    told(&shop, &letters, &ranges, &mut report).await?;
+    check_dead_letters(&shop, &letters, &ranges, &mut report).await?;
     for (what, (lasted, place), bound) in [
         ("an instance was ready and idle", &longest.ready_and_idle, SAID),
         ("an instance was unready and busy", &longest.unready_and_busy, SAID),
@@ -153,7 +153,7 @@ fn resident(shop: &Shop) -> anyhow::Result<Vec<(String, f64)>> {
 }
 
 /// Every bad record must be a dead letter of the order service at its place; those that no client can read, one for all of a batch.
-async fn told(
+async fn check_dead_letters(
     shop: &Shop,
     letters: &BTreeSet<(i32, i64)>,
     ranges: &[(i32, i64)],

@@ -69,20 +69,20 @@ impl<'a> Findings<'a> {
         let timers = service.reactions.iter().flat_map(|reaction| reaction.sets.iter().cloned().map(Cause::Timer));
         let inputs: BTreeSet<Cause> = heard.chain(outcomes).chain(timers).collect();
         for input in inputs.iter().filter(|input| service.reaction(input).is_none()) {
-            let what = format!("comes in ({}), and no reaction is declared", input.told());
+            let what = format!("comes in ({}), and no reaction is declared", input.describe());
             self.problem(input.name(), what, "add it to `reactions`, even where nothing comes of it");
         }
         for reaction in &service.reactions {
             if !inputs.contains(&reaction.on) {
-                let what = format!("has a reaction ({}), and never comes in", reaction.on.told());
+                let what = format!("has a reaction ({}), and never comes in", reaction.on.describe());
                 self.problem(reaction.on.name(), what, "hear it, or remove the reaction");
             }
             for fact in reaction.states.iter().filter(|fact| !service.says().any(|said| said == *fact)) {
-                let what = format!("is stated on {}, and is not in `Stated`", reaction.on.told());
+                let what = format!("is stated on {}, and is not in `Stated`", reaction.on.describe());
                 self.problem(fact, what, "add it there, or state it no longer");
             }
             for effect in reaction.wants.iter().filter(|kind| service.effect(kind).is_none()) {
-                let what = format!("is wanted on {}, and no such effect is declared", reaction.on.told());
+                let what = format!("is wanted on {}, and no such effect is declared", reaction.on.describe());
                 self.problem(effect, what, "add it to `effects`");
             }
         }
