@@ -272,13 +272,13 @@ fn list(state: &State, sku: &str, asked: &ProductListingRequested) -> Decision<I
         });
     };
     if asked.currency != product.currency {
-        let mend = format_args!("stay {}: list the product in another currency under another SKU", product.currency);
-        return refused("other_currency", Fault::new("currency", mend));
+        let fix = format_args!("stay {}: list the product in another currency under another SKU", product.currency);
+        return refused("other_currency", Fault::new("currency", fix));
     }
     // An empty name says nothing; another one cannot be carried out, and no answer at all would hide that.
     if !asked.name.is_empty() && asked.name != product.name {
-        let mend = "stay as it was listed, or be left empty: a listed product's name does not change";
-        return refused("conflicting_content", Fault::new("name", mend));
+        let fix = "stay as it was listed, or be left empty: a listed product's name does not change";
+        return refused("conflicting_content", Fault::new("name", fix));
     }
     if asked.price == product.price {
         return Decision::nothing();
@@ -308,15 +308,15 @@ fn replenish(state: &State, sku: &str, asked: &StockReplenishmentRequested) -> D
         if counted_sku == sku && *quantity == asked.quantity {
             return Decision::nothing();
         }
-        let mend = "be new for each delivery of goods: this one was counted with another SKU or quantity";
-        return refused("conflicting_content", Fault::new("replenishment_id", mend));
+        let fix = "be new for each delivery of goods: this one was counted with another SKU or quantity";
+        return refused("conflicting_content", Fault::new("replenishment_id", fix));
     }
     if let Err(fault) = bounds::quantity("quantity", asked.quantity) {
         return refused("bounds", fault);
     }
     if state.stock.get(sku).is_none_or(|stock| stock.product.is_none()) {
-        let mend = "be of a listed product: list it first, then send this delivery again";
-        return refused("unknown_sku", Fault::new("sku", mend));
+        let fix = "be of a listed product: list it first, then send this delivery again";
+        return refused("unknown_sku", Fault::new("sku", fix));
     }
     Decision::fact(StockReplenished {
         sku: sku.to_owned(),

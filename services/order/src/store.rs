@@ -115,7 +115,7 @@ impl OrderStore {
         match event_store::append(tx, &appends).await {
             Ok(_) => Ok(()),
             Err(event_store::Error::Database(error)) => Err(error),
-            // The rows are locked, so nobody else can have written: row and stream disagree, which no repeat mends.
+            // The rows are locked, so nobody else can have written: row and stream disagree, which no repeat fixes.
             Err(error) => Err(broken(error)),
         }
     }

@@ -1,6 +1,6 @@
 //! Bounds on what clients may say, each checked in one place.
 //!
-//! A [`Fault`] names the field and the mend, and never repeats the value: it may be a secret, or a megabyte.
+//! A [`Fault`] names the field and the fix, and never repeats the value: it may be a secret, or a megabyte.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ pub const TEXT: usize = 500;
 pub struct Fault {
     /// The field at fault, e.g. `lines[2].quantity`.
     pub field: String,
-    /// The fault as a sentence for people, with the mend.
+    /// The fault as a sentence for people, with the fix.
     pub detail: String,
 }
 

@@ -12,7 +12,7 @@ use crate::{Envelope, Input, Moment, Named, Policy, Processed, RecordType, Recor
 pub struct Declaration {
     /// The service's name.
     pub service: &'static str,
-    /// The file in which this stands, for whoever has to mend it: `file!()`.
+    /// The file in which this stands, for whoever has to fix it: `file!()`.
     pub file: &'static str,
     /// What it hears.
     pub hears: &'static [RecordType],

@@ -1,4 +1,4 @@
-//! Topics as they are on the broker, and their making and mending.
+//! Topics as they are on the broker, and their making and fixing.
 
 use std::{
     collections::BTreeMap,

@@ -44,7 +44,7 @@ struct Set {
     source: Source,
 }
 
-/// Why settings are refused: a sentence for each thing that is wrong, with the key, where it was set, and the mend.
+/// Why settings are refused: a sentence for each thing that is wrong, with the key, where it was set, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(String);

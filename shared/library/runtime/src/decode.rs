@@ -239,7 +239,7 @@ impl Decoder {
     }
 
     /// Makes sure that the registry has at least our own schemas: one that has lost its data knows no id at all, and an id says nothing
-    /// until that is mended. Asked once a minute at most: a stranger's garbage is no reason to ask for all of them each time.
+    /// until that is fixed. Asked once a minute at most: a stranger's garbage is no reason to ask for all of them each time.
     async fn has_ours(&self) -> Result<(), Unavailable> {
         let mut asked = self.asked_for_ours.lock().await;
         let types: Vec<RecordType> = self.heard.iter().map(|heard| heard.record_type).collect();

@@ -54,7 +54,7 @@ pub(crate) enum Topics {
     Ready,
     /// Something is not there yet; it is waited for.
     Waiting(String),
-    /// A topic was made in another shape than declared; nothing mends that while we run.
+    /// A topic was made in another shape than declared; nothing fixes that while we run.
     Refused(String),
 }
 

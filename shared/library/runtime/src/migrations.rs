@@ -23,7 +23,7 @@ pub(crate) fn is_missing(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
 }
 
-/// What is still to be applied, if anything is; an error where the database is not of this build, which nothing mends while we wait.
+/// What is still to be applied, if anything is; an error where the database is not of this build, which nothing fixes while we wait.
 pub(crate) fn compare(ours: &[Migration], applied: &[Applied]) -> anyhow::Result<Option<String>> {
     for Applied { version, description, checksum, .. } in applied {
         match ours.iter().find(|migration| migration.version == *version) {

@@ -1,5 +1,5 @@
 //! What must be there before an instance works: tables before it decides anything, topics before it reads and publishes. What is missing is
-//! waited for, named in log and health, with its mend.
+//! waited for, named in log and health, with its fix.
 
 use std::{sync::Arc, time::Duration};
 

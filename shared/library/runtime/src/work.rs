@@ -127,7 +127,7 @@ pub(crate) struct Rejection {
     pub reason: &'static str,
     /// The field or header at fault, or empty.
     pub field: String,
-    /// A sentence for people, with the mend.
+    /// A sentence for people, with the fix.
     pub detail: String,
     /// The input id, where it was known.
     pub input: Option<Uuid>,

@@ -160,7 +160,7 @@ async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<(
     shop.stated(6).await?;
     let waiting: (String, bool) =
         sqlx::query_as("select detail, published_at is null from dead_letter").fetch_one(&shop.database.pool).await?;
-    assert!(waiting.0.contains("quadrille encode"), "the mend is named: {}", waiting.0);
+    assert!(waiting.0.contains("quadrille encode"), "the fix is named: {}", waiting.0);
     assert!(waiting.1, "it waits in the database");
 
     // The topic comes to be, and its subject.

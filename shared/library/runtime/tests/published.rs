@@ -313,8 +313,8 @@ async fn the_doctor_says_what_to_do() -> anyhow::Result<()> {
     let [look] = &found[..] else { anyhow::bail!("{looks:?}") };
     assert_eq!(look.verdict, Verdict::Wrong);
     assert_eq!(look.found, "tally publishes nothing (1 partitions): it holds more");
-    for mend in ["restore its newest backup", "quadrille group rewind tally", "quadrille-tally accept-topics"] {
-        assert!(look.mend.contains(mend), "{}", look.mend);
+    for fix in ["restore its newest backup", "quadrille group rewind tally", "quadrille-tally accept-topics"] {
+        assert!(look.fix.contains(fix), "{}", look.fix);
     }
     Ok(())
 }

@@ -19,15 +19,15 @@ pub fn compatibility(file: &RecordFile) -> Vec<Problem> {
 
 fn between(file: &RecordFile, old: &Schema, number: u32) -> Vec<Problem> {
     let new = &file.schema;
-    let problem = |field: &str, what: String, mend: &str| Problem::of_field(&file.file, field, what, mend);
+    let problem = |field: &str, what: String, fix: &str| Problem::of_field(&file.file, field, what, fix);
     let mut found = Vec::new();
     for mismatch in mismatches(old, new) {
         let what = format!("this version cannot read version {number}: it {}", mismatch.what);
-        found.push(problem(&mismatch.field, what, mismatch.mend));
+        found.push(problem(&mismatch.field, what, mismatch.fix));
     }
     for mismatch in mismatches(new, old) {
         let what = format!("version {number} cannot read this version: it {}", mismatch.what);
-        found.push(problem(&mismatch.field, what, mismatch.mend));
+        found.push(problem(&mismatch.field, what, mismatch.fix));
     }
     let keys = [old, new].map(|schema| schema.record().and_then(|record| record.key.clone()).unwrap_or_default());
     if keys[0] != keys[1] {

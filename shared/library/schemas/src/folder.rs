@@ -137,7 +137,7 @@ impl RecordFile {
         let file = format!("{folder}/{name}.avsc");
         let text = read(&root.join(&file))?;
         if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
-            return Err(Problem::of_file(&file, format!("is not JSON: {error}"), "mend that line").into());
+            return Err(Problem::of_file(&file, format!("is not JSON: {error}"), "fix that line").into());
         }
         let text = inlined(text.trim(), common)
             .map_err(|what| Problem::of_file(&file, what, "let shared types form no circle"))?;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`Folder::load`] reads it and checks our rules; [`check`] compares with the frozen versions too ([`compatibility`] is
-//!   FULL_TRANSITIVE); [`freeze`] keeps a new version. Every fault names file, field and mend ([`Problem`]).
+//!   FULL_TRANSITIVE); [`freeze`] keeps a new version. Every fault names file, field and fix ([`Problem`]).
 //! - [`inlined`] makes the text that is registered.
 //! - [`build`] writes the Rust types; call it from a `build.rs`. They implement `quadrille_core::Record`.
 //! - [`wire`] (feature `wire`, on by default; a build script does without) is what the generated types and a running service

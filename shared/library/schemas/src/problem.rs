@@ -1,8 +1,8 @@
-//! What is wrong with a schema: file, field, fault, mend.
+//! What is wrong with a schema: file, field, fault, fix.
 
 use std::{fmt, path::Path};
 
-/// One fault in a schemas folder, as a sentence that says where, what and how to mend it.
+/// One fault in a schemas folder, as a sentence that says where, what and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, relative to the schemas folder.
@@ -12,13 +12,13 @@ pub struct Problem {
     /// What is wrong.
     pub what: String,
     /// What to do about it.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Problem {
     /// A fault of a file as a whole.
-    pub fn of_file(file: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { file: file.into(), field: String::new(), what: what.into(), mend: mend.into() }
+    pub fn of_file(file: impl Into<String>, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { file: file.into(), field: String::new(), what: what.into(), fix: fix.into() }
     }
 
     /// A fault of one field.
@@ -26,9 +26,9 @@ impl Problem {
         file: impl Into<String>,
         field: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { file: file.into(), field: field.into(), what: what.into(), mend: mend.into() }
+        Self { file: file.into(), field: field.into(), what: what.into(), fix: fix.into() }
     }
 
     pub(crate) fn of_io(path: &Path, error: &std::io::Error) -> Self {
@@ -42,7 +42,7 @@ impl fmt::Display for Problem {
         if !self.field.is_empty() {
             write!(f, "field `{}`: ", self.field)?;
         }
-        write!(f, "{}; {}", self.what, self.mend)
+        write!(f, "{}; {}", self.what, self.fix)
     }
 }
 

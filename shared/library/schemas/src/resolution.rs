@@ -15,7 +15,7 @@ pub struct Mismatch {
     /// What does not fit.
     pub what: String,
     /// What whoever changes the schema should do.
-    pub mend: &'static str,
+    pub fix: &'static str,
 }
 
 impl fmt::Display for Mismatch {
@@ -159,8 +159,8 @@ impl<'s> Resolution<'s> {
         self.push(path, what, KEEP_TYPE);
     }
 
-    fn push(&mut self, path: &str, what: String, mend: &'static str) {
-        self.found.push(Mismatch { field: path.to_owned(), what, mend });
+    fn push(&mut self, path: &str, what: String, fix: &'static str) {
+        self.found.push(Mismatch { field: path.to_owned(), what, fix });
     }
 }
 

@@ -107,16 +107,16 @@ impl Rules<'_> {
         if field.aliased {
             self.field(&name, "has aliases", "keep the name: a renamed field is a new field");
         }
-        if let Err((what, mend)) = allowed(&field.ty, self.decimals) {
-            self.field(&name, what, mend);
+        if let Err((what, fix)) = allowed(&field.ty, self.decimals) {
+            self.field(&name, what, fix);
         }
         self.check_default(record, field, &name);
         if field.secret && !matches!(field.ty.nullable().unwrap_or(&field.ty), Type::String) {
             self.field(&name, "is secret, but no text", "mark texts only, nullable or not");
         }
         if let Some(topic) = self.topic.filter(|topic| field.secret && !topic.secrets) {
-            let mend = format!("keep it off this topic, or set `secrets = true` of {} in topics.toml", topic.name);
-            self.field(&name, format!("is secret, and {} may have no secrets", topic.name), mend);
+            let fix = format!("keep it off this topic, or set `secrets = true` of {} in topics.toml", topic.name);
+            self.field(&name, format!("is secret, and {} may have no secrets", topic.name), fix);
         }
     }
 
@@ -124,8 +124,8 @@ impl Rules<'_> {
         match &field.default {
             Some(default) => {
                 if let Err(what) = fits(&self.file.schema, &field.ty, default) {
-                    let mend = "give it one of its type; a nullable field's is null, a bytes field's is ASCII";
-                    self.field(name, format!("has the default {default}, {what}"), mend);
+                    let fix = "give it one of its type; a nullable field's is null, a bytes field's is ASCII";
+                    self.field(name, format!("has the default {default}, {what}"), fix);
                 }
             }
             None if record.key.as_ref() == Some(&field.name) || field.id || may_lack_default(&field.ty) => {}
@@ -137,19 +137,19 @@ impl Rules<'_> {
         }
     }
 
-    fn whole(&mut self, what: impl Into<String>, mend: impl Into<String>) {
-        self.found.push(Problem::of_file(&self.file.file, what, mend));
+    fn whole(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.found.push(Problem::of_file(&self.file.file, what, fix));
     }
 
-    fn field(&mut self, field: &str, what: impl Into<String>, mend: impl Into<String>) {
-        self.found.push(Problem::of_field(&self.file.file, field, what, mend));
+    fn field(&mut self, field: &str, what: impl Into<String>, fix: impl Into<String>) {
+        self.found.push(Problem::of_field(&self.file.file, field, what, fix));
     }
 }
 
 /// How many digits a decimal may have: what is held is a 64-bit number.
 const MOST_DIGITS: u64 = 18;
 
-/// The types that our records are made of; anything else is refused with a mend.
+/// The types that our records are made of; anything else is refused with a fix.
 fn allowed(ty: &Type, decimals: Option<&[Type]>) -> Result<(), (String, Cow<'static, str>)> {
     match ty {
         Type::Boolean | Type::Int | Type::Long | Type::Bytes | Type::String | Type::Uuid | Type::Time => Ok(()),
@@ -162,8 +162,8 @@ fn allowed(ty: &Type, decimals: Option<&[Type]>) -> Result<(), (String, Cow<'sta
             }
             _ if (1..=MOST_DIGITS).contains(precision) && scale <= precision => Ok(()),
             _ => {
-                let mend = format!("use 1 to {MOST_DIGITS} digits, no more of them behind the point than there are");
-                Err((format!("is {}", ty.text()), mend.into()))
+                let fix = format!("use 1 to {MOST_DIGITS} digits, no more of them behind the point than there are");
+                Err((format!("is {}", ty.text()), fix.into()))
             }
         },
         Type::Float | Type::Double => {
@@ -179,8 +179,8 @@ fn allowed(ty: &Type, decimals: Option<&[Type]>) -> Result<(), (String, Cow<'sta
             Some(Type::Array(_)) => Err(("is a nullable array".into(), "an array's default is []".into())),
             Some(inner) if matches!(ty, Type::Union(variants) if variants[0] == Type::Null) => allowed(inner, decimals),
             Some(_) => {
-                let mend = "put \"null\" first, so that the default can be null";
-                Err(("is nullable with null last".into(), mend.into()))
+                let fix = "put \"null\" first, so that the default can be null";
+                Err(("is nullable with null last".into(), fix.into()))
             }
             None => Err((format!("is a {}", ty.text()), "use a nullable type, or several fields".into())),
         },

@@ -17,7 +17,7 @@ pub(crate) struct Declared {
 /// Reads a `topics.toml`.
 pub(crate) fn parse_topics(text: &str) -> Result<Declared, Problems> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        Problem::of_file(FILE, format!("is no TOML: {}", error.to_string().trim()), "mend that line")
+        Problem::of_file(FILE, format!("is no TOML: {}", error.to_string().trim()), "fix that line")
     })?;
     let mut problems = Vec::new();
     for (key, value) in &table {
@@ -25,8 +25,8 @@ pub(crate) fn parse_topics(text: &str) -> Result<Declared, Problems> {
             (key.as_str(), value),
             ("topics", toml::Value::Array(_)) | ("keys" | "rules", toml::Value::Table(_))
         ) {
-            let mend = "declare topics as [[topics]], forms of keys as [keys.<name>], rules under [rules]";
-            problems.push(Problem::of_field(FILE, key, "is not known", mend));
+            let fix = "declare topics as [[topics]], forms of keys as [keys.<name>], rules under [rules]";
+            problems.push(Problem::of_field(FILE, key, "is not known", fix));
         }
     }
     let forms = table.get("keys").and_then(toml::Value::as_table).into_iter().flatten();
@@ -73,8 +73,8 @@ fn decimals(table: &toml::Table) -> Result<Option<Vec<Type>>, Problem> {
     };
     let read: Option<Vec<Type>> = given.as_array().and_then(|all| all.iter().map(decimal).collect());
     read.map(Some).ok_or_else(|| {
-        let mend = "write a list such as [\"decimal(12,2)\"], or leave it out to allow any";
-        Problem::of_field(FILE, "rules.decimals", "is no list of decimals", mend)
+        let fix = "write a list such as [\"decimal(12,2)\"], or leave it out to allow any";
+        Problem::of_field(FILE, "rules.decimals", "is no list of decimals", fix)
     })
 }
 
@@ -131,8 +131,8 @@ impl<'a> Entry<'a> {
             || !name.bytes().all(letters)
             || !name.starts_with(|first: char| first.is_ascii_lowercase())
         {
-            let mend = "use a-z, 0-9 and _, a letter first, and neither uuid nor text";
-            return Err(Problem::of_field(FILE, &*self.name, "is no name for a form of keys", mend));
+            let fix = "use a-z, 0-9 and _, a letter first, and neither uuid nor text";
+            return Err(Problem::of_field(FILE, &*self.name, "is no name for a form of keys", fix));
         }
         let case = match self.text("case")? {
             "as-is" => KeyCase::AsIs,
@@ -146,9 +146,9 @@ impl<'a> Entry<'a> {
             match !set.is_empty() && set.bytes().all(plain) && case.of(set) == set {
                 true => Ok(set.to_owned().into()),
                 false => {
-                    let mend =
+                    let fix =
                         "write ASCII characters of the keys' case as in a regular expression's brackets, like A-Z0-9-";
-                    Err(self.problem(key, format!("is `{set}`"), mend))
+                    Err(self.problem(key, format!("is `{set}`"), fix))
                 }
             }
         };
@@ -228,7 +228,7 @@ impl<'a> Entry<'a> {
                         return Err(self.problem(
                             "writer",
                             format!("is no service, and the topic is of kind {kind}"),
-                            "name the one service that writes it, or mend the kind",
+                            "name the one service that writes it, or fix the kind",
                         ));
                     }
                     service => TopicWriter::Service(service.to_owned().into()),
@@ -240,7 +240,7 @@ impl<'a> Entry<'a> {
             true => Err(self.problem(
                 "writer",
                 format!("is given for a topic of kind {kind}, which no one service writes alone"),
-                "remove it, or mend the kind",
+                "remove it, or fix the kind",
             )),
         }
     }
@@ -252,7 +252,7 @@ impl<'a> Entry<'a> {
             (_, true) => Err(self.problem(
                 "compact_within",
                 format!("is given for a topic of kind {kind}, all of whose records count"),
-                "remove it, or mend the kind: only state is compacted",
+                "remove it, or fix the kind: only state is compacted",
             )),
         }
     }
@@ -300,8 +300,8 @@ impl<'a> Entry<'a> {
         parsed.ok_or_else(|| self.problem(key, format!("is `{text}`"), "use a number with d, h or m, like 30d"))
     }
 
-    fn problem(&self, key: &str, what: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem::of_field(FILE, format!("{}.{key}", self.name), what, mend)
+    fn problem(&self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        Problem::of_field(FILE, format!("{}.{key}", self.name), what, fix)
     }
 }
 
@@ -368,12 +368,12 @@ why = "because"
             (
                 "events",
                 "writer = \"clients\"\n",
-                "writer`: is no service, and the topic is of kind events; name the one service that writes it, or mend the kind",
+                "writer`: is no service, and the topic is of kind events; name the one service that writes it, or fix the kind",
             ),
             (
                 "requests",
                 "writer = \"a\"\n",
-                "writer`: is given for a topic of kind requests, which no one service writes alone; remove it, or mend the kind",
+                "writer`: is given for a topic of kind requests, which no one service writes alone; remove it, or fix the kind",
             ),
         ] {
             let problem = of_kind(kind, writer).expect_err(expected).to_string();
@@ -405,7 +405,7 @@ why = "because"
             (
                 "\"state\"",
                 "\"events\"",
-                "topics.toml: field `a.state.compact_within`: is given for a topic of kind events, all of whose records count; remove it, or mend the kind: only state is compacted",
+                "topics.toml: field `a.state.compact_within`: is given for a topic of kind events, all of whose records count; remove it, or fix the kind: only state is compacted",
             ),
             (
                 "compact_within = \"1h\"",

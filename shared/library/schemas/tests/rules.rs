@@ -1,4 +1,4 @@
-//! One broken example for each rule: the error names file, field and mend.
+//! One broken example for each rule: the error names file, field and fix.
 
 mod folder;
 

@@ -1,4 +1,4 @@
-//! Freezing and FULL_TRANSITIVE: every way to break an older or newer build is refused with a mend.
+//! Freezing and FULL_TRANSITIVE: every way to break an older or newer build is refused with a fix.
 
 mod folder;
 

@@ -76,7 +76,7 @@ pub fn cancellation(order: usize, ce_id: &str) -> Record {
 /// A person has a refund tried again.
 pub fn refund_retry(order: usize, ce_id: &str) -> Record {
     let request =
-        RefundRetryRequested { who: "ann".into(), why: "mended".into(), ..RefundRetryRequested::new(ORDERS[order]) };
+        RefundRetryRequested { who: "ann".into(), why: "fixed".into(), ..RefundRetryRequested::new(ORDERS[order]) };
     Record::request(&request, SHOP, ce_id)
 }
 

@@ -251,6 +251,6 @@ fn what_is_away_is_named_with_the_mend() {
     let missing = world.refused(&["orders"], b"");
     assert!(missing.contains("quadrille topics apply"), "{missing}");
     let doctor = world.refused(&["doctor"], b"");
-    assert!(doctor.contains("missing:") && doctor.contains("mend: `quadrille topics apply`"), "{doctor}");
+    assert!(doctor.contains("missing:") && doctor.contains("fix: `quadrille topics apply`"), "{doctor}");
     assert!(world.ok(&["completions", "bash"]).contains("quadrille"));
 }

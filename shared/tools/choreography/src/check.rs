@@ -32,7 +32,7 @@ pub fn check(choreography: &Choreography) -> Vec<Problem> {
 fn endless(choreography: &Choreography) -> Vec<Problem> {
     let Some((service, cycle)) = graph::endless(choreography) else { return vec![] };
     let told: Vec<String> = cycle.iter().map(graph::Node::describe).collect();
-    let mend = "let a state of one of them absorb the repeat, and name it in `until`";
+    let fix = "let a state of one of them absorb the repeat, and name it in `until`";
     let what = format!("comes back to itself without end: {}", told.join(" -> "));
-    vec![Problem::new(Kind::Endless, &service.file, cycle[0].input.name(), what, mend)]
+    vec![Problem::new(Kind::Endless, &service.file, cycle[0].input.name(), what, fix)]
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`Choreography`] is the document: it is collected from the services' [declarations](quadrille_core::Declaration)
 //!   ([`Choreography::declared`]) or read from JSON, so that other people's choreographies can be checked, too.
-//! - [`check`] names every fault of it with file, event and mend ([`Problem`]); one small function for each [`Kind`].
+//! - [`check`] names every fault of it with file, event and fix ([`Problem`]); one small function for each [`Kind`].
 //! - [`Change`] is what differs between two of them, and who must be deployed first.
 //! - [`generated`] makes what is kept in `docs/`: a page with pictures, an AsyncAPI 3 document, and the document itself.
 //!

@@ -1,4 +1,4 @@
-//! What is wrong with a choreography: kind, file, event, fault, mend.
+//! What is wrong with a choreography: kind, file, event, fault, fix.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub enum Kind {
     Generated,
 }
 
-/// One fault, as a sentence that says where, of what, and how to mend it.
+/// One fault, as a sentence that says where, of what, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// What kind it is of.
@@ -45,7 +45,7 @@ pub struct Problem {
     /// What is wrong.
     pub what: String,
     /// What to do about it.
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Problem {
@@ -55,9 +55,9 @@ impl Problem {
         file: impl Into<String>,
         event: impl Into<String>,
         what: impl Into<String>,
-        mend: impl Into<String>,
+        fix: impl Into<String>,
     ) -> Self {
-        Self { kind, file: file.into(), event: event.into(), what: what.into(), mend: mend.into() }
+        Self { kind, file: file.into(), event: event.into(), what: what.into(), fix: fix.into() }
     }
 }
 
@@ -72,7 +72,7 @@ impl From<quadrille_schemas::Problem> for Problem {
         let event = event.to_owned();
         let what =
             if problem.field.is_empty() { problem.what } else { format!("field `{}` {}", problem.field, problem.what) };
-        Self::new(Kind::Schema, format!("schemas/{}", problem.file), event, what, problem.mend)
+        Self::new(Kind::Schema, format!("schemas/{}", problem.file), event, what, problem.fix)
     }
 }
 
@@ -82,6 +82,6 @@ impl fmt::Display for Problem {
         if !self.event.is_empty() {
             write!(f, "{}: ", self.event)?;
         }
-        write!(f, "{}; {}", self.what, self.mend)
+        write!(f, "{}; {}", self.what, self.fix)
     }
 }

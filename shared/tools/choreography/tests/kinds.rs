@@ -67,7 +67,7 @@ fn each_way_to_break_it_is_refused_naming_file_event_and_mend() {
         assert!(said.first().is_some_and(|first| first.starts_with(&broken.says)), "{}\n{said:#?}", broken.says);
         for problem in &found {
             assert_eq!(format!("{:?}", problem.kind), broken.kind, "{problem}");
-            assert!(!problem.event.is_empty() && !problem.mend.is_empty(), "{problem}");
+            assert!(!problem.event.is_empty() && !problem.fix.is_empty(), "{problem}");
         }
         println!("refused as {}: {}", broken.kind, said[0]);
         kinds.insert(broken.kind.clone());

@@ -95,7 +95,7 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
-    /// Say what is wrong with a set-up and how to mend it; exit status 1 if anything is.
+    /// Say what is wrong with a set-up and how to fix it; exit status 1 if anything is.
     Doctor {
         #[command(flatten)]
         form: Form,

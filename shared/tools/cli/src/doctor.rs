@@ -1,4 +1,4 @@
-//! `quadrille doctor`: what is wrong with a set-up, and how to mend it.
+//! `quadrille doctor`: what is wrong with a set-up, and how to fix it.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -27,7 +27,7 @@ pub struct Look {
     /// What was found.
     pub found: String,
     /// What to do about it; empty where nothing is to be done.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// How something is.
@@ -44,15 +44,15 @@ pub enum Verdict {
 
 impl Look {
     fn well(what: &'static str, found: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Well, found: found.into(), mend: String::new() }
+        Self { what, verdict: Verdict::Well, found: found.into(), fix: String::new() }
     }
 
-    fn wrong(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Wrong, found: found.into(), mend: mend.into() }
+    fn wrong(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Wrong, found: found.into(), fix: fix.into() }
     }
 
-    fn warning(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Warning, found: found.into(), mend: mend.into() }
+    fn warning(what: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what, verdict: Verdict::Warning, found: found.into(), fix: fix.into() }
     }
 }
 
@@ -72,8 +72,8 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<bool> {
             Verdict::Wrong => paint.bad("WRONG  "),
         };
         output::line(&format!("{mark} {:<16} {}", look.what, look.found))?;
-        if !look.mend.is_empty() {
-            output::line(&format!("{:25}mend: {}", "", look.mend))?;
+        if !look.fix.is_empty() {
+            output::line(&format!("{:25}fix: {}", "", look.fix))?;
         }
     }
     let warnings = looks.iter().filter(|look| look.verdict == Verdict::Warning).count();
@@ -96,7 +96,7 @@ pub async fn examine(settings: &Settings) -> Vec<Look> {
             Some(declared)
         }
         Err(error) => {
-            looks.push(Look::wrong("schemas", error.to_string(), "mend what is named above"));
+            looks.push(Look::wrong("schemas", error.to_string(), "fix what is named above"));
             None
         }
     };
@@ -134,8 +134,8 @@ async fn look_at_topics(settings: &Settings, declared: &Declared) -> Vec<Look> {
     let statuses = match topics::statuses(settings, &declared.topics).await {
         Ok(statuses) => statuses,
         Err(error) => {
-            let mend = "`make up`, or name another broker by QUADRILLE__KAFKA__BROKERS";
-            return vec![Look::wrong("kafka", error.to_string(), mend)];
+            let fix = "`make up`, or name another broker by QUADRILLE__KAFKA__BROKERS";
+            return vec![Look::wrong("kafka", error.to_string(), fix)];
         }
     };
     let mut looks = vec![Look::well("kafka", &settings.kafka.brokers)];
@@ -170,8 +170,8 @@ async fn look_at_subjects(settings: &Settings, declared: &Declared) -> Vec<Look>
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let mend = "`make up`, or name another registry by QUADRILLE__REGISTRY__URL";
-            return vec![Look::wrong("registry", error.to_string(), mend)];
+            let fix = "`make up`, or name another registry by QUADRILLE__REGISTRY__URL";
+            return vec![Look::wrong("registry", error.to_string(), fix)];
         }
     };
     let mut looks = vec![Look::well("registry", hide_secrets(&settings.registry.url))];
@@ -230,7 +230,7 @@ fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
             looks.push(Look::warning("services", found, "look at its log, or start it anew: `make services`"));
         } else if !instance.detail.is_empty() {
             let found = format!("{name} is {}: {}", instance.status, output::printable(&instance.detail));
-            looks.push(Look::wrong("services", found, "mend what it names; it goes on by itself"));
+            looks.push(Look::wrong("services", found, "fix what it names; it goes on by itself"));
         }
         if instance.version != ours {
             let found = format!("{name} is version {}, this program {ours}", output::printable(&instance.version));
@@ -251,8 +251,8 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
         let mut connection = match databases::connect(settings, service).await {
             Ok(connection) => connection,
             Err(error) => {
-                let mend = "`make up`, or name the server by QUADRILLE__DATABASE__BASE_URL and the databases by QUADRILLE__DATABASE__PREFIX";
-                looks.push(Look::wrong("databases", format!("{name} cannot be reached: {error}"), mend));
+                let fix = "`make up`, or name the server by QUADRILLE__DATABASE__BASE_URL and the databases by QUADRILLE__DATABASE__PREFIX";
+                looks.push(Look::wrong("databases", format!("{name} cannot be reached: {error}"), fix));
                 continue;
             }
         };
@@ -303,25 +303,25 @@ async fn look_at_published(service: &str, connection: &mut PgConnection) -> Opti
     .unwrap_or_default();
     let (first, partitions) = found?;
     let found = format!("{service} publishes nothing ({partitions} partitions): {}", output::printable(&first));
-    let mend = format!(
+    let fix = format!(
         "stop {service}, restore its newest backup, `quadrille group rewind {service} --to` a time before that backup, and start it; \
-         if that cannot mend it: `quadrille-{service} accept-topics --help` (docs/operating.md, \"A database older than its topic\")"
+         if that cannot fix it: `quadrille-{service} accept-topics --help` (docs/operating.md, \"A database older than its topic\")"
     );
-    Some(Look::wrong("published", found, mend))
+    Some(Look::wrong("published", found, fix))
 }
 
 /// Whether anything waits for a person.
 async fn look_at_what_waits(service: &str, connection: &mut PgConnection) -> Vec<Look> {
     let mut looks = Vec::new();
-    for (what, count, mend) in [
+    for (what, count, fix) in [
         ("dead letters", "select count(*) from dead_letter where closed_at is null", "dead-letters list"),
         ("effects", "select count(*) from effect where parked_at is not null", "effects list --parked"),
     ] {
         // A table that is not there was named already.
         let waiting: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await.unwrap_or_default();
         if waiting > 0 {
-            let mend = format!("`quadrille {mend} --service {service}` shows them and what can be done");
-            looks.push(Look::warning(what, format!("{service} has {waiting} that wait for a person"), mend));
+            let fix = format!("`quadrille {fix} --service {service}` shows them and what can be done");
+            looks.push(Look::warning(what, format!("{service} has {waiting} that wait for a person"), fix));
         }
     }
     looks

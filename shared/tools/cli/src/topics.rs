@@ -29,7 +29,7 @@ pub enum Plan {
         /// Each setting that does.
         changes: Vec<Change>,
     },
-    /// The partition count differs, which nothing but a person may mend.
+    /// The partition count differs, which nothing but a person may fix.
     OtherPartitions {
         /// As declared.
         declared: usize,

@@ -23,7 +23,7 @@ pub fn write_golden(root: &Path, registry: &[RecordInfo]) -> Result<Vec<String>,
         }
         let sample = sample(&file.schema, file.record()).to_string();
         let encoded = info.from_json(&sample).map_err(|error| {
-            Problem::of_file(&file.file, format!("has no sample: {error}"), "mend `sample` for its types")
+            Problem::of_file(&file.file, format!("has no sample: {error}"), "fix `sample` for its types")
         })?;
         let said = info.to_json(&encoded.datum).unwrap_or_default();
         let folder = root.join(&file.folder).join("golden");
@@ -44,11 +44,11 @@ pub fn check_golden(root: &Path, registry: &[RecordInfo]) -> Result<usize, Probl
             count += 1;
             let [bin, _] = paths(&file, version);
             if !root.join(&bin).exists() {
-                let mend = "write it with the build that froze the version: `write_golden` does";
-                problems.push(Problem::of_file(&version.file, "has no golden record", mend));
+                let fix = "write it with the build that froze the version: `write_golden` does";
+                problems.push(Problem::of_file(&version.file, "has no golden record", fix));
             } else if let Err(what) = check_one(root, &file, version, &info) {
-                let mend = "make the schema or the coding read it again: topics hold such records";
-                problems.push(Problem::of_file(bin, what, mend));
+                let fix = "make the schema or the coding read it again: topics hold such records";
+                problems.push(Problem::of_file(bin, what, fix));
             }
         }
     }

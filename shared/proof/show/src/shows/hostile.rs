@@ -197,7 +197,7 @@ enum Fault {
     OddRegistry,
 }
 
-/// What is still to be mended.
+/// What is still to be fixed.
 enum Healing {
     ByItself,
     Proxy,

@@ -27,8 +27,8 @@ impl<'a> Findings<'a> {
         findings.found
     }
 
-    fn problem(&mut self, event: &str, what: impl Into<String>, mend: impl Into<String>) {
-        self.found.push(Problem::new(Kind::Declaration, &self.service.file, event, what, mend));
+    fn problem(&mut self, event: &str, what: impl Into<String>, fix: impl Into<String>) {
+        self.found.push(Problem::new(Kind::Declaration, &self.service.file, event, what, fix));
     }
 
     /// What is named is there.
@@ -36,12 +36,12 @@ impl<'a> Findings<'a> {
         let service = self.service;
         for record in service.hears.iter().chain(service.says()).chain(&service.promised) {
             if choreography.record(record).is_none() {
-                self.problem(record, "has no schema", "add schemas/<topic>/<Record>.avsc, or mend the name");
+                self.problem(record, "has no schema", "add schemas/<topic>/<Record>.avsc, or fix the name");
             }
         }
         for topic in &service.saga_topics {
             if choreography.topic(topic).is_none() {
-                self.problem(topic, "is no topic", "declare it in schemas/topics.toml, or mend the name");
+                self.problem(topic, "is no topic", "declare it in schemas/topics.toml, or fix the name");
             }
         }
     }
@@ -127,8 +127,8 @@ fn unused(choreography: &Choreography) -> Vec<Problem> {
     let platform = |record: &crate::Record| choreography.topics_of(&record.name).all(crate::Topic::is_platform);
     let unused = choreography.records.iter().filter(|record| !platform(record) && !used(&record.name));
     let problem = |record: &crate::Record| {
-        let mend = "have a service state or hear it, list it under `promised`, or remove the schema";
-        Problem::new(Kind::Declaration, &record.file, &record.name, "has a schema, and no service speaks of it", mend)
+        let fix = "have a service state or hear it, list it under `promised`, or remove the schema";
+        Problem::new(Kind::Declaration, &record.file, &record.name, "has a schema, and no service speaks of it", fix)
     };
     unused.map(problem).collect()
 }

@@ -10,8 +10,8 @@ pub(super) fn without_speaker(choreography: &Choreography) -> Vec<Problem> {
                 continue;
             }
             let what = format!("{} hears it, and nobody states it", service.name);
-            let mend = "have a service state it, or hear it no longer";
-            found.push(Problem::new(Kind::NoSpeaker, &service.file, record, what, mend));
+            let fix = "have a service state it, or hear it no longer";
+            found.push(Problem::new(Kind::NoSpeaker, &service.file, record, what, fix));
         }
     }
     found
@@ -22,14 +22,14 @@ pub(super) fn without_listener(choreography: &Choreography) -> Vec<Problem> {
     for service in &choreography.services {
         for request in service.requests.iter().filter(|request| choreography.listeners(request).next().is_none()) {
             let what = format!("{} requests it, and nobody hears it", service.name);
-            let mend = "have a service hear and answer it, or request it no longer";
-            found.push(Problem::new(Kind::NoListener, &service.file, request, what, mend));
+            let fix = "have a service hear and answer it, or request it no longer";
+            found.push(Problem::new(Kind::NoListener, &service.file, request, what, fix));
         }
         for fact in service.states.iter().filter(|fact| !service.public.contains(fact)) {
             if choreography.listeners(fact).next().is_none() {
                 let what = format!("{} states it, and nobody hears it", service.name);
-                let mend = "have a service hear it, list it under `public`, or state it no longer";
-                found.push(Problem::new(Kind::NoListener, &service.file, fact, what, mend));
+                let fix = "have a service hear it, list it under `public`, or state it no longer";
+                found.push(Problem::new(Kind::NoListener, &service.file, fact, what, fix));
             }
         }
     }
@@ -45,12 +45,12 @@ pub(super) fn uncompensated(choreography: &Choreography) -> Vec<Problem> {
 
 /// What keeps a service from compensating its fact.
 fn fault(service: &Service, compensation: &Compensation) -> Option<Problem> {
-    let problem = |what: String, mend: String| {
-        Some(Problem::new(Kind::Uncompensated, &service.file, &compensation.fact, what, mend))
+    let problem = |what: String, fix: String| {
+        Some(Problem::new(Kind::Uncompensated, &service.file, &compensation.fact, what, fix))
     };
     if compensation.by.is_empty() {
-        let mend = "name under `by` what is stated once it is undone";
-        return problem("can be undone, and nothing undoes it".into(), mend.into());
+        let fix = "name under `by` what is stated once it is undone";
+        return problem("can be undone, and nothing undoes it".into(), fix.into());
     }
     if let Some(fact) = compensation.by.iter().find(|fact| !service.states.contains(fact)) {
         let what = format!("is undone by {fact}, which {} does not state", service.name);

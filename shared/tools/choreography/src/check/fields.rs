@@ -19,11 +19,11 @@ pub(super) fn wrong_types(choreography: &Choreography) -> Vec<Problem> {
         for (path, ty) in &record.fields {
             let name = path.rsplit('.').next().unwrap_or_default();
             let promise = PROMISES.iter().find(|(ends, ..)| ends.iter().any(|end| name.ends_with(end)));
-            let Some((_, wanted, mend)) = promise.filter(|_| !outside.contains(name)) else { continue };
+            let Some((_, wanted, fix)) = promise.filter(|_| !outside.contains(name)) else { continue };
             let (kind, _) = ty.split_once('(').unwrap_or((ty, ""));
             if kind.strip_prefix("nullable ").unwrap_or(kind) != *wanted {
                 let what = format!("field `{path}` is {ty}");
-                found.push(Problem::new(Kind::FieldType, &record.file, &record.name, what, *mend));
+                found.push(Problem::new(Kind::FieldType, &record.file, &record.name, what, *fix));
             }
         }
     }

@@ -16,20 +16,20 @@ pub(super) fn without_answer(choreography: &Choreography) -> Vec<Problem> {
             service.answers.iter().any(|answer| answer.question == *question && !answer.facts.is_empty())
         };
         let answering: Vec<&str> = choreography.services.iter().filter(answers).map(|service| &*service.name).collect();
-        let (what, mend) = match answering.as_slice() {
+        let (what, fix) = match answering.as_slice() {
             [_] => return None,
             [] => {
-                let mend = format!(
+                let fix = format!(
                     "name under `answers` of a service that hears {question} the facts of which one answers it"
                 );
-                ("is a question, and nobody answers it".to_owned(), mend)
+                ("is a question, and nobody answers it".to_owned(), fix)
             }
             several => {
                 let what = format!("is answered by {}", several.join(" and by "));
                 (what, "let one of them answer, and the others only listen".to_owned())
             }
         };
-        Some(Problem::new(Kind::NoAnswer, &service.file, question, what, mend))
+        Some(Problem::new(Kind::NoAnswer, &service.file, question, what, fix))
     };
     questions(choreography).filter_map(fault).collect()
 }
@@ -48,8 +48,8 @@ pub(super) fn without_end(choreography: &Choreography) -> Vec<Problem> {
             let waits = |service: &Service| service.waits.iter().any(|wait| wait.questions.contains(question));
             if !choreography.services.iter().any(waits) {
                 let what = "is a question, and nobody waits for its answer with a deadline or a person";
-                let mend = "name it under `questions` of the wait that ends with it";
-                found.push(Problem::new(Kind::NoEnd, &service.file, question, what, mend));
+                let fix = "name it under `questions` of the wait that ends with it";
+                found.push(Problem::new(Kind::NoEnd, &service.file, question, what, fix));
             }
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn without_end(choreography: &Choreography) -> Vec<Problem> {
 
 /// What is wrong with the end of a wait: it is none, or its timer is never set or never fires.
 fn fault(service: &Service, event: &str, wait: &str, end: &End, by_timer: bool) -> Option<Problem> {
-    let problem = |what: String, mend: &str| Some(Problem::new(Kind::NoEnd, &service.file, event, what, mend));
+    let problem = |what: String, fix: &str| Some(Problem::new(Kind::NoEnd, &service.file, event, what, fix));
     let Some(deadline) = &end.deadline else {
         return match &end.person {
             Some(_) => None,

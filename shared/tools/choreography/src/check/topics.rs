@@ -19,13 +19,13 @@ pub(super) fn two_writers(choreography: &Choreography) -> Vec<Problem> {
                     }
                     other => format!("{} states it on {}, which {other} writes", service.name, topic.name),
                 };
-                let mend = "give it a topic of the service's own: only one service writes a topic";
-                found.push(Problem::new(Kind::TwoWriters, &service.file, fact, what, mend));
+                let fix = "give it a topic of the service's own: only one service writes a topic";
+                found.push(Problem::new(Kind::TwoWriters, &service.file, fact, what, fix));
             }
             if let Some(other) = choreography.services[..index].iter().find(|other| other.states.contains(fact)) {
                 let what = format!("{} states it, as {} does", service.name, other.name);
-                let mend = "let the service that owns the fact state it, and no other";
-                found.push(Problem::new(Kind::TwoWriters, &service.file, fact, what, mend));
+                let fix = "let the service that owns the fact state it, and no other";
+                found.push(Problem::new(Kind::TwoWriters, &service.file, fact, what, fix));
             }
         }
     }
@@ -42,13 +42,13 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
     for topic in saga_topics(choreography).filter_map(|name| choreography.topic(name)) {
         if topic.key != "uuid" {
             let what = format!("belongs to the saga, and its keys are {}", topic.key);
-            let mend = "key it by the order: key = \"uuid\"";
-            found.push(Problem::new(Kind::SagaKey, TOPICS_FILE, &topic.name, what, mend));
+            let fix = "key it by the order: key = \"uuid\"";
+            found.push(Problem::new(Kind::SagaKey, TOPICS_FILE, &topic.name, what, fix));
         }
         for record in choreography.records_of(&topic.name).filter(|record| record.key != SAGA_KEY) {
             let what = format!("stands on {}, which belongs to the saga, and its key is `{}`", topic.name, record.key);
-            let mend = format!("key it by the order: \"quadrille.key\": \"{SAGA_KEY}\"");
-            found.push(Problem::new(Kind::SagaKey, &record.file, &record.name, what, mend));
+            let fix = format!("key it by the order: \"quadrille.key\": \"{SAGA_KEY}\"");
+            found.push(Problem::new(Kind::SagaKey, &record.file, &record.name, what, fix));
         }
     }
     // What asks, answers or undoes between services is the saga's.
@@ -63,8 +63,8 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
         for fact in facts {
             if let Some(topic) = choreography.topics_of(fact).find(|topic| !declared.contains(&*topic.name)) {
                 let what = format!("is asked or undone, and {} is not listed as the saga's", topic.name);
-                let mend = format!("list {} under `saga_topics`, and key it by the order", topic.name);
-                found.push(Problem::new(Kind::SagaKey, &service.file, fact, what, mend));
+                let fix = format!("list {} under `saga_topics`, and key it by the order", topic.name);
+                found.push(Problem::new(Kind::SagaKey, &service.file, fact, what, fix));
             }
         }
     }
@@ -81,9 +81,8 @@ pub(super) fn unequal_partitions(choreography: &Choreography) -> Vec<Problem> {
     let unequal = topics.iter().filter(|topic| topic.partitions != meant);
     let problem = |topic: &&crate::Topic| {
         let what = format!("has {} partitions, and the saga's other topics have {meant}", topic.partitions);
-        let mend =
-            format!("partitions = {meant}; a topic that is there already has to be made anew under another name");
-        Problem::new(Kind::Partitions, TOPICS_FILE, &topic.name, what, mend)
+        let fix = format!("partitions = {meant}; a topic that is there already has to be made anew under another name");
+        Problem::new(Kind::Partitions, TOPICS_FILE, &topic.name, what, fix)
     };
     unequal.map(problem).collect()
 }

@@ -53,7 +53,7 @@ impl Checks<'_> {
         let letters = || self.databases.services.values().flat_map(|database| &database.dead_letters);
         let all = if self.databases.services.is_empty() { self.books.letters.len() } else { letters().count() };
         let open = letters().filter(|letter| letter.open).count();
-        // An order's end, or what it holds, hangs on these: nothing but a person mends them.
+        // An order's end, or what it holds, hangs on these: nothing but a person fixes them.
         let grave =
             DECLARATIONS.iter().filter_map(|service| Some((service, self.databases.services.get(service.service)?)));
         let grave = grave.flat_map(|(service, database)| {
