@@ -42,7 +42,7 @@ records! {
     }
 }
 
-/// What a mail is about. At most one of each an order.
+/// What a mail is about. At most one of each per order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {

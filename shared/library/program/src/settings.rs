@@ -133,7 +133,7 @@ pub fn load<T: Serialize + DeserializeOwned>(
 }
 
 impl<T> Loaded<T> {
-    /// What is in force, a line a key, with its source and what else it may be; secrets hidden.
+    /// What is in force, a line per key, with its source and what else it may be; secrets hidden.
     pub fn describe(&self) -> String {
         let line = |(name, Set { key, text, source }): (&String, &Set)| {
             format!("{name} = {}  # {}; {}\n", key.shown(name, text), source.describe(), key.range())

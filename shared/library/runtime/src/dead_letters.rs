@@ -52,7 +52,7 @@ const WAITS: &str = "waits_behind";
 
 /// Inserts rejected records. One that is there already stays as it is: a record is parked once, however often it comes again.
 pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRecord, Rejection)]) -> sqlx::Result<()> {
-    // A statement a row: what is rejected is rare, and may be half a megabyte.
+    // A statement per row: what is rejected is rare, and may be half a megabyte.
     for (record, rejection) in rejected {
         let id = ids::v5(&[
             P::SERVICE,

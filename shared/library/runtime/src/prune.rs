@@ -71,7 +71,7 @@ pub(crate) async fn run<S: Store>(pool: Database, retention: config::Retention, 
     }
 }
 
-/// Removes the old rows of a table, a batch a transaction, and returns how many there were.
+/// Removes the old rows of a table, a batch per transaction, and returns how many there were.
 async fn prune(
     pool: &Database,
     table: &'static str,
@@ -114,7 +114,7 @@ async fn prune_batch(
     Ok(removed)
 }
 
-/// Removes the rows that ended long enough ago, a batch a transaction, and returns how many there were.
+/// Removes the rows that ended long enough ago, a batch per transaction, and returns how many there were.
 async fn prune_ended<S: Store>(
     pool: &Database,
     retention: &config::Retention,

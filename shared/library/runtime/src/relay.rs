@@ -697,7 +697,7 @@ mod tests {
         }
     }
 
-    /// As the client counts it: with lengths of at most 5 bytes each, twice a header and three times a record, and 21 more.
+    /// As the client counts it: with lengths of at most 5 bytes each, twice per header and three times per record, and 21 more.
     #[test]
     fn a_record_is_no_larger_than_it_was_said_to_be() {
         let row = row(1, 3);

@@ -69,7 +69,7 @@ async fn removed(shop: &Shop) -> sqlx::Result<u64> {
     let mut rows = 0;
     loop {
         let removed = remove_ended::<Going>(&mut connection, &retention).await?;
-        assert!(removed.rows <= 1_000, "a small batch a transaction");
+        assert!(removed.rows <= 1_000, "a small batch per transaction");
         rows += removed.rows;
         if !removed.is_full {
             return Ok(rows);

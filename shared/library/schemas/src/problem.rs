@@ -46,7 +46,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every fault that was found, one a line.
+/// Every fault that was found, one per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 

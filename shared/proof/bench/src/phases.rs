@@ -24,7 +24,7 @@ pub struct Plan {
     pub drain: u64,
     /// How often.
     pub drains: usize,
-    /// At so many orders a second, for so many seconds, a service is killed in the middle.
+    /// At so many orders per second, for so many seconds, a service is killed in the middle.
     pub kill: Option<(u32, u32)>,
 }
 

@@ -152,7 +152,7 @@ impl Locks {
                 transaction.phase = Phase::Locking(0);
             }
             Phase::Locking(table) => match transaction.pending.first().cloned() {
-                // One statement a row: made where it is not there, locked, and read.
+                // One statement per row: made where it is not there, locked, and read.
                 Some(row) => {
                     if self.slip != Some(Slip::NoLocks) && *locks.entry(row.clone()).or_insert(instance) != instance {
                         return None;

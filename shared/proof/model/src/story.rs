@@ -1,4 +1,4 @@
-//! A path through a world, told as a saga that a person can read: a line a step.
+//! A path through a world, told as a saga that a person can read: a line per step.
 
 use std::fmt::Write;
 

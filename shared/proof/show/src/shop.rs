@@ -304,7 +304,7 @@ impl Shop {
         self.follower.until(patience, all, missing).await.with_context(|| format!("logs: {}", self.folder.display()))
     }
 
-    /// Writes all records of its topics beside its logs, one a line, and says where: what cannot be explained wants a look.
+    /// Writes all records of its topics beside its logs, one per line, and says where: what cannot be explained wants a look.
     pub fn keep_records(&self) -> anyhow::Result<String> {
         let path = self.folder.join("records.jsonl");
         let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);

@@ -142,7 +142,7 @@ struct Operation {
     messages: Vec<Reference>,
 }
 
-/// A service's operations: one a topic and direction.
+/// A service's operations: one per topic and direction.
 fn operations(choreography: &Choreography, service: &Service) -> Vec<(String, Operation)> {
     let directions = [
         ("send", "states", &service.states),

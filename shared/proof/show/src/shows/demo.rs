@@ -169,7 +169,7 @@ impl Stage {
         self.shell.run(line).await.map(drop)
     }
 
-    /// Shows what comes of this run's orders, customer and goods: a line a record, in its saga's colour.
+    /// Shows what comes of this run's orders, customer and goods: a line per record, in its saga's colour.
     fn live(&self, settings: &Settings) -> anyhow::Result<impl FnMut(&Record) + Send + 'static> {
         let mut labels: HashMap<String, (String, bool)> =
             self.orders().map(|order| (order.key(), (order.kind.name().to_owned(), false))).collect();
@@ -255,7 +255,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Says what a group shows, an order a line.
+    /// Says what a group shows, an order per line.
     fn group(&self, says: &str, orders: &[Placed]) {
         self.says(says);
         for order in orders {
