@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quadrille_cli::{
     Settings,
     output::{self, Paint, Table},
-    show,
+    render,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -195,8 +195,8 @@ fn all(settings: &Settings) -> anyhow::Result<Vec<Order>> {
         .filter(|(_, order)| order.ordered)
         .map(|(key, order)| Order {
             order: key,
-            since: show::rfc3339(order.first_ms),
-            last: show::rfc3339(order.last_ms),
+            since: render::rfc3339(order.first_ms),
+            last: render::rfc3339(order.last_ms),
             ..order
         });
     Ok(orders.collect())
@@ -252,7 +252,7 @@ pub fn run(settings: &Settings, open: bool, limit: Option<usize>, json: bool) ->
             order.stock.to_owned(),
             payment,
             order.parcel.to_owned(),
-            show::clock(order.first_ms),
+            render::clock(order.first_ms),
             output::step(order.last_ms - order.first_ms).trim_start_matches('+').to_owned(),
             order.waits.iter().map(Wait::describe).collect::<Vec<_>>().join("; "),
         ]);

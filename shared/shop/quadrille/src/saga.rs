@@ -9,7 +9,7 @@ use quadrille_cli::{
     dead_letters::{self, Fate},
     kafka::Record,
     output::{self, Paint, Table},
-    show::{self, Shown},
+    render::{self, Shown},
 };
 use quadrille_core::KeyKind;
 use serde::Serialize;
@@ -120,7 +120,7 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
     for step in &steps {
         let fact = &step.fact;
         let what = match &fact.decoded {
-            Decoded::Record { info, json } => news(show::parts(info, json), &mut said),
+            Decoded::Record { info, json } => news(render::parts(info, json), &mut said),
             Decoded::Dynamic { name, .. } => format!("a {name}, which this topic is not declared to have"),
             Decoded::Null => "no value".into(),
             Decoded::Bad { reason, .. } => paint.bad(&output::printable(reason)),

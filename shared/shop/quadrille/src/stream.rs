@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use quadrille_cli::{
     Settings, databases,
     output::{self, Table},
-    show,
+    render,
 };
 use quadrille_core::KeyKind;
 use quadrille_schemas::wire::{RecordInfo, WriterSchema};
@@ -58,11 +58,11 @@ pub async fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result
         let info = settings.catalogue.records.iter().find(|info| info.record.name == event.record);
         table.row([
             event.version.to_string(),
-            show::clock(event.time.timestamp_millis()),
+            render::clock(event.time.timestamp_millis()),
             event.record.rsplit('.').next().unwrap_or_default().to_owned(),
             event.id.to_string(),
             event.cause.to_string(),
-            info.map(|info| show::brief(info, &event.value.to_string())).unwrap_or_default(),
+            info.map(|info| render::brief(info, &event.value.to_string())).unwrap_or_default(),
         ]);
     }
     table.print()?;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use quadrille_cli::{codec::Decoded, kafka::Record, show::key_field, types};
+use quadrille_cli::{codec::Decoded, kafka::Record, render::key_field, types};
 use quadrille_core::ids;
 use serde_json::{Value, json};
 use uuid::Uuid;

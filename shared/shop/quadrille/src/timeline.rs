@@ -11,7 +11,7 @@ use quadrille_cli::{
     codec::{Decoded, Decoder},
     kafka::{Partition, Positions, Reader, Record, Start},
     output::{self, Progress},
-    show,
+    render,
 };
 use quadrille_core::ids;
 use serde_json::Value;
@@ -89,7 +89,7 @@ impl Fact {
 /// The topics that hold one order's saga: requests, facts and dead letters apart from those of users and products.
 pub fn saga_topics(catalogue: &Catalogue) -> Vec<&'static str> {
     let keyed_by_order = |topic: &str| {
-        catalogue.records.iter().any(|info| info.record.topic.name == topic && show::key_field(info) == "order_id")
+        catalogue.records.iter().any(|info| info.record.topic.name == topic && render::key_field(info) == "order_id")
     };
     catalogue.topic_names().into_iter().filter(|topic| keyed_by_order(topic)).collect()
 }

@@ -15,7 +15,7 @@ use crate::{
     kafka::Record,
     kcat::{self, KcatRecord},
     output::{self, Paint},
-    show::{self, Shown},
+    render::{self, Shown},
 };
 
 /// Decodes a file: one framed record, or what `kcat -C -f "$(quadrille decode --kcat-format)"` writes, told apart by the first byte.
@@ -63,7 +63,7 @@ fn many(settings: &Settings, decoder: &Decoder, input: &mut impl BufRead, json: 
         if json {
             output::json_text(&serde_json::to_string(&Shown::of(&record, &decoded))?)?;
         } else {
-            output::line(&show::line(paint, &record, &decoded))?;
+            output::line(&render::line(paint, &record, &decoded))?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     Catalogue,
     output::{self, Table},
-    show, types,
+    render, types,
 };
 
 /// What to change in the example.
@@ -34,7 +34,7 @@ pub fn text(info: &RecordInfo, options: &Options) -> anyhow::Result<String> {
     let mut text = info.example.to_owned();
     if options.fresh {
         let example: Value = serde_json::from_str(&text)?;
-        let key = example[show::key_field(info)].as_str().filter(|key| Uuid::try_parse(key).is_ok());
+        let key = example[render::key_field(info)].as_str().filter(|key| Uuid::try_parse(key).is_ok());
         let key =
             key.with_context(|| format!("The keys of {} are no UUIDs: choose one by --set", info.record.topic.name))?;
         text = text.replace(key, &Uuid::new_v4().to_string());
@@ -111,7 +111,7 @@ fn explain(info: &RecordInfo) -> anyhow::Result<()> {
         "{} on {}, key: {}\n{}\n",
         info.record.name,
         info.record.topic.name,
-        show::key_field(info),
+        render::key_field(info),
         info.doc
     ))?;
     let mut table = Table::new(["field", "type", "default", "what it means"]);

@@ -16,7 +16,7 @@ use crate::{
     operate::{self, Person},
     output::{self, Table},
     place::Place,
-    show,
+    render,
 };
 
 /// One partition's way back.
@@ -163,7 +163,7 @@ fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
             let decoded = Decoder::connect(settings)?.decode(Some(topic), record.value.as_deref());
             // A registry that is away may be what the service stands still for.
             let decoded = decoded.unwrap_or_else(|error| Decoded::bad(error.to_string()));
-            show::line(output::Paint::fixed(false), &record, &decoded)
+            render::line(output::Paint::fixed(false), &record, &decoded)
         }
         At::Unreadable(unreadable) => unreadable.to_string(),
         At::Nothing(Some(next)) => {

@@ -49,10 +49,10 @@ pub mod operate;
 pub mod output;
 mod place;
 pub mod produce;
+pub mod render;
 pub mod replay;
 pub mod schemas;
 pub mod settings;
-pub mod show;
 pub mod status;
 #[cfg(test)]
 mod testing;

@@ -15,7 +15,7 @@ use crate::{
     codec::{Decoded, Decoder},
     kafka::{Positions, Reader, Record, Start},
     output::{self, Paint, Progress},
-    show::{self, Shown},
+    render::{self, Shown},
 };
 
 /// What to show, and for how long.
@@ -168,7 +168,7 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
     fn wants(&self, record: &Record) -> bool {
         let Options { keys, correlations, .. } = self.options;
         let kind = self.catalogue.key_kind(&record.topic);
-        let (key, saga) = (record.key_text(), show::saga(record));
+        let (key, saga) = (record.key_text(), render::saga(record));
         (keys.is_empty() || keys.iter().any(|wanted| fits_key(kind, wanted, &key)))
             && (correlations.is_empty()
                 || correlations.iter().any(|wanted| fits_key(kind, wanted, &saga) || fits_key(kind, wanted, &key)))
@@ -186,7 +186,7 @@ impl<F: FnMut(&str) -> anyhow::Result<()>> Window<'_, F> {
         let text = if self.options.json {
             serde_json::to_string(&Shown::of(record, &decoded))?
         } else {
-            show::line(self.paint, record, &decoded)
+            render::line(self.paint, record, &decoded)
         };
         (self.show)(&text)
     }

@@ -9,8 +9,8 @@ use quadrille_cli::{
     codec::{Decoded, Decoder},
     kafka::{Record, Start},
     output::{self, Paint, Table},
+    render,
     settings::Overrides,
-    show,
 };
 use quadrille_events::to_json;
 use quadrille_program::say;
@@ -185,10 +185,10 @@ impl Stage {
             if let Ok(Decoded::Record { info, json }) = decoded
                 && (*whole || !KNOWN.contains(&info.short_name()))
             {
-                let clock = paint.faint(&show::clock(record.timestamp_ms));
+                let clock = paint.faint(&render::clock(record.timestamp_ms));
                 let name = paint.saga(&key, &format!("{label:<34} {:<27}", info.short_name()));
                 // On the follower's thread: where nobody reads on, the show's own next line ends it.
-                let told = paint.faint(&shortened(&readable(&show::brief(info, &json))));
+                let told = paint.faint(&shortened(&readable(&render::brief(info, &json))));
                 let _ = writeln!(std::io::stdout(), "{clock}  {name} {told}");
             }
         })

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use quadrille_cli::{Place, codec::Decoded, kafka::Unreadable, show};
+use quadrille_cli::{Place, codec::Decoded, kafka::Unreadable, render};
 use quadrille_core::{KeyKind, TopicKind, TopicType, TopicWriter};
 use quadrille_events::{Money, RecordInfo};
 use quadrille_roster::DECLARATIONS;
@@ -323,7 +323,7 @@ impl Books {
             }
             _ => {}
         }
-        if show::key_field(info(fact)) != "order_id" {
+        if render::key_field(info(fact)) != "order_id" {
             return;
         }
         let saga = self.sagas.entry(fact.key.clone()).or_default();
@@ -367,7 +367,7 @@ fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value
     if fact.key.is_empty() {
         return Some("the key is missing or of the wrong kind".into());
     }
-    let named = text(&value[show::key_field(info)]);
+    let named = text(&value[render::key_field(info)]);
     if *kind != KeyKind::Text && kind.normalize(Some(named.as_bytes())).ok().as_ref() != Some(&fact.key) {
         return Some(format!("the key is {}, the value speaks of {named}", fact.key));
     }

@@ -1,7 +1,7 @@
 //! What goes wrong with records, each kind with the verdict that the contract has for it.
 
 use anyhow::Context;
-use quadrille_cli::{example, show::key_field};
+use quadrille_cli::{example, render::key_field};
 use quadrille_core::{KeyKind, TopicKind};
 use quadrille_events::{RecordInfo, frame};
 use uuid::Uuid;
