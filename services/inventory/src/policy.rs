@@ -118,6 +118,7 @@ impl Policy for Inventory {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = State;
 
     fn rows(state: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -392,7 +393,9 @@ fn lines(goods: &Goods) -> Vec<ReservedLine> {
 fn heard(input: &Envelope<Inventory>) -> &Heard {
     match &input.input {
         Input::Record(heard) => heard,
-        Input::Gone(never) | Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+        Input::Gone(never) | Input::Timer(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => {
+            match *never {}
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, rows};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, rows};
 use quadrille_events::{
     Uuid,
     common::Personal,
@@ -104,6 +104,7 @@ impl Policy for Notification {
     type Effect = Mail;
     type Outcome = Outcome;
     type Timer = Timer;
+    type Command = Nothing;
     type State = State;
 
     fn rows(state: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -139,7 +140,7 @@ impl Policy for Notification {
                 None => Decision::nothing(),
             },
 
-            Input::Gone(never) => match *never {},
+            Input::Gone(never) | Input::Command(never) => match *never {},
 
             Input::Timer(Timer::GiveUp { about, .. }) => match state.status(key, *about) {
                 Some(Status::Waiting(_)) => {
@@ -261,7 +262,7 @@ fn customer(input: &Envelope<Notification>) -> Option<String> {
         Input::Record(Heard::UserRegistered(user)) => user.user_id,
         Input::Record(Heard::UserProfileUpdated(user)) => user.user_id,
         Input::Timer(Timer::GiveUp { customer_id, .. }) => *customer_id,
-        Input::Gone(never) => match *never {},
+        Input::Gone(never) | Input::Command(never) => match *never {},
         Input::Outcome { .. } => return None,
     };
     Some(customer_id.to_string())

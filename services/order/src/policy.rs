@@ -60,6 +60,7 @@ impl Policy for Orders {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Timer;
+    type Command = Nothing;
     type State = State;
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -70,7 +71,7 @@ impl Policy for Orders {
                 skus.chain([Row::new(ORDERS, &input.key)]).collect()
             }
             Input::Record(_) | Input::Timer(_) => vec![Row::new(ORDERS, &input.key)],
-            Input::Gone(never) | Input::Outcome { outcome: never, .. } => match *never {},
+            Input::Gone(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }
     }
 

@@ -28,7 +28,7 @@ fn play(story: Vec<Input<Orders>>) -> Given<Orders> {
             // Product events are of version 1 at first, of any later.
             Input::Record(heard) => played.heard_as(number / 2 + 1, heard),
             Input::Timer(timer) if played.is_set(ORDER, &timer) => played.fired(ORDER, timer),
-            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } => continue,
+            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } | Input::Command(_) => continue,
         };
         assert!(!asks || played.stated().len() == 1, "a cancellation has one answer: {:#?}", played.stated());
     }

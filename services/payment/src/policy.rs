@@ -101,6 +101,7 @@ impl Policy for Payment {
     type Effect = Effect;
     type Outcome = Outcome;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = State;
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -179,7 +180,7 @@ impl Policy for Payment {
                 _ => Decision::nothing(),
             },
 
-            Input::Gone(never) | Input::Timer(never) => match *never {},
+            Input::Gone(never) | Input::Timer(never) | Input::Command(never) => match *never {},
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Policy, Records, Row, names, rows};
+use quadrille_core::{Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Records, Row, names, rows};
 use quadrille_events::{
     Uuid,
     shipment::{ShipmentAborted, ShipmentDelivered, ShipmentDispatched, ShipmentRecalled},
@@ -87,6 +87,7 @@ impl Policy for Shipping {
     type Effect = Effect;
     type Outcome = Outcome;
     type Timer = Timer;
+    type Command = Nothing;
     type State = State;
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {

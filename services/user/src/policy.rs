@@ -111,6 +111,7 @@ impl Policy for Users {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = State;
 
     fn rows(state: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -384,7 +385,9 @@ fn sound(personal: &Personal) -> Result<(), Fault> {
 fn heard(input: &Envelope<Users>) -> &Heard {
     match &input.input {
         Input::Record(heard) => heard,
-        Input::Gone(never) | Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+        Input::Gone(never) | Input::Timer(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => {
+            match *never {}
+        }
     }
 }
 

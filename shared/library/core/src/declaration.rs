@@ -66,6 +66,8 @@ pub enum Cause {
     Outcome(&'static str),
     /// A timer that fires, by kind.
     Timer(&'static str),
+    /// A command, by kind.
+    Command(&'static str),
 }
 
 /// A question, and the facts of which exactly one answers it.
@@ -173,6 +175,7 @@ impl Declaration {
             }
             Input::Outcome { outcome, .. } => Cause::Outcome(outcome.kind()),
             Input::Timer(timer) => Cause::Timer(timer.kind()),
+            Input::Command(command) => Cause::Command(command.kind()),
         };
         let Some(reaction) = self.reactions.iter().find(|reaction| reaction.on == on) else {
             return Err(format!("{}: no reaction on {} is declared", self.file, on.name()));
@@ -223,6 +226,11 @@ impl Reaction {
         Self { on: Cause::Timer(kind), ..Self::heard_nothing() }
     }
 
+    /// Nothing comes of this command but a change of the state.
+    pub const fn command(kind: &'static str) -> Self {
+        Self { on: Cause::Command(kind), ..Self::heard_nothing() }
+    }
+
     const fn heard_nothing() -> Self {
         Self { on: Cause::Timer(""), states: &[], wants: &[], sets: &[], until: "" }
     }
@@ -253,11 +261,11 @@ impl Reaction {
 }
 
 impl Cause {
-    /// The record's short name, or the kind of the outcome or timer.
+    /// The record's short name, or the kind of the outcome, timer or command.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Heard(record) => record.short_name(),
-            Self::Outcome(kind) | Self::Timer(kind) => kind,
+            Self::Outcome(kind) | Self::Timer(kind) | Self::Command(kind) => kind,
         }
     }
 }

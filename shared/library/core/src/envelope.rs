@@ -22,6 +22,8 @@ pub enum Input<P: Policy> {
         /// What is known of it now.
         outcome: P::Outcome,
     },
+    /// What somebody told this service over HTTP.
+    Command(P::Command),
 }
 
 /// An input with its identity.
@@ -30,6 +32,7 @@ pub struct Envelope<P: Policy> {
     /// The input's id: what the inbox remembers, and what the ids of all that follows are computed from. See [`ids`](crate::ids).
     pub id: Uuid,
     /// The id of the last record on the way: its own for a record, with or without a value; for a timer or an outcome that of the record that set it.
+    /// No record leads to a command: there the way begins, with the command's own id.
     pub cause: Uuid,
     /// The key of the aggregate that the input speaks of, in normal form.
     pub key: String,

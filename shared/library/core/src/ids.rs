@@ -40,6 +40,12 @@ pub fn anonymous_request(topic: &str, partition: i32, offset: i64, timestamp_ms:
     v5(&[topic, &partition.to_string(), &offset.to_string(), &timestamp_ms.to_string()])
 }
 
+/// A command, by who tells it to `service` (`subject`), where (`route`: the method and the route's template, as `POST /orders/{id}`) and under
+/// which `key` of theirs. The subject is hashed too, so that nobody can silence another one's command.
+pub fn command(service: &str, subject: &str, route: &str, key: &str) -> Uuid {
+    v5(&[service, "command", subject, route, key])
+}
+
 /// The `ordinal`-th fact of one type that `input` made `service` state, counted from 0.
 pub fn fact(service: &str, input: Uuid, record_type: &str, ordinal: usize) -> Uuid {
     v5(&[service, &input.to_string(), record_type, &ordinal.to_string()])
@@ -93,6 +99,7 @@ mod tests {
                 "e53958dd-b901-5a39-a432-aab5fa239f4a",
             ),
             (anonymous_request("order.requests", 3, 1000, 1_700_000_000_000), "e2a3f129-d1a8-58f1-8ef4-881c36a471ac"),
+            (command("gateway", "ann", "POST /orders", "42"), "4cdf3bea-2707-55d7-b1c8-c9b87c3b4048"),
             (fact("order", input, "quadrille.order.OrderCreated", 0), "c4e87034-9842-5a7c-9095-168a17140fe2"),
             (timer("order", input, "confirm_by", 0), "95659eaf-d76d-5211-bbb8-36618a8ad415"),
             (charge, "620fd141-3c4f-5ad7-a6c3-fe509b7a4d8a"),

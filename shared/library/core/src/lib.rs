@@ -4,7 +4,7 @@
 //! Bernhardt's "Boundaries", the *decider* of Chassaing). This crate fixes that function's shape:
 //!
 //! - [`Policy`]: `react` decides, `evolve` folds. No clock, no randomness, no I/O: time and ids come in as values.
-//! - [`Input`] in an [`Envelope`]: a record heard, a timer that fired, or an effect's outcome. All three take the same way.
+//! - [`Input`] in an [`Envelope`]: a record heard, a timer that fired, an effect's outcome, or a command. All of them take the same way.
 //! - [`Decision`]: facts to state, effects to perform or withdraw, timers to set or clear. All of it is data.
 //! - [`Declaration`]: what a service says of its part in the choreography, held against its policy.
 //! - [`process`]: one input's way through a policy, with inbox, ids, versions and causes. The running service, the tests and

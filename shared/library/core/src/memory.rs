@@ -110,7 +110,7 @@ impl<P: Policy> Service<P> {
         let mut ended = BTreeMap::new();
         for input in inputs {
             let counts = match &input.input {
-                Input::Record(_) | Input::Gone(_) => true,
+                Input::Record(_) | Input::Gone(_) | Input::Command(_) => true,
                 Input::Timer(_) => self.timers.iter().any(|row| row.id == input.id),
                 Input::Outcome { effect, .. } => {
                     self.effects.iter().any(|open| open.row.id == *effect)

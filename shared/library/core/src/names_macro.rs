@@ -1,6 +1,6 @@
 //! `kinds!` and `names!`: the texts of an enum's variants, each in one place.
 
-/// Names the kinds of an effect, an outcome or a timer: a constant per variant, and [`Named`](crate::Named).
+/// Names the kinds of an effect, an outcome, a timer or a command: a constant per variant, and [`Named`](crate::Named).
 ///
 /// ```
 /// # use quadrille_core::kinds;

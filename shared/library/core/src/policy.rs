@@ -36,6 +36,8 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     type Outcome: Named;
     /// What the clock may say.
     type Timer: Named;
+    /// What it may be told over HTTP, by a service's own routes. [`Nothing`] where it takes no commands.
+    type Command: Named;
     /// The rows touched. A row that is not there yet is there all the same, in its empty form, once it was locked.
     type State: Rows;
 
@@ -88,14 +90,14 @@ pub trait Policy: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Sized + 
     fn version<'a>(state: &'a mut Self::State, fact: &Self::Stated) -> &'a mut i64;
 }
 
-/// Whether a service only listens: it states nothing, asks the outside for nothing and sets no timers, so its rows are all that comes of
-/// what it hears.
+/// Whether a service only listens: it states nothing, asks the outside for nothing, sets no timers and takes no commands, so its rows are all
+/// that comes of what it hears.
 ///
 /// Of such a service the runtime keeps no id per input but its position per partition, in the transaction of the rows: a record is taken
 /// once, whatever becomes of instances, assignments and the group's offsets. A writer's repeat (the same event at a later offset) is not
 /// found out by that: a policy for which it matters keeps [`Envelope::version`] per key, and ignores what is not newer.
 pub const fn is_projection<P: Policy>() -> bool {
-    P::Stated::TYPES.is_empty() && !P::Effect::EXISTS && !P::Timer::EXISTS
+    P::Stated::TYPES.is_empty() && !P::Effect::EXISTS && !P::Timer::EXISTS && !P::Command::EXISTS
 }
 
 /// A row that an input touches.
@@ -114,7 +116,7 @@ impl Row {
     }
 }
 
-/// Effects, outcomes and timers: data that is stored, and named in ids.
+/// Effects, outcomes, timers and commands: data that is stored, and named in ids.
 pub trait Named: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// Whether there are any: not of [`Nothing`].
     const EXISTS: bool = true;
@@ -128,7 +130,7 @@ pub trait Named: Clone + Debug + PartialEq + Eq + Hash + Send + Sync + Serialize
     }
 }
 
-/// For policies without effects, outcomes, timers or tombstones: a type without values.
+/// For policies without effects, outcomes, timers, commands or tombstones: a type without values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 pub enum Nothing {}
 

@@ -56,11 +56,12 @@ fn what_is_declared_may_come_of_an_input() {
 }
 
 #[test]
-fn what_is_not_declared_is_told_with_the_file_to_mend() {
+fn what_is_not_declared_is_told_with_the_file_to_fix() {
     for (input, told) in [
         (joined(1, "a", "g"), "no reaction on Joined is declared"),
         (outcome(Outcome::Lost), "no reaction on lost is declared"),
         (with(Input::Timer(Timer::AnswerBy)), "no reaction on answer_by is declared"),
+        (with(Input::Command(Command::Call)), "no reaction on call is declared"),
         (asked(1, "a", &[Do::Note, Do::Sum]), "on Asked the policy states Summed, which is not declared"),
         (
             asked(1, "a", &[Do::Set(Timer::AnswerBy, 6)]),
@@ -118,6 +119,7 @@ fn a_reaction_says_what_it_was_told_and_nothing_else() {
     assert_eq!(Reaction::heard(Asked::TYPE), reaction);
     assert_eq!(Reaction::outcome(SENT), Reaction { on: Cause::Outcome(SENT), ..reaction });
     assert_eq!(Reaction::timer(REMIND), Reaction { on: Cause::Timer(REMIND), ..reaction });
+    assert_eq!(Reaction::command(CALL), Reaction { on: Cause::Command(CALL), ..reaction });
     assert_eq!(reaction.states(&[Noted::TYPE]), Reaction { states: &[Noted::TYPE], ..reaction });
     assert_eq!(reaction.wants(&["mail"]), Reaction { wants: &["mail"], ..reaction });
     assert_eq!(reaction.sets(&[REMIND]), Reaction { sets: &[REMIND], ..reaction });

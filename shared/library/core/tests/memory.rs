@@ -106,6 +106,15 @@ fn an_input_that_its_batch_brings_twice_takes_effect_once() {
 }
 
 #[test]
+fn a_command_takes_effect_once_by_its_id() {
+    let command = Envelope { input: Input::Command(Command::Call), ..asked(1, "a", &[]) };
+    let mut service = Service::default();
+    assert_eq!(stated(&service.batch(NOW, &[command.clone(), command.clone()])), [vec![noted("a", 0, &[])], vec![]]);
+    assert_eq!(service.handle(NOW, &command), Processed::default());
+    assert_eq!(service.inbox, [command.id].into());
+}
+
+#[test]
 fn every_id_that_came_is_in_the_inbox() {
     let service = after(&[asked(1, "a", &[]), asked(2, "b", &[]), asked(1, "a", &[])]);
     assert_eq!(service.inbox, [1, 2].map(Uuid::from_u128).into());

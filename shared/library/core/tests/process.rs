@@ -181,6 +181,7 @@ impl Policy for Quiet {
     type Effect = Effect;
     type Outcome = Outcome;
     type Timer = Timer;
+    type Command = Nothing;
     type State = BTreeMap<String, i64>;
 
     fn rows(_: &Self::State, _: &Envelope<Self>) -> Vec<Row> {

@@ -90,6 +90,8 @@ pub enum Taken {
         /// What is known of it.
         outcome: Value,
     },
+    /// A command.
+    Command(Value),
 }
 
 impl Decided {
@@ -97,7 +99,7 @@ impl Decided {
     ///
     /// # Errors
     ///
-    /// An effect, an outcome or a timer has no JSON form.
+    /// An effect, an outcome, a timer or a command has no JSON form.
     pub fn new<P: Policy>(
         header: Uuid,
         moment: &Moment,
@@ -114,6 +116,7 @@ impl Decided {
             Input::Outcome { effect, outcome } => {
                 Taken::Outcome { effect: *effect, outcome: serde_json::to_value(outcome)? }
             }
+            Input::Command(command) => Taken::Command(serde_json::to_value(command)?),
         };
         Ok(Self {
             header,

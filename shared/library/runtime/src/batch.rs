@@ -41,6 +41,8 @@ pub(crate) enum Origin<'a> {
     Runtime,
     /// An operator's answer to an effect.
     Operator,
+    /// A route of the service's own, which is told what came of it.
+    Route,
 }
 
 /// Whether an input is handled.
@@ -52,7 +54,7 @@ pub(crate) enum Verdict {
     Seen,
     /// An event behind a dead letter of its key: a dead letter too, until that one is closed.
     Waits,
-    /// A record of a key whose rows have gone long after their end: a dead letter.
+    /// A record or command of a key whose rows have gone long after their end: a dead letter, or refused.
     TooOld,
     /// An operator's answer to an effect of which a try is under way: refused.
     TooEarly,
@@ -70,6 +72,9 @@ impl<'a, P: Policy> Batch<'a, P> {
                 Work::Reached(reached) => batch.reached.extend(reached),
                 Work::Timer(envelope) | Work::Outcome(_, envelope) => {
                     batch.inputs.push(BatchInput::new(Origin::Runtime, Cow::Borrowed(envelope), None));
+                }
+                Work::Command(pending) => {
+                    batch.inputs.push(BatchInput::new(Origin::Route, Cow::Borrowed(&pending.envelope), None));
                 }
             }
         }

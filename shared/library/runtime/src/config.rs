@@ -68,6 +68,8 @@ pub struct Http {
     pub bind: String,
     /// Requests for its own routes at once at most, streams that are open included; health and metrics count for nothing.
     pub requests: usize,
+    /// Commands that may wait for a transaction; one more is refused.
+    pub commands: usize,
     /// Connections to the database at most for them, beside those of `database.connections`.
     pub connections: u32,
 }
@@ -186,7 +188,7 @@ impl<S: Default> Config<S> {
                 migrate_url: format!("postgres://{role}_migrator:quadrille@{postgres}/{role}"),
                 connections: 8,
             },
-            http: Http { bind: "127.0.0.1:0".into(), requests: 256, connections: 4 },
+            http: Http { bind: "127.0.0.1:0".into(), requests: 256, commands: 256, connections: 4 },
             log: Log { format: LogFormat::Human, filter: "info".into() },
             telemetry: Telemetry { otlp_endpoint: String::new() },
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
@@ -246,6 +248,12 @@ const KEYS: &[Key] = &[
     ),
     Key::text("http.bind", "an IP address and a port, as 127.0.0.1:9101", bind, "names are not resolved"),
     Key::number("http.requests", 1, 10_000, "none would answer nobody, and each takes memory and perhaps a connection"),
+    Key::number(
+        "http.commands",
+        1,
+        10_000,
+        "none would be handled, and each waits in memory, up to 256 KiB, with a caller who gives up after 5 s",
+    ),
     Key::number(
         "http.connections",
         1,
@@ -463,7 +471,7 @@ mod tests {
 
     /// What finds told of: each was in force, and should not have been.
     #[test]
-    fn numbers_that_stop_a_service_are_refused_with_the_mend() {
+    fn numbers_that_stop_a_service_are_refused_with_the_fix() {
         let all = refused("retention.inbox_days", "4294967295");
         assert!(all.contains("retention.inbox_days is '4294967295', from QUADRILLE__RETENTION__INBOX_DAYS: it has to be 1 to 3650, since"), "{all}");
         assert!(refused("kafka.session_timeout_ms", "1000").contains("it has to be 6000 to 300000"));

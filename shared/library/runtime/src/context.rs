@@ -3,25 +3,28 @@
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use quadrille_core::TopicType;
+use quadrille_core::{Policy, TopicType};
 use sqlx::PgPool;
 
 use crate::{
     changes::{Announcer, Changes},
+    commands::Commands,
     health::Health,
     position,
 };
 
-/// What a service's own routes have at hand: its rows, to read; its health; and what was committed. Clones are of one instance.
+/// What a service's own routes have at hand: its rows, to read; its health; what was committed; and commands, which change rows. Clones are of one
+/// instance.
 #[derive(Clone)]
-pub struct Context {
+pub struct Context<P: Policy> {
     pub(crate) pool: PgPool,
     pub(crate) health: Arc<Health>,
     pub(crate) changes: Arc<Announcer>,
     pub(crate) topics: Arc<[&'static TopicType]>,
+    pub(crate) commands: Commands<P>,
 }
 
-impl Context {
+impl<P: Policy> Context<P> {
     /// The service's database, with `http.connections` of its own: whatever pages ask, the worker has its connections. Transactions on it are
     /// read-only, since rows change by inputs alone, and a statement ends after 10 s. Before the first `migrate` there are no tables.
     pub fn pool(&self) -> &PgPool {
@@ -39,6 +42,11 @@ impl Context {
         self.changes.receiver()
     }
 
+    /// Tells the service's policy what somebody wants of it.
+    pub fn commands(&self) -> &Commands<P> {
+        &self.commands
+    }
+
     /// As of when, on the database's clock, the rows have all that the service hears: every partition was read to its end then, or later. None
     /// while one of them never was, and of a service that is no projection.
     ///
@@ -50,7 +58,7 @@ impl Context {
     }
 }
 
-impl fmt::Debug for Context {
+impl<P: Policy> fmt::Debug for Context<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Context")
     }

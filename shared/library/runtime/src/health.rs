@@ -22,12 +22,15 @@ use crate::config;
 pub struct Health {
     checks: Mutex<BTreeMap<&'static str, Check>>,
     started: AtomicBool,
+    takes_commands: AtomicBool,
     stopping: AtomicBool,
 }
 
 /// The parts without which an instance does no work. All others are a person's business, or show here in time: where a schema cannot be had
 /// and nothing else is to be done, progress ends.
 const NEEDED: [&str; 4] = ["kafka", "group", "database", "progress"];
+/// Of a service that takes commands: those of whoever asks whether it is ready wait for nothing else.
+const NEEDED_FOR_COMMANDS: [&str; 1] = ["database"];
 
 /// One part's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,18 +64,32 @@ impl Health {
         self.started.store(true, Ordering::Relaxed);
     }
 
+    /// The instance takes commands, which need neither broker nor registry.
+    pub(crate) fn takes_commands(&self) {
+        self.takes_commands.store(true, Ordering::Relaxed);
+    }
+
     /// The instance takes nothing any more.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the instance has started and is not stopping.
+    pub(crate) fn is_taking(&self) -> bool {
+        self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
-    /// a write, and goes on where work waits.
+    /// a write, and goes on where work waits. One that takes commands is while its database takes a write: whoever sends them is not turned
+    /// away because a broker is.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
-        let works = |part| !matches!(checks.get(part), Some(Check::Error(_)));
-        let taking = self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed);
-        taking && NEEDED.into_iter().all(works)
+        let works = |part: &&str| !matches!(checks.get(*part), Some(Check::Error(_)));
+        let needed = match self.takes_commands.load(Ordering::Relaxed) {
+            true => NEEDED_FOR_COMMANDS.as_slice(),
+            false => NEEDED.as_slice(),
+        };
+        self.is_taking() && needed.iter().all(works)
     }
 
     /// `ok`, `warning`, `error` or `stopping`, and what is not healthy.

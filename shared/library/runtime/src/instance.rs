@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use quadrille_core::{Policy, RecordType, Records, is_projection};
+use quadrille_core::{Named as _, Policy, RecordType, Records, is_projection};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     changes::Announcer,
+    commands::Commands,
     config::{self, Config, Settings},
     consumer::{Consumer, Downstream},
     context::Context,
@@ -43,6 +44,7 @@ use crate::{
     telemetry::Spans,
     timers,
     transaction::Transactions,
+    work::WorkItem,
     worker::Worker,
 };
 
@@ -73,6 +75,10 @@ where
     info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{http}");
     let mut router = health::router(Arc::clone(&resources.health), health::metrics()?.clone());
     let mut changes = None;
+    let (queue, commands) = mpsc::channel(config.http.commands);
+    if <S::Policy as Policy>::Command::EXISTS {
+        resources.health.takes_commands();
+    }
     if let Some(routes) = service.routes.take() {
         let announcer = Arc::new(Announcer::new(resources.database.clone()));
         let context = Context {
@@ -80,6 +86,7 @@ where
             health: Arc::clone(&resources.health),
             changes: Arc::clone(&announcer),
             topics: heard::topics::<S::Policy>().into(),
+            commands: Commands::new(queue, Arc::clone(&resources.health)),
         };
         router = router.fallback_service(routes::bounded(routes(context), config.http.requests));
         changes = Some(announcer);
@@ -112,7 +119,7 @@ where
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
     };
-    let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, others)?;
+    let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, commands, others)?;
     resources.health.started();
     info!(service = resources.service, "Started");
 
@@ -167,6 +174,7 @@ impl Parts {
         topics: watch::Receiver<bool>,
         heartbeat: Heartbeat,
         changes: Option<Arc<Announcer>>,
+        commands: mpsc::Receiver<WorkItem<S::Policy>>,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
     where
@@ -222,6 +230,7 @@ impl Parts {
         };
         let worker_part = Worker {
             transactions,
+            commands,
             work,
             consumer: Arc::clone(&consumer),
             config: config.batch.clone(),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One that states nothing is a projection: it has positions in place of the inbox. One with [routes](Service::routes) serves pages
-//! of its rows, and is told what was committed ([`Context`]).
+//! of its rows, is told what was committed, and may take commands ([`Context`]).
 //!
 //! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
@@ -17,6 +17,7 @@ mod batch;
 mod batches;
 mod causality;
 mod changes;
+mod commands;
 pub mod config;
 mod consumer;
 mod context;
@@ -65,6 +66,7 @@ mod worker;
 pub use axum;
 pub use batches::Batches;
 pub use changes::{Changed, Changes};
+pub use commands::{CommandError, Commands, Handled};
 pub use config::Config;
 pub use context::Context;
 pub use health::{Check, Health};

@@ -20,6 +20,8 @@ pub(crate) const BROKER: Duration = Duration::from_secs(5);
 
 /// One request for a service's own routes, from its headers to those of the answer.
 pub(crate) const ROUTE: Duration = Duration::from_secs(10);
+/// A command's commit, as its handler waits for it: half of the above, so that there is time to answer by what was committed.
+pub(crate) const COMMAND: Duration = Duration::from_secs(5);
 /// The body of such a request, in bytes.
 pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 

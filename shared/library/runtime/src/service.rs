@@ -31,13 +31,13 @@ pub struct Service<S: Store, O = NoOutside<<S as Store>::Policy>, C = NoSettings
     pub(crate) store: S,
     pub(crate) has_effects: bool,
     pub(crate) outside: Connect<C, O>,
-    pub(crate) routes: Option<Routes>,
+    pub(crate) routes: Option<Routes<S::Policy>>,
     migrations: Vec<Migration>,
     http: &'static str,
 }
 
 /// Makes a service's own routes.
-pub(crate) type Routes = Box<dyn FnOnce(Context) -> Router + Send>;
+pub(crate) type Routes<P> = Box<dyn FnOnce(Context<P>) -> Router + Send>;
 
 /// Makes an outside from its settings.
 type Connect<C, O> = Box<dyn FnOnce(C) -> anyhow::Result<O> + Send>;
@@ -76,7 +76,7 @@ where
     /// So many requests as `http.requests` are answered at once, and one more is refused (503); a body has 256 KiB at most (413), and an answer
     /// begins within 10 s (504). A stream that is open counts as a request.
     #[must_use]
-    pub fn routes(mut self, routes: impl FnOnce(Context) -> Router + Send + 'static) -> Self {
+    pub fn routes(mut self, routes: impl FnOnce(Context<S::Policy>) -> Router + Send + 'static) -> Self {
         self.routes = Some(Box::new(routes));
         self
     }

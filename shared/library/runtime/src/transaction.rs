@@ -66,6 +66,8 @@ pub(crate) struct Committed {
     pub handled: usize,
     pub seen: usize,
     pub facts: usize,
+    /// The verdicts on its commands, in their order.
+    pub commands: Vec<Verdict>,
     pub wakeups: Wakeups,
     /// The rows that it changed, where anybody is told.
     pub changed: Vec<Row>,
@@ -259,7 +261,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         Ok(entered)
     }
 
-    /// Holds back records of keys whose rows have gone, since the policies take an empty row for the beginning, and events behind a dead
+    /// Holds back records and commands of keys whose rows have gone, since the policies take an empty row for the beginning, and events behind a dead
     /// letter of their key.
     async fn hold_back(&mut self, entered: &Entered) -> Result<(), Failure> {
         let fresh = || self.batch.inputs.iter().filter(|input| input.is_fresh());
@@ -312,7 +314,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                         ended.insert(*effect, envelope.id);
                     }
                 },
-                Input::Record(_) | Input::Gone(_) | Input::Timer(_) => {}
+                Input::Record(_) | Input::Gone(_) | Input::Timer(_) | Input::Command(_) => {}
             }
         }
         effects::remove(self.tx, &ended.keys().copied().collect::<Vec<_>>()).await?;
@@ -341,6 +343,8 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             self.processed.then(processed);
             self.committed.handled += 1;
         }
+        let commands = self.batch.inputs.iter().filter(|input| matches!(input.origin, Origin::Route));
+        self.committed.commands = commands.map(|command| command.verdict).collect();
         let wakeups = &mut self.committed.wakeups;
         self.committed.facts = self.processed.facts.len();
         wakeups.relay = !self.processed.facts.is_empty();
@@ -388,7 +392,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 (Origin::DeadLetter(letter), Some(rejection)) => {
                     dead_letters::reopen(self.tx, letter, &rejection).await?;
                 }
-                (Origin::Runtime | Origin::Operator, _) | (_, None) => {}
+                (Origin::Runtime | Origin::Operator | Origin::Route, _) | (_, None) => {}
             }
         }
         dead_letters::insert::<S::Policy>(self.tx, &rejected).await?;
@@ -411,7 +415,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
     }
 }
 
-/// Whether an input is a record about a key whose rows have gone.
+/// Whether an input is a record or a command about a key whose rows have gone.
 fn is_about_gone<S: Store>(
     state: &<S::Policy as Policy>::State,
     input: &Envelope<S::Policy>,
@@ -419,7 +423,7 @@ fn is_about_gone<S: Store>(
 ) -> bool {
     // Another kind of key may have the same letters: a user's id is the client's choice, and so is an order's.
     let is_about = |table| S::Policy::rows(state, input).iter().any(|row| row.table == table && row.key == input.key);
-    matches!(input.input, Input::Record(_) | Input::Gone(_))
+    matches!(input.input, Input::Record(_) | Input::Gone(_) | Input::Command(_))
         && gone.contains(&input.key)
         && S::ENDED.is_some_and(|ended| is_about(ended.table))
 }

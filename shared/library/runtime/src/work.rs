@@ -5,6 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
+    commands::Pending,
     dead_letters,
     operators::OperatorRequest,
     position::Reached,
@@ -32,6 +33,8 @@ pub(crate) enum Work<P: Policy> {
     Reached(Vec<Reached>),
     /// An outcome of the effect with this id: its row is removed.
     Outcome(Uuid, Envelope<P>),
+    /// A command: whoever waits for it is answered.
+    Command(Pending<P>),
 }
 
 /// What a record says.
@@ -52,7 +55,16 @@ impl<P: Policy> WorkItem<P> {
     pub fn record(&self) -> Option<&RawRecord> {
         match &self.work {
             Work::Record(record, _) | Work::Rejected(record, _) => Some(record),
-            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Reached(_) => None,
+            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Command(_) | Work::Reached(_) => None,
+        }
+    }
+
+    /// What it adds to its batch's bytes: what came from outside in this very form.
+    pub fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Record(record, _) | Work::Rejected(record, _) => record.bytes(),
+            Work::Command(pending) => pending.bytes,
+            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Reached(_) => 0,
         }
     }
 
@@ -94,10 +106,16 @@ impl<P: Policy> Work<P> {
                 format!("the dead letter of {}/{}@{}", record.topic.name, record.partition, record.offset)
             }
             Self::Reached(_) => "where reading has come to".to_owned(),
-            Self::Timer(envelope) | Self::Outcome(_, envelope) => {
+            Self::Timer(envelope) | Self::Outcome(_, envelope) | Self::Command(Pending { envelope, .. }) => {
                 format!("{} {}", input_name(&envelope.input), envelope.id)
             }
         }
+    }
+}
+
+impl<P: Policy> From<Pending<P>> for WorkItem<P> {
+    fn from(pending: Pending<P>) -> Self {
+        Work::Command(pending).into()
     }
 }
 
@@ -114,6 +132,7 @@ pub(crate) fn input_name<P: Policy>(input: &Input<P>) -> String {
         Input::Gone(gone) => format!("key gone from {}", gone.topic()),
         Input::Timer(timer) => timer.name(),
         Input::Outcome { outcome, .. } => outcome.name(),
+        Input::Command(command) => command.name(),
     }
 }
 
@@ -155,7 +174,7 @@ impl Rejection {
         self.input = Some(input.id);
         match &input.input {
             Input::Record(record) => self.of_type(record.record_type().name),
-            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } => self,
+            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } | Input::Command(_) => self,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    slice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +43,9 @@ const SLOW_TRIES: u32 = 2;
 /// A service's one worker. One, as services share rows between partitions: several would wait for each other's locks.
 pub(crate) struct Worker<S: Store> {
     pub transactions: Transactions<S>,
+    /// Commands, which a batch takes first.
+    pub commands: mpsc::Receiver<WorkItem<S::Policy>>,
+    /// Everything else.
     pub work: mpsc::Receiver<WorkItem<S::Policy>>,
     pub consumer: Arc<Consumer>,
     pub config: config::Batch,
@@ -64,23 +68,26 @@ impl<S: Store> Worker<S> {
     /// Runs until `stop`, and finishes the batch in hand.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let first = tokio::select! {
+            let batch = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.finish(&stop).await,
-                first = self.work.recv() => first,
+                batch = self.batch() => batch,
             };
-            let Some(first) = first else { return };
-            let batch = self.batch(first);
+            let Some(batch) = batch else { return };
             if self.handle(batch, &stop).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Takes the timers and outcomes that still wait, whose rows are claimed by this instance: another one would have to wait for the
-    /// claims to run out. Records that wait are read again by the partitions' next owners.
+    /// Takes the commands that still wait, and the timers and outcomes, whose rows are claimed by this instance: another one would have to wait
+    /// for the claims to run out. Records that wait are read again by the partitions' next owners.
     async fn finish(mut self, stop: &CancellationToken) {
+        self.commands.close();
         let mut claimed = vec![];
+        while let Ok(command) = self.commands.try_recv() {
+            claimed.push(command);
+        }
         while let Ok(item) = self.work.try_recv() {
             // Where reading has come to counts only behind the records before it.
             if item.record().is_none() && !matches!(item.work, Work::Reached(_)) {
@@ -92,17 +99,32 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    /// The work that waits, bounded in count and bytes.
-    fn batch(&mut self, first: WorkItem<S::Policy>) -> Vec<WorkItem<S::Policy>> {
-        let size = |item: &WorkItem<S::Policy>| item.record().map_or(0, |record| record.bytes());
-        let mut bytes = size(&first);
+    /// The work that waits, bounded in count and bytes; waits for it where there is none. `None` once there will never be any.
+    ///
+    /// Commands come first, as somebody waits for each; they take half of the room at most, and beside one there is always room for something
+    /// else: so neither keeps the other waiting for ever.
+    async fn batch(&mut self) -> Option<Vec<WorkItem<S::Policy>>> {
+        let first = tokio::select! {
+            biased;
+            Some(command) = self.commands.recv() => command,
+            first = self.work.recv() => first?,
+        };
+        let config::Batch { max_inputs, max_bytes, .. } = self.config;
+        let mut others = usize::from(!matches!(first.work, Work::Command(_)));
+        let mut bytes = first.bytes();
         let mut batch = vec![first];
-        while batch.len() < self.config.max_inputs && bytes < self.config.max_bytes {
-            let Ok(item) = self.work.try_recv() else { break };
-            bytes += size(&item);
-            batch.push(item);
+        while batch.len() < max_inputs / 2 && bytes < max_bytes / 2 {
+            let Ok(command) = self.commands.try_recv() else { break };
+            bytes += command.bytes();
+            batch.push(command);
         }
-        batch
+        while others == 0 || (batch.len() < max_inputs && bytes < max_bytes) {
+            let Ok(item) = self.work.try_recv() else { break };
+            bytes += item.bytes();
+            batch.push(item);
+            others += 1;
+        }
+        Some(batch)
     }
 
     /// Commits a batch; where one of its items cannot be handled, each by itself, so that it stops only itself.
@@ -118,13 +140,18 @@ impl<S: Store> Worker<S> {
         mut batch: Vec<WorkItem<S::Policy>>,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let Err(failure) = self.commit(&batch, stop).await? else { return Ok(()) };
+        // Nobody learns what comes of a command whose caller has gone; they send it again if they want it.
+        batch.retain(|item| !matches!(&item.work, Work::Command(pending) if !pending.is_awaited()));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let Err(failure) = self.commit(&mut batch, stop).await? else { return Ok(()) };
         if batch.len() == 1 {
             return self.put_aside(batch.remove(0), failure, stop).await;
         }
         warn!("A batch of {} is handled one by one: {failure}", batch.len());
-        for item in batch {
-            if let Err(failure) = self.commit(std::slice::from_ref(&item), stop).await? {
+        for mut item in batch {
+            if let Err(failure) = self.commit(slice::from_mut(&mut item), stop).await? {
                 self.put_aside(item, failure, stop).await?;
             }
         }
@@ -134,7 +161,7 @@ impl<S: Store> Worker<S> {
     /// Commits items together, and tries as long as only the infrastructure or a race is in the way.
     async fn commit(
         &mut self,
-        items: &[WorkItem<S::Policy>],
+        items: &mut [WorkItem<S::Policy>],
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
@@ -171,8 +198,13 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    async fn committed(&mut self, items: &[WorkItem<S::Policy>], committed: Committed) {
+    async fn committed(&mut self, items: &mut [WorkItem<S::Policy>], committed: Committed) {
         self.consumer.handled(items.iter().filter_map(WorkItem::record));
+        let commands = items.iter_mut().filter_map(|item| match &mut item.work {
+            Work::Command(pending) => Some(pending),
+            _ => None,
+        });
+        commands.zip(committed.commands).for_each(|(pending, verdict)| pending.committed(verdict));
         self.progress.made();
         if committed.wakeups.relay {
             self.relay.facts();
@@ -228,7 +260,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Puts an item aside that cannot be handled. A record becomes a dead letter, however many tries that takes, and its offset stays until
-    /// then; everything else has a row in which it waits and shows why.
+    /// then; a command's caller is told; everything else has a row in which it waits and shows why.
     async fn put_aside(
         &mut self,
         mut item: WorkItem<S::Policy>,
@@ -242,7 +274,7 @@ impl<S: Store> Worker<S> {
                 Ok(dead_letter) => dead_letter,
                 Err(work) => return self.back_off(work, &failure).await,
             };
-            let Err(again) = self.commit(std::slice::from_ref(&item), stop).await? else { return Ok(()) };
+            let Err(again) = self.commit(slice::from_mut(&mut item), stop).await? else { return Ok(()) };
             self.health.error("dead_letters", &again);
             failure = again;
             stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.ok_or(Stopped)?;
@@ -255,6 +287,10 @@ impl<S: Store> Worker<S> {
             Work::Redelivery(letter, _) => dead_letters::failed(pool, letter, "handling_failed", "", failure).await,
             Work::Timer(timer) => timers::back_off(pool, timer.id, failure).await,
             Work::Outcome(effect, _) => effects::back_off(pool, effect, failure).await,
+            Work::Command(mut pending) => {
+                pending.failed(failure);
+                Ok(())
+            }
             // It is told again.
             Work::Record(..) | Work::Rejected(..) | Work::Reached(_) => Ok(()),
         };

@@ -40,6 +40,7 @@ impl Policy for Duel {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Shot;
+    type Command = Nothing;
     type State = VersionsBySku;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
@@ -58,7 +59,7 @@ impl Policy for Duel {
                 let says = ProductListed { name: shot.name(), ..ProductListed::new(input.key.clone(), price) };
                 Decision::fact(says).clear(&input.key, other.name())
             }
-            Input::Gone(never) | Input::Outcome { outcome: never, .. } => match *never {},
+            Input::Gone(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }
     }
 
@@ -110,6 +111,7 @@ impl Policy for Slow {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = VersionsBySku;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {

@@ -39,6 +39,7 @@ impl Policy for Waiter {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = AnswerBy;
+    type Command = Nothing;
     type State = VersionsBySku;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {

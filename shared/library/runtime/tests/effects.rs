@@ -11,7 +11,7 @@ use std::{
 
 use crate::support::{Shop, assert_order, distinct};
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Policy, Row, records};
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Row, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
 use quadrille_platform::{EffectAnswered, EffectParked, EffectResumed, OperatorRequestCarriedOut, RedriveRequested};
 use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
@@ -84,6 +84,7 @@ impl Policy for Warehouse {
     type Effect = TakeIn;
     type Outcome = Outcome;
     type Timer = Reminder;
+    type Command = Nothing;
     type State = State;
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -114,7 +115,7 @@ impl Policy for Warehouse {
                 }
                 Decision::nothing().perform(&input.key, TakeIn { asked: replenishment_id, quantity })
             }
-            Input::Gone(never) => match *never {},
+            Input::Gone(never) | Input::Command(never) => match *never {},
             Input::Timer(Reminder { asked }) => refused(&format!("now {}", moment.now.timestamp_micros()), *asked),
             Input::Outcome { outcome: Outcome::TakenIn { asked, quantity }, .. } => {
                 Decision::fact(StockReplenished::new(input.key.clone(), *asked, *quantity))

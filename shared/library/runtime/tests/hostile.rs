@@ -270,6 +270,7 @@ impl Policy for Two {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = VersionsBySku;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {

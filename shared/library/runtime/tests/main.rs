@@ -7,6 +7,7 @@ mod able;
 mod away;
 mod batches;
 mod brokers;
+mod commands;
 mod crashes;
 mod dead_letters;
 mod deadlines;

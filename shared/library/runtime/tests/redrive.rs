@@ -40,6 +40,7 @@ impl Policy for Lister {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     type State = VersionsBySku;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {

@@ -88,6 +88,7 @@ impl Policy for Wordy {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("tally", &input.key)]

@@ -25,6 +25,7 @@ impl Policy for Reorders {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
 
     fn rows(_: &VersionsBySku, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("tally", &input.key)]

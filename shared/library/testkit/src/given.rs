@@ -95,12 +95,19 @@ impl<P: Policy> Given<P> {
         self.step(Envelope { id, cause: id, key, version: 0, trace, input: Input::Gone(gone) })
     }
 
+    /// Then the service is told this command, for the aggregate `key`.
+    pub fn told(mut self, key: impl ToString, command: P::Command) -> Self {
+        let id = self.next_id();
+        let (key, trace) = (key.to_string(), Trace::default());
+        self.step(Envelope { id, cause: id, key, version: 0, trace, input: Input::Command(command) })
+    }
+
     /// Then the same is heard once more, as if nothing but the state knew of it: under another id, with the row of its timer or effect.
     pub fn again(mut self) -> Self {
         let mut again = self.last.clone().expect("nothing was heard yet");
         again.id = self.next_id();
         match &again.input {
-            Input::Record(_) | Input::Gone(_) => {}
+            Input::Record(_) | Input::Gone(_) | Input::Command(_) => {}
             Input::Timer(timer) => self.set(again.id, again.key.clone(), timer.clone()),
             Input::Outcome { .. } => self.service.effects.extend(self.ended.clone()),
         }

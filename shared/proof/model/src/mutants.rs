@@ -57,6 +57,7 @@ impl<A: Alter> Policy for Altered<A> {
     type Effect = <A::Of as Policy>::Effect;
     type Outcome = <A::Of as Policy>::Outcome;
     type Timer = <A::Of as Policy>::Timer;
+    type Command = <A::Of as Policy>::Command;
     type State = <A::Of as Policy>::State;
 
     fn rows(state: &Self::State, input: &Envelope<Self>) -> Vec<Row> {
@@ -90,6 +91,7 @@ fn original<A: Alter>(input: &Envelope<Altered<A>>) -> Envelope<A::Of> {
         Input::Record(heard) => Input::Record(heard),
         Input::Gone(gone) => Input::Gone(gone),
         Input::Timer(timer) => Input::Timer(timer),
+        Input::Command(command) => Input::Command(command),
         Input::Outcome { effect, outcome } => Input::Outcome { effect, outcome },
     };
     Envelope { id, cause, key, version, trace, input }

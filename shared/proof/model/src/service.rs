@@ -214,7 +214,7 @@ impl<P: Policy> Player<P> {
                 let is_it = |(key, name): &(String, String)| *key == input.key && *name == timer.name();
                 self.flaw == Some(Flaw::SettersId) || !cleared.iter().any(is_it)
             }
-            Input::Gone(_) | Input::Outcome { .. } => true,
+            Input::Gone(_) | Input::Outcome { .. } | Input::Command(_) => true,
         }
     }
 }

@@ -70,6 +70,7 @@ fn reaction(declared: &declaration::Reaction) -> Reaction {
             declaration::Cause::Heard(record) => Cause::Heard(record.short_name().into()),
             declaration::Cause::Outcome(kind) => Cause::Outcome(kind.into()),
             declaration::Cause::Timer(kind) => Cause::Timer(kind.into()),
+            declaration::Cause::Command(kind) => Cause::Command(kind.into()),
         },
         states: names(declared.states),
         wants: texts(declared.wants),

@@ -89,6 +89,8 @@ pub enum Cause {
     Outcome(String),
     /// A timer that fires.
     Timer(String),
+    /// A command that it takes over HTTP.
+    Command(String),
 }
 
 /// A question, and the facts of which exactly one answers it.
@@ -300,7 +302,7 @@ impl Cause {
     /// The name alone.
     pub fn name(&self) -> &str {
         match self {
-            Self::Heard(name) | Self::Outcome(name) | Self::Timer(name) => name,
+            Self::Heard(name) | Self::Outcome(name) | Self::Timer(name) | Self::Command(name) => name,
         }
     }
 
@@ -310,6 +312,7 @@ impl Cause {
             Self::Heard(name) => name.clone(),
             Self::Outcome(name) => format!("outcome {name}"),
             Self::Timer(name) => format!("timer {name}"),
+            Self::Command(name) => format!("command {name}"),
         }
     }
 }

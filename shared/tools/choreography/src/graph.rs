@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Cause, Choreography, Reaction, Service};
 
-/// An input: a record, or an outcome or timer of one service.
+/// An input: a record, or an outcome, timer or command of one service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node {
-    /// The service whose outcome or timer it is; empty for a record, which anybody may hear.
+    /// The service whose outcome, timer or command it is; empty for a record, which anybody may hear.
     pub service: String,
     /// What comes in.
     pub input: Cause,

@@ -76,6 +76,7 @@ fn what_comes_of_what(choreography: &Choreography) -> String {
             let on = match &reaction.on {
                 Cause::Heard(record) if in_saga(choreography, record) => record.clone(),
                 Cause::Timer(timer) => format!("{}_{timer}([{timer}])", service.name),
+                Cause::Command(command) => format!("{}_{command}>{command}]", service.name),
                 Cause::Heard(_) | Cause::Outcome(_) => continue,
             };
             lines.extend(reaction.states.iter().map(|fact| format!("{on} -->|{}| {fact}", service.name)));

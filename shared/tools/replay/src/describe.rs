@@ -10,6 +10,7 @@ pub(crate) fn input(taken: &Taken) -> String {
         Taken::Timer(timer) => format!("timer {timer}"),
         Taken::Gone { topic } => format!("key gone from {topic}"),
         Taken::Outcome { outcome, .. } => format!("outcome {outcome}"),
+        Taken::Command(command) => format!("command {command}"),
     }
 }
 

@@ -159,6 +159,9 @@ impl<P: Policy> Replaying<P> {
                 }
             }
             Taken::Timer(timer) => Input::Timer(serde_json::from_value(timer.clone()).with_context(unreadable)?),
+            Taken::Command(command) => {
+                Input::Command(serde_json::from_value(command.clone()).with_context(unreadable)?)
+            }
             Taken::Outcome { effect, outcome } => {
                 let outcome = serde_json::from_value(outcome.clone()).with_context(unreadable)?;
                 Input::Outcome { effect: *effect, outcome }

@@ -141,6 +141,14 @@ pub enum Timer {
 
 kinds!(Timer { AnswerBy: ANSWER_BY = "answer_by", Remind: REMIND = "remind" });
 
+/// Notes that somebody called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Command {
+    Call,
+}
+
+kinds!(Command { Call: CALL = "call" });
+
 pub const TALLY: &str = "tally";
 pub const GROUP: &str = "group";
 
@@ -171,6 +179,7 @@ impl Policy for Tally {
     type Effect = Effect;
     type Outcome = Outcome;
     type Timer = Timer;
+    type Command = Command;
     type State = State;
 
     fn rows(state: &State, input: &Envelope<Self>) -> Vec<Row> {
@@ -189,7 +198,7 @@ impl Policy for Tally {
         let steps = match &input.input {
             Input::Record(Heard::Asked(asked)) => asked.to.as_slice(),
             Input::Record(Heard::Joined(_)) | Input::Gone(_) => &[],
-            Input::Timer(_) | Input::Outcome { .. } => &[Do::Note],
+            Input::Timer(_) | Input::Outcome { .. } | Input::Command(_) => &[Do::Note],
         };
         steps.iter().cloned().fold(Decision::nothing(), |decision, step| match step {
             Do::Note => decision.and(noted.clone()),
@@ -222,7 +231,7 @@ impl Policy for Tally {
                     }
                 }
             }
-            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } => {}
+            Input::Gone(_) | Input::Timer(_) | Input::Outcome { .. } | Input::Command(_) => {}
         }
     }
 

@@ -46,12 +46,13 @@ impl Policy for Board {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
         vec![match &input.input {
             Input::Record(Heard::StockReplenished(_)) => Row::new(STOCK, &input.key),
             Input::Record(Heard::InstanceHeartbeat(_)) | Input::Gone(Gone { .. }) => Row::new(INSTANCE, &input.key),
             Input::Record(Heard::DeadLetter(letter)) => Row::new(LETTERS, &letter.service),
-            Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+            Input::Timer(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }]
     }
     fn react(_: &State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
@@ -74,7 +75,7 @@ impl Policy for Board {
             }
             Input::Gone(Gone { .. }) => drop(state.instances.remove(&input.key)),
             Input::Record(Heard::DeadLetter(letter)) => *state.letters.entry(letter.service.clone()).or_default() += 1,
-            Input::Timer(never) | Input::Outcome { outcome: never, .. } => match *never {},
+            Input::Timer(never) | Input::Command(never) | Input::Outcome { outcome: never, .. } => match *never {},
         }
     }
     fn version<'a>(_: &'a mut State, fact: &Stated) -> &'a mut i64 {
@@ -136,7 +137,7 @@ impl Store for Tables {
     }
 }
 
-fn routes(context: Context) -> Router {
+fn routes(context: Context<Board>) -> Router {
     let at_least = async move |Path((sku, pieces)): Path<(String, i64)>| {
         // Listened to before it is looked: what is committed in between is not missed.
         let mut committed = context.committed();

@@ -73,7 +73,8 @@ impl<'a> Findings<'a> {
             self.problem(input.name(), what, "add it to `reactions`, even where nothing comes of it");
         }
         for reaction in &service.reactions {
-            if !inputs.contains(&reaction.on) {
+            // Which commands it takes is said by its reactions alone.
+            if !matches!(reaction.on, Cause::Command(_)) && !inputs.contains(&reaction.on) {
                 let what = format!("has a reaction ({}), and never comes in", reaction.on.describe());
                 self.problem(reaction.on.name(), what, "hear it, or remove the reaction");
             }

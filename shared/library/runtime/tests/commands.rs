@@ -1,0 +1,432 @@
+//! The example `desk`, which is told over HTTP what is wanted: a command is an input like a record, answered after its commit, and taken once.
+
+#[allow(dead_code, reason = "it has a main of its own")]
+#[path = "../examples/desk/main.rs"]
+mod desk;
+
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use quadrille_cli::kafka::Record;
+use quadrille_core::{Policy as _, Record as _, ids};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_testkit::{Database, Direction, Proxy, given};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::{process::Child, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::{Shop, distinct, example};
+
+/// A handler gives its command up after 5 s; as much again for a slow machine.
+const ANSWERED: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A desk in a world where somebody has stock.
+struct Desk {
+    shop: Shop,
+    database: Database,
+}
+
+struct Instance {
+    stop: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+    at: At,
+}
+
+/// Where an instance listens.
+#[derive(Clone)]
+struct At(String);
+
+impl Instance {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended.await?
+    }
+}
+
+impl At {
+    /// Wants stock, under this key.
+    async fn want(&self, key: &str, sku: &str, quantity: i32) -> anyhow::Result<Response> {
+        self.post(key, json!({ "sku": sku, "quantity": quantity }).to_string()).await
+    }
+
+    async fn post(&self, key: &str, body: String) -> anyhow::Result<Response> {
+        let url = format!("{}/replenishments", self.0);
+        let request = reqwest::Client::new().post(url).header("Idempotency-Key", key);
+        Ok(request.header("Content-Type", "application/json").body(body).send().await?)
+    }
+
+    /// The same, answered 202: where it is to be seen.
+    async fn wanted(&self, key: &str, sku: &str, quantity: i32) -> anyhow::Result<String> {
+        let answer = self.want(key, sku, quantity).await?;
+        let (status, location) = (answer.status(), answer.headers().get("location").cloned());
+        anyhow::ensure!(status == StatusCode::ACCEPTED, "{status}: {}", answer.text().await?);
+        Ok(location.expect("it is to be seen somewhere").to_str()?.to_owned())
+    }
+
+    async fn status(self, key: &'static str, quantity: i32) -> anyhow::Result<StatusCode> {
+        Ok(self.want(key, "TEA", quantity).await?.status())
+    }
+
+    async fn shown(&self, location: &str) -> anyhow::Result<Value> {
+        let answer = reqwest::get(format!("{}{location}", self.0)).await?.error_for_status()?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    async fn is_ready(&self) -> bool {
+        let answer = reqwest::get(format!("{}/health/ready", self.0)).await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn ready(self) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        while !self.is_ready().await {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "it is not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(self)
+    }
+}
+
+impl Desk {
+    async fn open() -> anyhow::Result<Self> {
+        let shop = Shop::open().await?;
+        let database = Database::fresh([]).await;
+        desk::service().migrate(&database.url()).await?;
+        Ok(Self { shop, database })
+    }
+
+    fn config(&self) -> Config<NoSettings> {
+        self.shop.world.config("desk", &self.database.url())
+    }
+
+    async fn start(&self) -> anyhow::Result<Instance> {
+        self.start_with(self.config()).await
+    }
+
+    /// Starts an instance, and waits until it is ready.
+    async fn start_with(&self, mut config: Config<NoSettings>) -> anyhow::Result<Instance> {
+        let port = free_port()?;
+        config.http.bind = format!("127.0.0.1:{port}");
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(desk::service().run_until(config, stop.clone().cancelled_owned()));
+        Ok(Instance { stop, ended, at: At(format!("http://127.0.0.1:{port}")).ready().await? })
+    }
+
+    /// An instance in a process of its own, to be killed, over this database.
+    async fn spawn(&self, database: &str) -> anyhow::Result<(Child, At)> {
+        let port = free_port()?;
+        let mut command = tokio::process::Command::new(example("desk"));
+        command.envs(self.shop.world.environment(database)).stdout(Stdio::null()).kill_on_drop(true);
+        let child = command.env("QUADRILLE__HTTP__BIND", format!("127.0.0.1:{port}")).spawn()?;
+        Ok((child, At(format!("http://127.0.0.1:{port}")).ready().await?))
+    }
+
+    /// What was requested, once there are so many.
+    async fn requested(&self, count: usize) -> anyhow::Result<Vec<Record>> {
+        let topic = &StockReplenishmentRequested::TYPE.topic.name;
+        self.shop.world.read_until(topic, move |records| records.len() >= count).await
+    }
+
+    /// That so many were requested, and no more, nor one twice.
+    async fn requested_once(&self, count: usize) -> anyhow::Result<()> {
+        self.until("select not exists (select from outbox)").await?;
+        let all = self.shop.world.read(&StockReplenishmentRequested::TYPE.topic.name).await?;
+        assert_eq!((all.len(), distinct(&all)), (count, count));
+        Ok(())
+    }
+
+    async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar(query).fetch_one(&self.database.pool).await?)
+    }
+
+    async fn until(&self, query: &'static str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&self.database.pool).await? {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute not: {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The id of a command of the example.
+fn command(key: &str) -> Uuid {
+    ids::command(desk::Desk::SERVICE, "anybody", desk::REPLENISHMENTS, key)
+}
+
+/// In memory: the state alone knows a command that the inbox has forgotten, and what others wanted.
+#[test]
+fn a_policy_is_told_commands_in_stories() {
+    let tea = desk::Command::Replenish { sku: "TEA".into(), quantity: 2 };
+    let key = Uuid::from_u128(7);
+    let came = |id| StockReplenished::new("TEA".into(), id, 2);
+    given::<desk::Desk>()
+        .told(key, tea)
+        .then_states_types(["StockReplenishmentRequested"])
+        .again()
+        .then_nothing()
+        .heard(came(Uuid::from_u128(8)))
+        .then_state(|wanted| wanted.len() == 1 && !wanted[&key.to_string()].came)
+        .heard(came(key))
+        .then_state(|wanted| wanted[&key.to_string()].came);
+}
+
+/// Cases: what was committed is there when the answer is; it is published, answered by another service, and seen; what a route refuses itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_answered_after_its_commit_and_published() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let one = desk.start().await?;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = reqwest::Client::new().post(format!("{}/replenishments", one.at.0)).header("traceparent", parent);
+    let body = json!({ "sku": "tea", "quantity": 3 }).to_string();
+    let request = request.header("Idempotency-Key", "one").header("Content-Type", "application/json").body(body);
+    let answer = request.send().await?;
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let location = format!("/replenishments/{}", command("one"));
+    assert_eq!(answer.headers().get("location").and_then(|at| at.to_str().ok()), Some(location.as_str()));
+    assert_eq!(one.at.shown(&location).await?["sku"], "TEA");
+
+    let requested = desk.requested(1).await?;
+    let id = ids::fact("desk", command("one"), StockReplenishmentRequested::TYPE.name, 0);
+    assert_eq!(requested[0].header("ce_id"), Some(id.to_string().as_str()));
+    assert_eq!(requested[0].header("traceparent"), Some(parent));
+    assert_eq!(requested[0].header("ce_causationid"), None);
+
+    // Whoever has the stock states that it came.
+    let tally = desk.shop.start();
+    let began = Instant::now();
+    while one.at.shown(&location).await?["came"] != true {
+        anyhow::ensure!(began.elapsed() < TIMEOUT, "it does not come");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let large = format!("{}{}", json!({ "sku": "TEA", "quantity": 1 }), " ".repeat(256 * 1024));
+    assert_eq!(one.at.post("large", large).await?.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(one.at.want("no sku", "TEA 1", 1).await?.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(desk.count("select count(*) from inbox").await?, 2, "the command, and what came of it");
+    tally.stop().await?;
+    one.stop().await
+}
+
+/// Cases: one after another, on either instance; all at once, on both; the same key for something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_command_has_one_effect() -> anyhow::Result<()> {
+    const KEYS: usize = 30;
+    let desk = Desk::open().await?;
+    let (one, two) = (desk.start().await?, desk.start().await?);
+    let first = one.at.wanted("again", "TEA", 1).await?;
+    assert_eq!(one.at.wanted("again", "TEA", 1).await?, first);
+    assert_eq!(two.at.wanted("again", "TEA", 1).await?, first);
+    assert_eq!(two.at.clone().status("again", 2).await?, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let keys: Vec<String> = (0..KEYS).map(|n| format!("at once {n}")).collect();
+    // Each four times at once: twice at either.
+    let four = keys.iter().flat_map(|key| [&one.at, &two.at, &one.at, &two.at].map(|at| at.wanted(key, "TEA", 1)));
+    let seen = futures::future::try_join_all(four).await?;
+    assert!(seen.chunks(4).all(|same| same.iter().all(|at| *at == same[0])));
+    desk.requested_once(1 + KEYS).await?;
+    one.stop().await?;
+    two.stop().await
+}
+
+/// Neither broker nor registry is there, at a start already: it is ready for commands, and publishes once they are back.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_need_neither_broker_nor_registry() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let mut config = desk.config();
+    let (kafka, registry) = (Proxy::before(&config.kafka.brokers).await?, Proxy::before(&config.registry.url).await?);
+    kafka.url().clone_into(&mut config.kafka.brokers);
+    registry.url().clone_into(&mut config.registry.url);
+    kafka.refuse();
+    registry.refuse();
+    let one = desk.start_with(config).await?;
+    let first = one.at.wanted("away", "TEA", 1).await?;
+    assert_eq!(one.at.wanted("away", "TEA", 1).await?, first);
+    assert_eq!(one.at.shown(&first).await?["quantity"], 1);
+    assert_eq!(desk.count("select count(*) from outbox").await?, 1);
+    registry.heal();
+    kafka.heal();
+    desk.requested_once(1).await?;
+    one.stop().await
+}
+
+/// Cases: refused within the time of a command; the same key once it is back; what was sent meanwhile took effect once at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_a_command_is_to_be_sent_again() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let mut config = desk.config();
+    let proxy = Proxy::before(&config.database.url).await?;
+    proxy.url().clone_into(&mut config.database.url);
+    let one = desk.start_with(config).await?;
+    one.at.wanted("before", "TEA", 1).await?;
+    proxy.refuse();
+    proxy.cut();
+    let began = Instant::now();
+    let refused = one.at.want("away", "TEA", 1).await?;
+    assert!(began.elapsed() < ANSWERED, "it took {:?}", began.elapsed());
+    assert_eq!(
+        (refused.status(), refused.headers().contains_key("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, true)
+    );
+    assert!(refused.text().await?.contains("send it again with the same key"));
+    proxy.heal();
+    let began = Instant::now();
+    while one.at.clone().status("away", 1).await? != StatusCode::ACCEPTED {
+        anyhow::ensure!(began.elapsed() < TIMEOUT, "it is not back");
+    }
+    desk.requested_once(2).await?;
+    one.stop().await
+}
+
+/// The worker is held up by a row that somebody has locked: one command in its hands, one that waits, and no room for a third.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let mut config = desk.config();
+    config.http.commands = 1;
+    let one = desk.start_with(config).await?;
+    one.at.wanted("there", "TEA", 1).await?;
+    let mut hold = desk.database.pool.begin().await?;
+    sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
+    let in_hand = tokio::spawn(one.at.clone().status("in hand", 1));
+    desk.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
+        .await?;
+    let waits = tokio::spawn(one.at.clone().status("waits", 1));
+    // It waits by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let refused = one.at.want("no room", "TEA", 1).await?;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.text().await?.contains("http.commands"));
+    hold.rollback().await?;
+    assert_eq!(waits.await??, StatusCode::ACCEPTED);
+    assert_eq!(in_hand.await??, StatusCode::ACCEPTED);
+    one.at.wanted("no room", "TEA", 1).await?;
+    desk.requested_once(4).await?;
+    one.stop().await
+}
+
+/// The process dies after its commit and before it knows of that: the next one has the command and its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_commit_and_answer_the_command_is_seen() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let proxy = Proxy::before(&desk.database.url()).await?;
+    let (mut killed, at) = desk.spawn(proxy.url()).await?;
+    at.wanted("before", "TEA", 1).await?;
+    desk.until("select not exists (select from outbox)").await?;
+    proxy.silence_at("COMMIT", Direction::ToClient);
+    let unanswered = tokio::spawn(at.status("unanswered", 1));
+    proxy.sprung().await;
+    desk.until("select count(*) = 2 from replenishment").await?;
+    killed.kill().await?;
+    assert!(unanswered.await?.is_err(), "nobody was there to answer");
+
+    let next = desk.start().await?;
+    next.at.wanted("unanswered", "TEA", 1).await?;
+    desk.requested_once(2).await?;
+    next.stop().await
+}
+
+/// A batch takes two inputs here. While commands come without end records are taken all the same, and while records wait commands are.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_commands_nor_records_wait_for_the_other_to_end() -> anyhow::Result<()> {
+    const RECORDS: usize = 1_500;
+    const CLIENTS: usize = 24;
+    let mut desk = Desk::open().await?;
+    let value = desk.shop.world.framed(&StockReplenished::new("TEA".into(), Uuid::from_u128(1), 1)).await?;
+    let came = (1..=RECORDS).map(|version| {
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
+        let (world, value) = (&desk.shop.world, &value);
+        async move { world.send_raw("stock.events", Some(b"TEA"), value, &headers).await }
+    });
+    futures::future::try_join_all(came).await?;
+    let mut config = desk.config();
+    config.batch.max_inputs = 2;
+    let one = desk.start_with(config).await?;
+    let (done, answered, late) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let client = async |number: usize| {
+        let mut n = 0;
+        while !done.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            one.at.wanted(&format!("{number}/{n}"), "TEA", 1).await?;
+            answered.fetch_add(1, Ordering::Relaxed);
+            late.fetch_max(began.elapsed().as_millis() as usize, Ordering::Relaxed);
+            n += 1;
+        }
+        anyhow::Ok(())
+    };
+    let taken = async {
+        let taken = "select count(*) from inbox where not exists (select from replenishment where replenishment.id = inbox.id::text)";
+        let began = Instant::now();
+        let mut first = None;
+        loop {
+            let records = desk.count(taken).await? as usize;
+            let commands = answered.load(Ordering::Relaxed);
+            if records > 0 {
+                first.get_or_insert((Instant::now(), commands));
+            }
+            if let Some((began, before)) = first.filter(|_| records == RECORDS) {
+                done.store(true, Ordering::Relaxed);
+                return anyhow::Ok((began.elapsed(), commands - before));
+            }
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "{records} records were taken within a minute");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (_, (took, meanwhile)) = tokio::try_join!(futures::future::try_join_all((0..CLIENTS).map(client)), taken)?;
+    assert!(meanwhile >= RECORDS / 4, "{meanwhile} commands beside {RECORDS} records");
+    let late = late.into_inner();
+    println!("{RECORDS} records in {took:?}, beside {meanwhile} commands, of which the slowest took {late} ms");
+    one.stop().await
+}
+
+/// Cases: a policy that panics; the others of its batch; the same again. Nothing of it stays, no dead letter either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let one = desk.start().await?;
+    let many = (0..20).map(|n| {
+        let at = &one.at;
+        async move { anyhow::Ok(at.want(&format!("key {n}"), "TEA", n % 4).await?.status()) }
+    });
+    let answers = futures::future::try_join_all(many).await?;
+    for (n, status) in answers.iter().enumerate() {
+        let expected = if n % 4 == 0 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::ACCEPTED };
+        assert_eq!(*status, expected, "key {n}");
+    }
+    let again = one.at.want("key 0", "TEA", 0).await?;
+    assert_eq!(again.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!again.text().await?.contains("pieces"), "what went wrong is this service's own business");
+    let left = "select (select count(*) from dead_letter) + (select count(*) from inbox where id = $1)";
+    let left: i64 = sqlx::query_scalar(left).bind(command("key 0")).fetch_one(&desk.database.pool).await?;
+    assert_eq!(left, 0);
+    desk.requested_once(15).await?;
+    one.stop().await
+}
+
+/// Long after its end: what it came to has gone, and it is not begun anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let one = desk.start().await?;
+    let gone = command("gone").to_string();
+    sqlx::query("insert into gone (key, ended_at, beside) values ($1, now(), false)")
+        .bind(&gone)
+        .execute(&desk.database.pool)
+        .await?;
+    for _ in 0..2 {
+        assert_eq!(one.at.clone().status("gone", 1).await?, StatusCode::GONE);
+    }
+    desk.requested_once(0).await?;
+    one.stop().await
+}
