@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_cli::kafka::Record;
+use quadrille_cli::{Catalogue, Service, kafka::Record};
 use quadrille_core::{Policy as _, Record as _, ids};
-use quadrille_events::{StockReplenished, StockReplenishmentRequested};
+use quadrille_events::{REGISTRY, StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Database, Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
@@ -217,6 +217,30 @@ async fn a_command_is_answered_after_its_commit_and_published() -> anyhow::Resul
     assert_eq!(desk.count("select count(*) from inbox").await?, 2, "the command, and what came of it");
     tally.stop().await?;
     one.stop().await
+}
+
+/// Cases: a command that states something; the same once more; one that the policy does not decide on. A build decides the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_in_the_history_and_decided_again() -> anyhow::Result<()> {
+    let desk = Desk::open().await?;
+    let mut config = desk.config();
+    config.history.keep = true;
+    let one = desk.start_with(config).await?;
+    for key in ["one", "one", "two"] {
+        one.at.wanted(key, "TEA", 2).await?;
+    }
+    one.at.want("three", "TEA", 0).await?;
+    one.stop().await?;
+    let lines = "select format('{\"header\":%s}', header) from history_header
+         union all select format('{\"decided\":%s}', decided) from (select decided from history order by number) decided";
+    let lines: Vec<String> = sqlx::query_scalar(lines).fetch_all(&desk.database.pool).await?;
+    let told = r#""input":{"command":{"Replenish":{"sku":"TEA","quantity":2}}}"#;
+    assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 2, "{lines:?}");
+    let report = Catalogue::new(TOPICS, REGISTRY, [Service::of::<desk::Desk>()])
+        .build()
+        .replay(lines.join("\n").as_bytes(), "desk")?;
+    assert_eq!((report.decisions, report.facts, report.is_same()), (2, 2, true), "{report}");
+    Ok(())
 }
 
 /// Cases: one after another, on either instance; all at once, on both; the same key for something else.

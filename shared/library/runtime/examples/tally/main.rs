@@ -19,7 +19,7 @@ impl Policy for Tally {
     type Effect = Nothing; // what it asks the outside to do
     type Outcome = Nothing; // what the outside answers
     type Timer = Nothing;
-    type Command = Nothing;
+    type Command = Nothing; // what it is told over HTTP
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("tally", &input.key)]
     }
@@ -55,7 +55,6 @@ impl Mapped for TallyRow {
         Ok((self.pieces, self.version))
     }
 }
-
 pub(crate) struct Table;
 impl Store for Table {
     type Policy = Tally;
