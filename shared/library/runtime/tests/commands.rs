@@ -232,9 +232,9 @@ async fn a_command_is_in_the_history_and_decided_again() -> anyhow::Result<()> {
     one.at.want("three", "TEA", 0).await?;
     one.stop().await?;
     let lines = "select format('{\"header\":%s}', header) from history_header
-         union all select format('{\"decided\":%s}', decided) from (select decided from history order by number) decided";
+         union all select format('{\"decided\":%s}', decided) from (select decided from history order by number) kept";
     let lines: Vec<String> = sqlx::query_scalar(lines).fetch_all(&desk.database.pool).await?;
-    let told = r#""input":{"command":{"Replenish":{"sku":"TEA","quantity":2}}}"#;
+    let told = r#""input":{"command":{"Replenish":{"quantity":2,"sku":"TEA"}}}"#;
     assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 2, "{lines:?}");
     let report = Catalogue::new(TOPICS, REGISTRY, [Service::of::<desk::Desk>()])
         .build()
