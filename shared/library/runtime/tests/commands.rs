@@ -408,7 +408,8 @@ async fn neither_commands_nor_records_wait_for_the_other_to_end() -> anyhow::Res
         }
     };
     let (_, (took, meanwhile)) = tokio::try_join!(futures::future::try_join_all((0..CLIENTS).map(client)), taken)?;
-    assert!(meanwhile >= RECORDS / 4, "{meanwhile} commands beside {RECORDS} records");
+    // Commands that waited for the records to end would have had one answer per client at most.
+    assert!(meanwhile > 2 * CLIENTS, "{meanwhile} commands beside {RECORDS} records");
     let late = late.into_inner();
     println!("{RECORDS} records in {took:?}, beside {meanwhile} commands, of which the slowest took {late} ms");
     one.stop().await
