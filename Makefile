@@ -61,6 +61,7 @@ status: ## Show processes, lag and open sagas
 
 check: prerequisites ## Format, lints and the quick tests; needs nothing running
 	@cargo fmt --all --check
+	@cargo fmt --check --manifest-path docs/meters/Cargo.toml
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo test -q --workspace --lib
 
@@ -88,7 +89,7 @@ odd-shells: up ## The scripts and programs in odd paths, locales and environment
 odd-shells-long: up ## The same with `make up services demo` in each, in a copy of this checkout; half an hour
 	@python3 -E infra/shells/odd.py --long
 
-shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-hostile-short show-foreign show-replay show-memory
+shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-hostile-short show-foreign show-foreign-workspace show-replay show-memory
 
 # What guards every commit, in under 60 minutes on two cores. What adds more than 5 moves something into `long`.
 ci := build check choreography prove prove-mutations test odd-shells demo $(shows)
@@ -120,6 +121,7 @@ show-malformed: up ## 100 malformed records on every topic between good orders
 show-hostile: up ## All that has once stopped a service, and 1,000 variations of it, while 500 orders pass: nothing stands still; ten minutes
 show-hostile-short: up ## The same with 100 orders, 200 variations and four faults
 show-foreign: up ## Confluent's Python client reads every topic
+show-foreign-workspace: up ## docs/meters, a workspace of its own, is built and run, killed in the middle, and read over HTTP
 show-replay: up ## 500 orders are recorded and decided again: the same by this build, found out where a line of a policy is changed
 show-memory: up ## Memory of each service after 5,000 orders
 $(shows) show-hostile: show-%:
