@@ -70,12 +70,7 @@ impl Policy for Readings {
 /// What `meters check` holds against the other services, and the policy's tests against the policy.
 pub const CHOREOGRAPHY: Declaration = Declaration {
     file: file!(),
-    reactions: &[
-        Reaction::heard(ReadingSubmitted::TYPE).states(&[ConsumptionMeasured::TYPE, ReadingRefused::TYPE]),
-    ],
-    answers: &[Answer {
-        question: ReadingSubmitted::TYPE,
-        facts: &[ConsumptionMeasured::TYPE, ReadingRefused::TYPE],
-    }],
+    reactions: &[Reaction::heard(ReadingSubmitted::TYPE).states(&[ConsumptionMeasured::TYPE, ReadingRefused::TYPE])],
+    answers: &[Answer { question: ReadingSubmitted::TYPE, facts: &[ConsumptionMeasured::TYPE, ReadingRefused::TYPE] }],
     ..Declaration::new(Readings::SERVICE, Heard::TYPES, Stated::TYPES)
 };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use meters_events::{ConsumptionMeasured, ReadingRefused};
 use quadrille_core::{
-    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record, Records, Row, declaration::Reaction, records,
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record, Records, Row, declaration::Reaction,
+    records,
 };
 
 records! { pub enum Heard { ConsumptionMeasured, ReadingRefused } }
