@@ -61,7 +61,7 @@ status: ## Show processes, lag and open sagas
 
 check: prerequisites ## Format, lints and the quick tests; needs nothing running
 	@cargo fmt --all --check
-	@cargo fmt --check --manifest-path docs/meters/Cargo.toml
+	@cd docs/meters && cargo fmt --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo test -q --workspace --lib
 
