@@ -287,8 +287,8 @@ pub fn assert_order(records: &[Record]) -> usize {
     let mut seen: BTreeMap<Uuid, (i64, Vec<u8>)> = BTreeMap::new();
     let mut repeats = 0;
     for record in records {
-        let id = record.id_header("ce_id").expect("an event has an id");
-        let version: i64 = record.header("ce_aggregateversion").and_then(|v| v.parse().ok()).expect("and a version");
+        let id = record.event().id.parse().expect("an event has an id");
+        let version: i64 = record.event().version.parse().expect("and a version");
         let value = record.value.clone().unwrap_or_default();
         match seen.get(&id) {
             Some(first) => {

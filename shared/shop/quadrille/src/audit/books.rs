@@ -282,9 +282,9 @@ impl Books {
     }
 
     fn enter_cause(&mut self, fact: &Fact, place: Place, value: &Value, report: &mut Report) {
-        if fact.record.header("ce_correlationid") != Some(&fact.key) {
-            let said = fact.record.header("ce_correlationid").unwrap_or("nothing");
-            report.offence(Rule::Causes, place, format!("has the correlation id {said}, its saga is {}", fact.key));
+        let said = fact.record.event().correlation;
+        if said != fact.key {
+            report.offence(Rule::Causes, place, format!("has the correlation id '{said}', its saga is {}", fact.key));
         }
         if quadrille_platform::TOPICS.iter().any(|topic| topic.name == place.topic) {
             // It tells of an effect, a letter or a request, which is no record's doing.
@@ -347,7 +347,7 @@ impl Books {
 
 /// Whether a record says that the service wrote it whose topic it is.
 fn is_of_its_service(fact: &Fact, topic: &TopicType) -> bool {
-    let source = fact.record.header("ce_source").unwrap_or_default();
+    let source = fact.record.event().source;
     matches!(&topic.writer, TopicWriter::Service(service) if source == format!("/quadrille/{service}"))
 }
 

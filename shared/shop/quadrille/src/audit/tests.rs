@@ -323,7 +323,7 @@ fn causes_that_no_record_is() {
     let report = History::delivered().change("OrderConfirmed", |made| made.without("ce_causationid")).audit();
     offends(&report, Rule::Causes, "no ce_causationid");
     let report = History::delivered().change("OrderConfirmed", |made| made.header("ce_correlationid", "other")).audit();
-    offends(&report, Rule::Causes, "correlation id other");
+    offends(&report, Rule::Causes, "correlation id 'other'");
 }
 
 #[test]
