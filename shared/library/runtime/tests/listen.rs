@@ -11,9 +11,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use quadrille_cli::{Catalogue, Service};
 use quadrille_core::{Policy as _, Record as _};
-use quadrille_events::{REGISTRY, StockReplenished, TOPICS, frame};
+use quadrille_events::{StockReplenished, TOPICS, frame};
 use quadrille_platform::{DeadLetter, InstanceHeartbeat};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Database, Given, World, given};
@@ -68,19 +67,9 @@ impl Instance {
     }
 }
 
-/// With the services whose dead letters are heard.
-fn catalogue() -> Catalogue {
-    let named = |name| {
-        let mut service = Service::of::<board::Board>();
-        service.name = name;
-        service
-    };
-    Catalogue::new(TOPICS, REGISTRY, board::Board::DEAD_LETTERS_OF.iter().map(|name| named(*name)))
-}
-
 impl Board {
     async fn open() -> anyhow::Result<Self> {
-        let world = World::new(catalogue()).await?;
+        let world = World::new(TOPICS, board::Board::DEAD_LETTERS_OF).await?;
         let database = Database::fresh([]).await;
         board::service().migrate(&database.url()).await?;
         let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ear::{consumer, header},
+    ear::{consumer, event},
     load::{Load, QUANTITY},
     stage::Stage,
 };
@@ -81,14 +81,14 @@ fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
         quiet = 0;
         let Some(order) = message.key().and_then(&number) else { continue };
         last = Instant::now();
-        let id = header(&message, "ce_id").and_then(|id| Uuid::try_parse(id).ok()).context("a fact without an id")?;
+        let event = event(&message);
+        let id = Uuid::try_parse(event.id).context("a fact without an id")?;
         if !known.insert(id) {
             checked.repeats += 1;
             continue;
         }
         checked.facts += 1;
-        let name = header(&message, "ce_type").unwrap_or_default();
-        let name = name.rsplit('.').next().unwrap_or_default();
+        let name = event.record_type.rsplit('.').next().unwrap_or_default();
         match (FACTS.iter().position(|(fact, _)| *fact == name), orders.get_mut(order as usize)) {
             (Some(fact), Some(order)) => order[fact] += 1,
             _ => drop(strange.insert(order, name.to_owned())),

@@ -12,7 +12,7 @@ use quadrille_events::{
     Delivery, Money, OrderRequested, Personal, ProductListingRequested, RequestedLine, Secret,
     StockReplenishmentRequested, UserRegistrationRequested,
 };
-use quadrille_show::Clients;
+use quadrille_show::{Clients, shop::settings_in};
 use quadrille_testkit::World;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
@@ -81,7 +81,7 @@ impl Load {
 
     /// Registers customers, lists and replenishes products, and waits until all who need to know of them do.
     pub async fn stock(&self, stage: &Stage) -> anyhow::Result<()> {
-        let clients = Clients::connect(&stage.world.settings)?;
+        let clients = Clients::connect(&settings_in(&stage.world)?)?;
         for number in 0..CUSTOMERS {
             let name = format!("bench-{number}");
             let registration = UserRegistrationRequested {

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
+use quadrille_events::TOPICS;
 use quadrille_roster::SERVICES;
-use quadrille_shop::CATALOGUE;
 use quadrille_show::{
     binaries, http,
     outside::Outside,
@@ -67,20 +67,16 @@ impl Stage {
         let folder =
             binaries::run_folder().join("bench").join(format!("{mode:?}-{}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder)?;
-        let mut world = World::new(*CATALOGUE).await?;
+        let world = World::new(TOPICS, &SERVICES).await?;
         let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
         let mut databases = BTreeMap::new();
         for service in SERVICES {
             databases.insert(service, Database::named(format!("{prefix}{service}")).await);
         }
-        world.settings.database.prefix = prefix;
         let outside = match mode {
             Mode::Alone => None,
             Mode::Whole => Some(Outside::start(&folder).await?),
         };
-        if let Some(outside) = &outside {
-            world.settings.provider.url.clone_from(&outside.payment);
-        }
         let mut stage = Self {
             services: BTreeMap::new(),
             outside,

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use quadrille_cli::{kafka::Start, watch};
+use quadrille_cli::{Settings, kafka::Start, settings::Overrides, watch};
+use quadrille_events::TOPICS;
 use quadrille_program::say;
 use quadrille_roster::SERVICES;
 use quadrille_shop::CATALOGUE;
@@ -43,6 +44,8 @@ pub struct Shop {
     pub outside: Outside,
     /// Its topics.
     pub world: World,
+    /// For the command line's functions: they see this shop only.
+    pub settings: Settings,
     /// Who orders.
     pub clients: Arc<Clients>,
     clients_at_work: JoinSet<anyhow::Result<()>>,
@@ -88,6 +91,13 @@ impl Instance {
     }
 }
 
+/// What the command line's functions need to know to see this world.
+pub fn settings_in(world: &World) -> anyhow::Result<Settings> {
+    let mut settings = Settings::load(*CATALOGUE, Overrides::default())?;
+    settings.kafka.clone_from(&world.settings.kafka);
+    Ok(settings)
+}
+
 impl Shop {
     /// Opens a shop with so many instances of each service, all ready. Its logs are in `.run/show/<name>-<pid>`.
     pub async fn open(name: &str, instances: usize) -> anyhow::Result<Self> {
@@ -95,27 +105,29 @@ impl Shop {
     }
 
     /// The same, with further settings of all services.
-    pub async fn open_with(name: &str, instances: usize, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub async fn open_with(name: &str, instances: usize, further: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = own_folder(name)?;
-        let mut world = World::new(*CATALOGUE).await?;
+        let world = World::new(TOPICS, &SERVICES).await?;
         let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
         let mut databases = BTreeMap::new();
         for service in SERVICES {
             databases.insert(service, Database::named(format!("{prefix}{service}")).await);
         }
         let outside = Outside::start(&folder).await?;
-        world.settings.database.prefix = prefix;
-        world.settings.provider.url.clone_from(&outside.payment);
-        let follower = Arc::new(Follower::start(&world.settings, Start::Beginning, |_| {})?);
-        let clients = Arc::new(Clients::connect(&world.settings)?.with_carrier(&outside.carrier));
+        let mut settings = settings_in(&world)?;
+        settings.database.prefix = prefix;
+        settings.provider.url.clone_from(&outside.payment);
+        let follower = Arc::new(Follower::start(&settings, Start::Beginning, |_| {})?);
+        let clients = Arc::new(Clients::connect(&settings)?.with_carrier(&outside.carrier));
         // A later one counts.
-        let settings = [(KEEP_HISTORY, "true")].into_iter().chain(settings.iter().copied());
-        let environment = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let further = [(KEEP_HISTORY, "true")].into_iter().chain(further.iter().copied());
+        let environment = further.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let mut shop = Self {
             instances: vec![],
             follower,
             outside,
             world,
+            settings,
             clients,
             clients_at_work: JoinSet::new(),
             databases,
@@ -319,7 +331,7 @@ impl Shop {
             to_end: true,
             json: true,
         };
-        tokio::task::block_in_place(|| watch::run(&self.world.settings, &all, |line| Ok(writeln!(file, "{line}")?)))?;
+        tokio::task::block_in_place(|| watch::run(&self.settings, &all, |line| Ok(writeln!(file, "{line}")?)))?;
         file.flush()?;
         Ok(path.display().to_string())
     }
