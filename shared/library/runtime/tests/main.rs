@@ -19,6 +19,7 @@ mod migrations;
 mod program;
 mod prune;
 mod published;
+mod rebuild;
 mod redrive;
 mod relay;
 mod requests;
