@@ -24,6 +24,7 @@ mod redrive;
 mod relay;
 mod requests;
 mod silence;
+mod spans;
 mod topics;
 
 /// A file that is not named above would compile nowhere and hold nothing.
