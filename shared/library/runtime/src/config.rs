@@ -463,7 +463,7 @@ mod tests {
 
     /// What finds told of: each was in force, and should not have been.
     #[test]
-    fn numbers_that_stop_a_service_are_refused_with_the_mend() {
+    fn numbers_that_stop_a_service_are_refused_with_the_fix() {
         let all = refused("retention.inbox_days", "4294967295");
         assert!(all.contains("retention.inbox_days is '4294967295', from QUADRILLE__RETENTION__INBOX_DAYS: it has to be 1 to 3650, since"), "{all}");
         assert!(refused("kafka.session_timeout_ms", "1000").contains("it has to be 6000 to 300000"));
