@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids};
+use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids, is_projection};
 use quadrille_kafka::registry::{Found, Registry, Unavailable};
 use quadrille_schemas::wire;
 use uuid::Uuid;
@@ -173,7 +173,10 @@ impl Decoder {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
-        if let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
+        // What is taken by position is taken once however old it is, and a rebuilt read model wants all that there still is.
+        let may_be_old = is_projection::<P>() && matches!(value, Value::Heard(_));
+        if !may_be_old
+            && let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
             && raw.timestamp_ms >= 0
             && raw.timestamp_ms < now_ms - retention_ms
         {

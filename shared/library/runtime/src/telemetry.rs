@@ -52,7 +52,8 @@ impl Spans {
         if endpoint.is_empty() {
             return Ok(Self { provider: None, service });
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(traces).build()?;
         let resource = Resource::builder().with_service_name(format!("quadrille-{service}")).build();
         let provider = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
         global::set_tracer_provider(provider.clone());

@@ -248,7 +248,8 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
     Ok(())
 }
 
-/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard.
+/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard, one older than
+/// its topic's retention too.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
     let mut board = Board::open().await?;
@@ -271,6 +272,12 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     letter.encode(&mut datum);
     board.world.send_raw(&topic, Some(letter.key().as_bytes()), &frame(id, &datum), &[]).await?;
     board.until("select exists(select from letters where service = 'inventory' and count = 1)").await?;
+    // It is held still, so it is taken: nothing is forgotten that tells whether it was.
+    let (topic, value) = (board.world.settings.topic(&topic), frame(id, &datum));
+    let long_ago = Utc::now() - chrono::TimeDelta::days(1_000);
+    let old = FutureRecord::<str, [u8]>::to(&topic).payload(&value).timestamp(long_ago.timestamp_millis());
+    board.producer.send(old.key(&letter.key()), None).await.map_err(|(error, _)| error)?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 2)").await?;
     one.stop().await
 }
 

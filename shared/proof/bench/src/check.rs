@@ -112,7 +112,7 @@ fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
 async fn goods(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Result<()> {
     let query = "select sum(received - available - committed)::bigint, sum(reserved)::bigint, sum(committed)::bigint from stock";
     let (missing, reserved, committed): (i64, i64, i64) =
-        sqlx::query_as(query).fetch_one(stage.database("inventory")?).await?;
+        sqlx::query_as(query).fetch_one(&stage.database("inventory")?.pool).await?;
     let sold = i64::try_from(load.placed())? * 2 * i64::from(QUANTITY);
     if (missing, reserved, committed) != (0, 0, sold) {
         checked.note(format!("goods: {missing} missing, {reserved} reserved, {committed} committed instead of {sold}"));
@@ -120,7 +120,7 @@ async fn goods(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Res
     for service in quadrille_roster::SERVICES {
         for table in ["outbox", "effect", "dead_letter"] {
             let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
-            let rows: i64 = sqlx::query_scalar(query).fetch_one(stage.database(service)?).await?;
+            let rows: i64 = sqlx::query_scalar(query).fetch_one(&stage.database(service)?.pool).await?;
             if rows > 0 {
                 checked.note(format!("{service} has {rows} rows in {table}"));
             }

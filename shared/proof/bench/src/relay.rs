@@ -79,7 +79,7 @@ struct Seen {
 pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
     let stage = Stage::open_with(Mode::Alone, programs, &[SERVICE]).await?;
     let ear = listen(&stage.world.settings)?;
-    let mut outbox = Outbox::connect(stage.database(SERVICE)?).await?;
+    let mut outbox = Outbox::connect(&stage.database(SERVICE)?.pool).await?;
     outbox.commit(100).await?;
     outbox.seen(&ear).await?;
 

@@ -207,7 +207,8 @@ fn test_vectors_are_what_is_computed() {
 
 #[test]
 fn the_code_of_writing_a_service_is_that_of_the_examples() {
-    let examples = ["tally", "board"].map(|name| read(format!("shared/library/runtime/examples/{name}/main.rs")));
+    let examples =
+        ["tally", "board", "shelf"].map(|name| read(format!("shared/library/runtime/examples/{name}/main.rs")));
     let blocks = document("docs/writing-a-service.md").blocks();
     let code: Vec<_> = blocks.iter().filter(|block| block.info == "rust").collect();
     assert!(code.len() >= 8, "{} blocks", code.len());
