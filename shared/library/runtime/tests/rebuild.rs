@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_events::{REGISTRY, StockReplenished, TOPICS};
+use quadrille_events::{StockReplenished, TOPICS};
 use quadrille_runtime::{Config, config::NoSettings};
-use quadrille_testkit::{Catalogue, Database, World};
+use quadrille_testkit::{Database, World};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -98,7 +98,7 @@ async fn answer(url: &str, sku: &str) -> anyhow::Result<Option<Answer>> {
 
 impl Shop {
     async fn open() -> anyhow::Result<Self> {
-        let world = World::new(Catalogue::new(TOPICS, REGISTRY, [])).await?;
+        let world = World::new(TOPICS, &[]).await?;
         let database = Database::fresh([]).await;
         shelf::service::<1>(true).migrate(&database.url()).await?;
         Ok(Self { world, database })
