@@ -56,7 +56,7 @@ fn what_is_declared_may_come_of_an_input() {
 }
 
 #[test]
-fn what_is_not_declared_is_told_with_the_file_to_mend() {
+fn what_is_not_declared_is_told_with_the_file_to_fix() {
     for (input, told) in [
         (joined(1, "a", "g"), "no reaction on Joined is declared"),
         (outcome(Outcome::Lost), "no reaction on lost is declared"),

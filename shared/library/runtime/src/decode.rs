@@ -187,11 +187,11 @@ impl Decoder {
         let id = match (topic.kind, raw.header("ce_id")) {
             (TopicKind::Requests, Some(ce_id)) => ids::request(&topic.name, &key, name, source, ce_id),
             (TopicKind::Requests, None) => by_position(),
-            (TopicKind::Events, ce_id) => uuid(ce_id).ok_or_else(|| {
+            (TopicKind::Events | TopicKind::DeadLetters, ce_id) => uuid(ce_id).ok_or_else(|| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
-            (TopicKind::State | TopicKind::DeadLetters, ce_id) => uuid(ce_id).unwrap_or_else(by_position),
+            (TopicKind::State, ce_id) => uuid(ce_id).unwrap_or_else(by_position),
         };
         let message = match value {
             // One topic for the operators' requests to all services.

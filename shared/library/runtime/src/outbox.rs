@@ -37,6 +37,20 @@ pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()
     Ok(())
 }
 
+/// So many rows are counted at most.
+const MOST_COUNTED: i64 = 100_000;
+
+/// How many rows wait to be published, 100,000 for as many or more, and for how many seconds the oldest has.
+pub(crate) async fn waiting(pool: &Database) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select (select count(*) from (select from outbox limit $1) head),
+             coalesce((select greatest(extract(epoch from clock_timestamp() - time), 0)::bigint from outbox order by id limit 1), 0)",
+    )
+    .bind(MOST_COUNTED)
+    .fetch_one(pool)
+    .await
+}
+
 /// What a stated event's record has at most, with key and headers: our producer sends no more, and every broker takes as much unless it is
 /// told not to.
 pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;

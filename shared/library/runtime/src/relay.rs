@@ -54,6 +54,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(60);
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// While database and topics disagree, or cannot be compared, they are looked at again after this time.
 const COMPARE_AGAIN: Duration = Duration::from_secs(5);
+/// While what tells operators cannot be published, it is looked at again after this time.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// The listening connection is asked for a word after so much silence.
 const PING: Duration = Duration::from_secs(15);
 
@@ -89,6 +91,24 @@ struct Row {
     schema: Option<i64>,
     /// The oldest transaction that was still open when the row was read.
     oldest_open: i64,
+}
+
+/// Whether what tells operators can be published. It holds up no facts: while it cannot, its rows are left out of the rounds, and looked at
+/// again after [`TELL_AGAIN`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// There was nothing to tell yet.
+    Unknown,
+    Possible,
+    Impossible {
+        until: Instant,
+    },
+}
+
+impl Row {
+    fn tells_operators(&self) -> bool {
+        self.topic == platform_events::topic()
+    }
 }
 
 /// Keys whose next row the broker refuses, with that row's number and the time of the next try.
@@ -173,14 +193,24 @@ impl Relay {
         let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
-        let mut held = Held::new();
+        let (mut held, mut telling) = (Held::new(), Telling::Unknown);
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
-            let mut rows = read(lease, floor.floor, &held).await?;
+            if matches!(telling, Telling::Impossible { until } if until <= Instant::now()) {
+                // What was left out may lie below the floor.
+                (telling, floor) = (Telling::Unknown, Floor::default());
+            }
+            let mut rows = read(lease, floor.floor, &held, telling).await?;
+            if telling == Telling::Unknown && rows.iter().any(Row::tells_operators) {
+                telling = self.can_tell(lease).await?;
+                if telling != Telling::Possible {
+                    continue;
+                }
+            }
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
-                if held.is_empty() {
+                if held.is_empty() && !matches!(telling, Telling::Impossible { .. }) {
                     self.resources.health.ok("relay");
                 }
                 if stop.is_cancelled() {
@@ -196,7 +226,7 @@ impl Relay {
                 lease.while_beating(more).await?;
                 continue;
             }
-            if let Err(away) = self.frame(&mut rows, &mut schema_ids, &mut held, lease).await? {
+            if let Err(away) = self.frame(&mut rows, &mut schema_ids, lease).await? {
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
                 self.resources.health.error("relay", &away.to_string());
@@ -224,7 +254,7 @@ impl Relay {
                         .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
                         .await?
                         .context("a client's end")?;
-                    floor = Floor::default();
+                    (telling, floor) = (Telling::Unknown, Floor::default());
                     if sent.acknowledged.is_empty() && held.len() == held_before {
                         let wait = backoff.wait();
                         warn!("Nothing could be published, which is tried again in {wait:?}: {refusal}");
@@ -235,12 +265,30 @@ impl Relay {
         }
     }
 
+    /// Whether the topic and the schemas of what tells operators are there, in the shape that is declared.
+    async fn can_tell(&self, lease: &mut Lease) -> anyhow::Result<Telling> {
+        let (kafka, service) = (self.resources.kafka.clone(), self.resources.service);
+        let look = move || kafka::check_topics(&kafka, service, platform_events::TYPES);
+        let why = match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
+            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => why,
+            kafka::Topics::Ready => {
+                match lease.while_beating(self.resources.registry.ids_of(platform_events::TYPES)).await? {
+                    Ok(Ok(_ids)) => return Ok(Telling::Possible),
+                    Ok(Err(subject)) => self.resources.registry.lost(&subject).to_string(),
+                    Err(away) => away.to_string(),
+                }
+            }
+        };
+        warn!("What tells operators waits in the outbox: {why}");
+        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
+        Ok(Telling::Impossible { until: Instant::now() + TELL_AGAIN })
+    }
+
     /// Frames each row's datum. Each schema's id is asked for once: a registry that is away is waited for.
     async fn frame(
         &self,
         rows: &mut [Row],
         ids: &mut HashMap<i64, u32>,
-        held: &mut Held,
         lease: &mut Lease,
     ) -> anyhow::Result<Result<(), Unavailable>> {
         let unknown: BTreeSet<i64> =
@@ -254,19 +302,12 @@ impl Relay {
                 let asked = self.resources.registry.id_of(&subject, &text);
                 match lease.while_beating(asked).await? {
                     Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
-                    // What tells operators holds up no facts: such rows wait by themselves.
-                    Ok(None) if platform_events::TYPES.iter().any(|told| told.subject() == subject) => {
-                        let lost = self.resources.registry.lost(&subject).to_string();
-                        let of_schema = rows.iter().filter(|row| row.schema == Some(fingerprint));
-                        of_schema.for_each(|row| hold(held, row, &lost));
-                        self.resources.health.warn("relay", &lost);
-                    }
                     Ok(None) => return Ok(Err(self.resources.registry.lost(&subject))),
                     Err(away) => return Ok(Err(away)),
                 }
             }
         }
-        for row in rows.iter_mut().filter(|row| !held.contains_key(&(row.topic.clone(), row.key.clone()))) {
+        for row in rows {
             if let Some(schema) = row.schema {
                 let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
                 row.value = wire::frame(*id, &row.value);
@@ -276,11 +317,15 @@ impl Relay {
     }
 }
 
-async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
+async fn read(lease: &mut Lease, floor: i64, held: &Held, telling: Telling) -> sqlx::Result<Vec<Row>> {
     let (topics, keys): (Vec<&str>, Vec<&str>) = held.keys().map(|(topic, key)| (topic.as_str(), key.as_str())).unzip();
     let but = match held.is_empty() {
         true => "",
         false => "and (topic, key) not in (select * from unnest($4::text[], $5::text[]))",
+    };
+    let facts = match telling {
+        Telling::Impossible { .. } => format!("and topic <> '{}'", platform_events::topic()),
+        Telling::Unknown | Telling::Possible => String::new(),
     };
     // What is not read is not fetched: only its size is looked at.
     let read = format!(
@@ -289,7 +334,7 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
          from (
              select *, sum(octet_length(value) + octet_length(tracestate)) over (
                  order by id rows between unbounded preceding and 1 preceding) as bytes_before
-             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} order by id limit $2) head) head
+             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} {facts} order by id limit $2) head) head
          where coalesce(bytes_before, 0) < $3 order by id"
     );
     let read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);

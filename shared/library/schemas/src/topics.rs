@@ -384,7 +384,7 @@ why = "because"
     }
 
     #[test]
-    fn each_fault_names_topic_key_and_mend() {
+    fn each_fault_names_topic_key_and_fix() {
         let cases = [
             (
                 "partitions = 6",

@@ -23,7 +23,7 @@ fn the_sound_folder_is_sound() {
 }
 
 #[test]
-fn each_breach_names_file_field_and_mend() {
+fn each_breach_names_file_field_and_fix() {
     let cases = [
         (
             "\"name\": \"Happened\"",

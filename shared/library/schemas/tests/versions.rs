@@ -34,7 +34,7 @@ fn a_version_is_frozen_once_and_never_changed() {
 }
 
 #[test]
-fn each_incompatible_change_is_refused_with_its_mend() {
+fn each_incompatible_change_is_refused_with_its_fix() {
     let cases = [
         (
             RECORD,

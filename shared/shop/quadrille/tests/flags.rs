@@ -103,7 +103,7 @@ fn values_that_are_none_are_refused_by_their_flag() {
 }
 
 #[test]
-fn what_is_understood_and_cannot_be_is_refused_with_the_mend() {
+fn what_is_understood_and_cannot_be_is_refused_with_the_fix() {
     let who = ["--who", "ann", "--why", "test"];
     let binary = temporary("binary", &[0xff, 0x00, 0x80, b'\n']);
     let wide = temporary("wide", b"\xff\xfe{\0}\0");

@@ -78,7 +78,7 @@ async fn many_orders_go_through_kcat_each_under_its_own_key() {
 }
 
 #[test]
-fn what_cannot_go_through_kcat_or_is_no_such_record_is_refused_with_the_mend() {
+fn what_cannot_go_through_kcat_or_is_no_such_record_is_refused_with_the_fix() {
     let world = World::without_topics();
     let json = order(&world, &["delivery.personal.name=a:end-of-record:b"]);
     let refused = world.refused(&["encode", "OrderRequested"], json.as_bytes());

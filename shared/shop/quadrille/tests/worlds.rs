@@ -242,7 +242,7 @@ async fn no_order_waits_for_what_a_later_fact_disproves_while_orders_flow() {
 }
 
 #[test]
-fn what_is_away_is_named_with_the_mend() {
+fn what_is_away_is_named_with_the_fix() {
     let world = World::without_topics();
     let away = world.refused(&["topics", "list", "--brokers", "127.0.0.1:1"], b"");
     assert!(away.contains("127.0.0.1:1") && away.contains("make up"), "{away}");

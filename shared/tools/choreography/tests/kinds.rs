@@ -48,7 +48,7 @@ fn the_small_choreography_is_sound() {
 }
 
 #[test]
-fn each_way_to_break_it_is_refused_naming_file_event_and_mend() {
+fn each_way_to_break_it_is_refused_naming_file_event_and_fix() {
     let text = fs::read_to_string(till().join("broken.json")).unwrap();
     let all: Vec<Broken> = serde_json::from_str(&text).unwrap();
     let mut kinds = BTreeSet::new();

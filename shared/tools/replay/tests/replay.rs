@@ -306,7 +306,7 @@ fn a_type_that_this_build_does_not_hear_comes_to_nothing() {
 }
 
 #[test]
-fn what_is_no_history_is_refused_with_the_mend() {
+fn what_is_no_history_is_refused_with_the_fix() {
     let error = refused(build().replay(Cursor::new(""), "empty.jsonl"));
     assert!(error.contains("empty.jsonl holds no history") && error.contains("quadrille history export"), "{error}");
     let error = refused(build().replay(Cursor::new("{\"order\": 1}\n"), "orders.jsonl"));
