@@ -193,7 +193,7 @@ impl Relay {
         let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
-        let (mut held, mut telling) = (Held::new(), Telling::Unknown);
+        let (mut held, mut telling, mut untold) = (Held::new(), Telling::Unknown, String::new());
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
@@ -203,10 +203,11 @@ impl Relay {
             }
             let mut rows = read(lease, floor.floor, &held, telling).await?;
             if telling == Telling::Unknown && rows.iter().any(Row::tells_operators) {
-                telling = self.can_tell(lease).await?;
-                if telling != Telling::Possible {
+                if let Some(why) = self.untellable(lease).await? {
+                    telling = self.leave_out(why, &mut untold);
                     continue;
                 }
+                telling = Telling::Possible;
             }
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
@@ -226,7 +227,11 @@ impl Relay {
                 lease.while_beating(more).await?;
                 continue;
             }
-            if let Err(away) = self.frame(&mut rows, &mut schema_ids, lease).await? {
+            if let Err((subject, away)) = self.frame(&mut rows, &mut schema_ids, lease).await? {
+                if platform_events::TYPES.iter().any(|told| told.subject() == subject) {
+                    telling = self.leave_out(away.to_string(), &mut untold);
+                    continue;
+                }
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
                 self.resources.health.error("relay", &away.to_string());
@@ -265,32 +270,33 @@ impl Relay {
         }
     }
 
-    /// Whether the topic and the schemas of what tells operators are there, in the shape that is declared.
-    async fn can_tell(&self, lease: &mut Lease) -> anyhow::Result<Telling> {
+    /// What stands in the way of what tells operators, if its topic is not there in the shape that is declared.
+    async fn untellable(&self, lease: &mut Lease) -> anyhow::Result<Option<String>> {
         let (kafka, service) = (self.resources.kafka.clone(), self.resources.service);
         let look = move || kafka::check_topics(&kafka, service, platform_events::TYPES);
-        let why = match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
-            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => why,
-            kafka::Topics::Ready => {
-                match lease.while_beating(self.resources.registry.ids_of(platform_events::TYPES)).await? {
-                    Ok(Ok(_ids)) => return Ok(Telling::Possible),
-                    Ok(Err(subject)) => self.resources.registry.lost(&subject).to_string(),
-                    Err(away) => away.to_string(),
-                }
-            }
-        };
-        warn!("What tells operators waits in the outbox: {why}");
-        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
-        Ok(Telling::Impossible { until: Instant::now() + TELL_AGAIN })
+        Ok(match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
+            kafka::Topics::Ready => None,
+            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => Some(why),
+        })
     }
 
-    /// Frames each row's datum. Each schema's id is asked for once: a registry that is away is waited for.
+    /// Has what tells operators left out for a while, and says why; once in the log.
+    fn leave_out(&self, why: String, said: &mut String) -> Telling {
+        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
+        if why != *said {
+            warn!("What tells operators waits in the outbox: {why}");
+            *said = why;
+        }
+        Telling::Impossible { until: Instant::now() + TELL_AGAIN }
+    }
+
+    /// Frames each row's datum. Each schema's id is asked for once. Returns the subject of one that is not to be had, if there is any.
     async fn frame(
         &self,
         rows: &mut [Row],
         ids: &mut HashMap<i64, u32>,
         lease: &mut Lease,
-    ) -> anyhow::Result<Result<(), Unavailable>> {
+    ) -> anyhow::Result<Result<(), (String, Unavailable)>> {
         let unknown: BTreeSet<i64> =
             rows.iter().filter_map(|row| row.schema).filter(|s| !ids.contains_key(s)).collect();
         if !unknown.is_empty() {
@@ -302,8 +308,11 @@ impl Relay {
                 let asked = self.resources.registry.id_of(&subject, &text);
                 match lease.while_beating(asked).await? {
                     Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
-                    Ok(None) => return Ok(Err(self.resources.registry.lost(&subject))),
-                    Err(away) => return Ok(Err(away)),
+                    Ok(None) => {
+                        let lost = self.resources.registry.lost(&subject);
+                        return Ok(Err((subject, lost)));
+                    }
+                    Err(away) => return Ok(Err((subject, away))),
                 }
             }
         }

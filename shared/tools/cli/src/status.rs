@@ -386,6 +386,9 @@ fn summary(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quadrille_core::Record as _;
+    use quadrille_platform::{AssignedTopic, InstanceHeartbeat, REGISTRY};
+
     use super::*;
 
     #[test]
@@ -397,6 +400,30 @@ mod tests {
         // Retention took what was not read, or the topic was made anew: never a negative lag.
         assert_eq!(lag(&partition, Some(3)), 40);
         assert_eq!(lag(&partition, Some(70)), 0);
+    }
+
+    /// One that could not be read would be an instance without a name.
+    #[test]
+    fn a_heartbeat_is_read_with_all_that_it_says() {
+        let answered = DateTime::from_timestamp_micros(1_764_444_444_123_456);
+        let beat = InstanceHeartbeat {
+            http: "http://0.0.0.0:9102".into(),
+            advertised: Some("http://order:9102".into()),
+            assigned: vec![AssignedTopic { topic: "order.requests".into(), partitions: vec![0, 3], lag: Some(2) }],
+            lag: Some(2),
+            outbox_rows: Some(4),
+            outbox_age_seconds: Some(5),
+            outside_answered_at: answered,
+            ..InstanceHeartbeat::new("order-1".into())
+        };
+        let mut datum = vec![];
+        beat.encode(&mut datum);
+        let info = REGISTRY.iter().find(|info| info.record.name == InstanceHeartbeat::TYPE.name).expect("it is there");
+        let json = info.to_json(&datum).expect("it is a heartbeat");
+        let read: Instance = serde_json::from_str(&json).expect("all of it");
+        assert_eq!((read.instance.as_str(), read.address()), ("order-1", "http://order:9102"));
+        assert_eq!((read.lag, read.outbox_rows, read.outbox_age_seconds), (Some(2), Some(4), Some(5)));
+        assert_eq!((read.outside_answered_at, read.assigned[0].partitions.as_slice()), (answered, &[0, 3][..]));
     }
 
     #[test]
