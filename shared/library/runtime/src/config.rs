@@ -98,7 +98,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// Where spans go (OTLP over gRPC, `http://127.0.0.1:4317`); empty: nowhere, but trace context is carried all the same.
+    /// Where spans go (OTLP over HTTP with protobuf, `http://127.0.0.1:4318`); empty: nowhere, but trace context is carried all the same.
     pub otlp_endpoint: String,
 }
 
@@ -528,7 +528,7 @@ mod tests {
                     "info, rdkafka=warn",
                 ],
             ),
-            ("telemetry.otlp_endpoint", &["h:4317", "https://h:4317"]),
+            ("telemetry.otlp_endpoint", &["h:4318", "https://h:4318"]),
             ("history.keep", &["", "1", "yes", "True"]),
             ("outside.url", &["", "smtp://h"]),
         ] {
@@ -537,7 +537,7 @@ mod tests {
                 assert!(refused.contains(key) && refused.contains("it has to be"), "{refused}");
             }
         }
-        let sound = [("log.filter", "off"), ("http.bind", "[::]:0"), ("telemetry.otlp_endpoint", "http://c:4317")];
+        let sound = [("log.filter", "off"), ("http.bind", "[::]:0"), ("telemetry.otlp_endpoint", "http://c:4318")];
         load_with(&sound).expect("these are sound");
         load_with(&[("log.filter", "warn,rdkafka=off,a::b=trace")]).expect("as is a filter by target");
     }

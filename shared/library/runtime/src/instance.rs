@@ -27,7 +27,7 @@ use crate::{
     deadline_barrier::{BrokerUptime, DeadlineBarrier},
     decode::Decoder,
     effects::Performer,
-    health, heard,
+    generation, health, heard,
     heartbeat::Heartbeat,
     outside::Outside,
     position::BeyondEnds,
@@ -67,22 +67,31 @@ where
 {
     config::check(&config)?;
     prune::check::<S>(&config.retention)?;
+    generation::check::<S::Policy>(service.generation)?;
+    if config.history.keep && service.generation != generation::FIRST {
+        bail!(
+            "history.keep is set: of a generation that takes over rows none is kept, since a history begins with an empty state"
+        );
+    }
     let started_at = chrono::Utc::now();
-    let resources = Arc::new(Resources::new(S::Policy::SERVICE, &config)?);
+    let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
+    resources.health.filling(resources.generation != generation::FIRST);
     let listener = health::listen(&config.http.bind, config.instance).await?;
     let http = listener.local_addr()?;
     info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{http}");
     let mut router = health::router(Arc::clone(&resources.health), health::metrics()?.clone());
     let mut changes = None;
     if let Some(routes) = service.routes.take() {
-        let announcer = Arc::new(Announcer::new(resources.database.clone()));
+        let announcer = Arc::new(Announcer::new(resources.database.clone(), resources.generation));
         let context = Context {
-            pool: resources::read_only(&config)?,
+            pool: resources::read_only(resources.generation, &config)?,
+            generation: resources.generation,
             health: Arc::clone(&resources.health),
             changes: Arc::clone(&announcer),
             topics: heard::topics::<S::Policy>().into(),
         };
-        router = router.fallback_service(routes::bounded(routes(context), config.http.requests));
+        let routes = generation::once_served(routes(context), Arc::clone(&resources.health));
+        router = router.fallback_service(routes::bounded(routes, config.http.requests));
         changes = Some(announcer);
     }
     let mut others = JoinSet::new();
@@ -91,10 +100,15 @@ where
     let heard = heard::heard::<S::Policy>();
     let types = heard.iter().map(|heard| &heard.record_type).chain(<S::Policy as Policy>::Stated::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
-    let migrations = service.all_migrations();
+    let migrations = service.migrated();
     resources.health.error("kafka", "its topics have not been looked at yet");
     let ready = startup::tables_ready::<S::Policy>(&resources, &migrations, config.history.keep);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
+    if is_projection::<S::Policy>() {
+        let database = resources::taking_over(resources.generation, &config)?;
+        let begun = generation::begin(&resources, &service.store, &database);
+        let Some(()) = stop.run_until_cancelled(begun).await.transpose()? else { return Ok(()) };
+    }
     let (topics_are_ready, topics) = watch::channel(false);
     others.spawn({
         let (resources, types) = (Arc::clone(&resources), types.clone());
@@ -178,6 +192,10 @@ impl Parts {
         O: Outside<Policy = S::Policy>,
     {
         let taking = CancellationToken::new();
+        if is_projection::<S::Policy>() {
+            let topics = heard::topics::<S::Policy>();
+            others.spawn(part(generation::watch(Arc::clone(resources), topics, taking.clone())));
+        }
 
         // What publishes.
         let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
@@ -221,6 +239,7 @@ impl Parts {
         let transactions = Transactions {
             pool: resources.pool.clone(),
             store: service.store,
+            generation: resources.generation,
             spans: spans.clone(),
             has_effects: service.has_effects,
             tells_changes: changes.is_some(),
@@ -271,6 +290,7 @@ impl Parts {
         let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));
         let redriver = Redriver {
             pool: resources.pool.clone(),
+            generation: resources.generation,
             decoder: Arc::clone(&decoder),
             topics: heard::heard::<S::Policy>().iter().map(|heard| heard.record_type.topic).collect(),
             worker: worker.clone(),

@@ -26,6 +26,7 @@ mod deadline_barrier;
 mod decode;
 mod effects;
 mod failure;
+mod generation;
 mod health;
 mod heard;
 mod heartbeat;

@@ -12,9 +12,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use quadrille_cli::{Catalogue, kafka::Record};
 use quadrille_core::{Fact, Policy as _, Record as _};
-use quadrille_events::{REGISTRY, StockReplenished, TOPICS, frame};
+use quadrille_events::{StockReplenished, TOPICS, frame};
+use quadrille_kafka::Record;
 use quadrille_platform::{DeadLetter, InstanceHeartbeat};
 use quadrille_runtime::{
     Config, Ended, Service, Store,
@@ -25,6 +25,7 @@ use quadrille_testkit::{Database, Direction, Given, Proxy, World, decoded, given
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
+    message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
 use sqlx::PgConnection;
@@ -78,19 +79,9 @@ impl Instance {
     }
 }
 
-/// With the services whose dead letters are heard.
-fn catalogue() -> Catalogue {
-    let named = |name| {
-        let mut service = quadrille_cli::Service::of::<board::Board>();
-        service.name = name;
-        service
-    };
-    Catalogue::new(TOPICS, REGISTRY, board::Board::DEAD_LETTERS_OF.iter().map(|name| named(*name)))
-}
-
 impl Board {
     async fn open() -> anyhow::Result<Self> {
-        let world = World::new(catalogue()).await?;
+        let world = World::new(TOPICS, board::Board::DEAD_LETTERS_OF).await?;
         let database = Database::fresh([]).await;
         board::service().migrate(&database.url()).await?;
         let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
@@ -279,7 +270,8 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
     Ok(())
 }
 
-/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard.
+/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard, one older than
+/// its topic's retention too.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
     let mut board = Board::open().await?;
@@ -306,6 +298,14 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     }
     board.until("select exists(select from letters where service = 'inventory' and count = 2)").await?;
     board.until("select exists(select from dead_letter where reason = 'no_id')").await?;
+    // It is held still, so it is taken: nothing is forgotten that tells whether it was.
+    let (topic, value) = (board.world.settings.topic(&topic), frame(id, &datum));
+    let long_ago = Utc::now() - chrono::TimeDelta::days(1_000);
+    let (key, id) = (letter.key(), letter.key());
+    let headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(&id) });
+    let old = FutureRecord::<str, [u8]>::to(&topic).payload(&value).timestamp(long_ago.timestamp_millis());
+    board.producer.send(old.key(&key).headers(headers), None).await.map_err(|(error, _)| error)?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 3)").await?;
     one.stop().await
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Group {
 #[derive(Clone)]
 pub(super) struct Positions {
     pool: Database,
+    generation: u16,
     tokio: tokio::runtime::Handle,
     stop: CancellationToken,
 }
@@ -68,8 +69,8 @@ pub(super) struct Positions {
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 impl Positions {
-    pub fn new(pool: Database, stop: CancellationToken) -> Self {
-        Self { pool, tokio: tokio::runtime::Handle::current(), stop }
+    pub fn new(pool: Database, generation: u16, stop: CancellationToken) -> Self {
+        Self { pool, generation, tokio: tokio::runtime::Handle::current(), stop }
     }
 
     /// Waits until the database tells them; none where the service stops before. Nobody waits for one that has not joined its group.
@@ -85,7 +86,7 @@ impl Positions {
 
     async fn read(&self) -> BTreeMap<(String, i32), i64> {
         loop {
-            match position::stored(&self.pool).await {
+            match position::stored(&self.pool, self.generation).await {
                 Ok(stored) => return stored,
                 Err(error) => warn!(%error, "Partitions wait for their positions, which the database does not tell"),
             }
@@ -142,7 +143,7 @@ impl Group {
                 .collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
-            onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(P::SERVICE)),
+            onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(&resources.group())),
             health: Arc::clone(&resources.health),
             broker_uptime,
             progress,
@@ -350,7 +351,7 @@ impl Group {
             list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
         for (topic, partition) in physical {
             let Some(declared) = self.topics.get(&topic) else { continue };
-            let position = stored.get(&(declared.name.to_string(), partition)).filter(|next| **next > 0);
+            let position = stored.get(&(declared.name.to_string(), partition));
             let start = position.map_or(Offset::Beginning, |next| Offset::Offset(*next));
             list.set_partition_offset(&topic, partition, start)?;
         }
