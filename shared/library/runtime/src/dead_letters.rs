@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     database::Database,
     generation,
-    kafka::Producer,
+    kafka::{self, Producer},
     platform_events::PlatformEvent,
     record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
     resources::Resources,
@@ -373,14 +373,17 @@ impl DeadLetterPublisher {
             }
         };
         *schema_id = Some(id);
-        let key = row.id.to_string();
+        let (letter, key) = (row.id, row.id.to_string());
+        // One that is sent again, since its process died before this commit, has the same id.
+        let headers = kafka::headers(self.resources.service, letter, DeadLetter::TYPE.name, &key, row.failed_at);
         let mut datum = vec![];
         row.into_record(self.resources.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
-        let topic = format!("{}{}", self.resources.kafka.topic_prefix, topic(self.resources.service));
-        producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
-        sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
-            .bind(&key)
+        let topic = self.resources.kafka.topic(&topic(self.resources.service));
+        let record = FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice()).headers(headers);
+        producer.send(record).await?;
+        sqlx::query("update dead_letter set published_at = clock_timestamp() where id = $1")
+            .bind(letter)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;

@@ -190,13 +190,11 @@ impl Decoder {
         let id = match (topic.kind, event.id) {
             (TopicKind::Requests, "") => by_position(),
             (TopicKind::Requests, ce_id) => ids::request(&topic.name, &key, name, source, ce_id),
-            (TopicKind::Events, ce_id) => Uuid::try_parse(ce_id).map_err(|_| {
+            (TopicKind::Events | TopicKind::DeadLetters, ce_id) => Uuid::try_parse(ce_id).map_err(|_| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
-            (TopicKind::State | TopicKind::DeadLetters, ce_id) => {
-                Uuid::try_parse(ce_id).unwrap_or_else(|_| by_position())
-            }
+            (TopicKind::State, ce_id) => Uuid::try_parse(ce_id).unwrap_or_else(|_| by_position()),
         };
         let message = match value {
             // One topic for the operators' requests to all services.

@@ -1,9 +1,9 @@
 //! An instance of a service: its parts, started from what publishes to what takes, and stopped the other way round.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,13 +30,14 @@ use crate::{
     generation, health, heard,
     heartbeat::Heartbeat,
     outside::Outside,
-    platform_events,
+    position::BeyondEnds,
     progress::{self, Progress},
     prune, published,
     redrive::Redriver,
     relay::{Relay, Wake},
     resources::{self, Resources},
     routes,
+    serve::serve,
     service::Service,
     startup::{self, Found},
     store::Store,
@@ -65,7 +66,7 @@ where
     C: Settings,
 {
     config::check(&config)?;
-    prune::check::<S::Policy>(&config.retention)?;
+    prune::check::<S>(&config.retention)?;
     generation::check::<S::Policy>(service.generation)?;
     if config.history.keep && service.generation != generation::FIRST {
         bail!(
@@ -94,11 +95,10 @@ where
         changes = Some(announcer);
     }
     let mut others = JoinSet::new();
-    others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
+    others.spawn(part(serve(listener, router)));
 
     let heard = heard::heard::<S::Policy>();
-    let stated = <S::Policy as Policy>::Stated::TYPES.iter().chain(platform_events::TYPES);
-    let types = heard.iter().map(|heard| &heard.record_type).chain(stated);
+    let types = heard.iter().map(|heard| &heard.record_type).chain(<S::Policy as Policy>::Stated::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
     let migrations = service.migrated();
     resources.health.error("kafka", "its topics have not been looked at yet");
@@ -115,6 +115,7 @@ where
         async move {
             startup::topics_ready(&resources, &types).await?;
             topics_are_ready.send_replace(true);
+            // What tells operators is not waited for: the relay says so where it cannot be published.
             startup::registry_ready(&resources, &types).await?;
             std::future::pending().await
         }
@@ -123,8 +124,11 @@ where
     let heartbeat = Heartbeat {
         resources: Arc::clone(&resources),
         http: http.to_string(),
+        advertised: config::advertised(&config.http.advertise, http),
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
+        consumer: Weak::new(),
+        last_answer: Arc::default(),
     };
     let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, others)?;
     resources.health.started();
@@ -179,7 +183,7 @@ impl Parts {
         resources: &Arc<Resources>,
         Found { history, skips }: Found,
         topics: watch::Receiver<bool>,
-        heartbeat: Heartbeat,
+        mut heartbeat: Heartbeat,
         changes: Option<Arc<Announcer>>,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
@@ -212,7 +216,6 @@ impl Parts {
         }
         others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
         others.spawn(part(prune::run::<S>(resources.pool.clone(), config.retention, taking.clone())));
-        let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.
         let broker_uptime = Arc::new(BrokerUptime::default());
@@ -223,6 +226,9 @@ impl Parts {
             Arc::clone(&progress),
             &taking,
         )?);
+        let last_answer = Arc::clone(&heartbeat.last_answer);
+        heartbeat.consumer = Arc::downgrade(&consumer);
+        let beating = tokio::spawn(heartbeat.run(taking.clone()));
         let watch =
             progress::watch(Arc::clone(resources), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
@@ -251,7 +257,7 @@ impl Parts {
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),
             changes,
-            beyond_end: BTreeMap::new(),
+            beyond_end: BeyondEnds::default(),
         };
         let finishing = CancellationToken::new();
         let working = tokio::spawn(worker_part.run(finishing.clone()));
@@ -264,6 +270,7 @@ impl Parts {
                 config: config.effects,
                 worker: worker.clone(),
                 wake: effects,
+                last_answer,
             };
             tokio::spawn(performer.run(taking.clone()))
         } else {

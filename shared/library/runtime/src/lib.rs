@@ -52,6 +52,7 @@ mod relay;
 mod resources;
 mod retention_check;
 mod routes;
+mod serve;
 mod service;
 mod skips;
 mod startup;

@@ -22,6 +22,8 @@ pub(crate) const BROKER: Duration = Duration::from_secs(5);
 
 /// One request for a service's own routes, from its headers to those of the answer.
 pub(crate) const ROUTE: Duration = Duration::from_secs(10);
+/// A client of this instance that takes nothing of its answer for so long is cut off.
+pub(crate) const TAKEN: Duration = Duration::from_secs(10);
 /// The body of such a request, in bytes.
 pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 
@@ -30,5 +32,7 @@ pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 pub(crate) const NO_PROGRESS: Duration = Duration::from_secs(20);
 /// How long an instance may be on its way into its group before it is not ready.
 pub(crate) const JOINING: Duration = Duration::from_secs(20);
+/// A projection that comes into partitions waits so long for its positions, while its whole group waits for it; then they go to others.
+pub(crate) const POSITIONS: Duration = Duration::from_secs(20);
 /// An offset that cannot be read is tried for so long before it is passed over.
 pub(crate) const UNREADABLE: Duration = Duration::from_secs(30);

@@ -39,6 +39,20 @@ pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()
     Ok(())
 }
 
+/// So many rows are counted at most.
+const MOST_COUNTED: i64 = 100_000;
+
+/// How many rows wait to be published, 100,000 for as many or more, and for how many seconds the oldest has.
+pub(crate) async fn waiting(pool: &Database) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select (select count(*) from (select from outbox limit $1) head),
+             coalesce((select greatest(extract(epoch from clock_timestamp() - time), 0)::bigint from outbox order by id limit 1), 0)",
+    )
+    .bind(MOST_COUNTED)
+    .fetch_one(pool)
+    .await
+}
+
 /// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
 ///
 /// One that could never be published is refused here, before anything is committed that nobody would hear of.

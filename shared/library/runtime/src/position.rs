@@ -32,6 +32,35 @@ pub(crate) struct BeyondEnd {
     pub position: i64,
 }
 
+/// The partitions that were seen to end before their positions, each with how often in a row.
+///
+/// An end may have been seen before another instance, or a record that came just then, moved the position on: only what is seen twice in a row
+/// counts.
+#[derive(Default)]
+pub(crate) struct BeyondEnds(BTreeMap<Partition, (u32, BeyondEnd)>);
+
+impl BeyondEnds {
+    /// Notes of each partition whose end was reached whether that lies before its position, and forgets those that are not `owned` any more.
+    /// Returns one that counts, if there is any.
+    pub fn note(
+        &mut self,
+        ends: Vec<(Partition, Option<BeyondEnd>)>,
+        owned: impl Fn(Partition) -> bool,
+    ) -> Option<BeyondEnd> {
+        for (partition, beyond) in ends {
+            match beyond {
+                Some(beyond) => {
+                    let (times, last) = self.0.entry(partition).or_insert((0, beyond));
+                    (*times, *last) = (*times + 1, beyond);
+                }
+                None => drop(self.0.remove(&partition)),
+            }
+        }
+        self.0.retain(|partition, _| owned(*partition));
+        self.0.values().find(|(times, _)| *times > 1).map(|(_, beyond)| *beyond)
+    }
+}
+
 /// The positions of a batch's partitions, locked.
 pub(crate) struct Positions {
     generation: u16,
@@ -160,4 +189,30 @@ pub(crate) async fn as_of(
             .fetch_one(pool)
             .await?;
     Ok(oldest.filter(|_| count == partitions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Partition = ("stock.events", 1);
+    const TWO: Partition = ("stock.events", 2);
+
+    /// Cases: an end that is beyond its position once, since another instance went on; twice; a partition that passes on; one that is fixed.
+    #[test]
+    fn an_end_before_its_position_counts_once_it_is_seen_twice_in_a_row() {
+        let beyond = |partition| BeyondEnd { partition, end: 3, position: 5 };
+        let mut ends = BeyondEnds::default();
+        let ours = |_: Partition| true;
+        assert_eq!(ends.note(vec![(ONE, Some(beyond(ONE)))], ours), None);
+        assert_eq!(ends.note(vec![(ONE, None)], ours), None);
+        assert_eq!(ends.note(vec![(ONE, Some(beyond(ONE))), (TWO, Some(beyond(TWO)))], ours), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), Some(beyond(TWO)));
+        // What is noted of others changes nothing.
+        assert_eq!(ends.note(vec![(ONE, None)], ours), Some(beyond(TWO)));
+        assert_eq!(ends.note(vec![(ONE, None)], |partition| partition != TWO), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), Some(beyond(TWO)));
+        assert_eq!(ends.note(vec![(TWO, None)], ours), None);
+    }
 }

@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -51,6 +51,8 @@ const FALLBACK_POLL: Duration = Duration::from_millis(100);
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// While database and topics disagree, or cannot be compared, they are looked at again after this time.
 const COMPARE_AGAIN: Duration = Duration::from_secs(5);
+/// While what tells operators cannot be published, it is looked at again after this time.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
@@ -84,6 +86,24 @@ struct Row {
     schema: Option<i64>,
     /// The oldest transaction that was still open when the row was read.
     oldest_open: i64,
+}
+
+/// Whether what tells operators can be published. It holds up no facts: while it cannot, its rows are left out of the rounds, and looked at
+/// again after [`TELL_AGAIN`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// There was nothing to tell yet.
+    Unknown,
+    Possible,
+    Impossible {
+        until: Instant,
+    },
+}
+
+impl Row {
+    fn tells_operators(&self) -> bool {
+        self.topic == platform_events::topic()
+    }
 }
 
 /// Up to where the outbox is known to be empty for good.
@@ -165,14 +185,25 @@ impl Relay {
         let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
-        let mut held = Held::default();
+        let (mut held, mut telling, mut untold) = (Held::default(), Telling::Unknown, String::new());
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.release_due();
-            let mut rows = read(lease, floor.floor, &held).await?;
+            if matches!(telling, Telling::Impossible { until } if until <= Instant::now()) {
+                // What was left out may lie below the floor.
+                (telling, floor) = (Telling::Unknown, Floor::default());
+            }
+            let mut rows = read(lease, floor.floor, &held, telling).await?;
+            if telling == Telling::Unknown && rows.iter().any(Row::tells_operators) {
+                if let Some(why) = self.untellable(lease).await? {
+                    telling = self.leave_out(why, &mut untold);
+                    continue;
+                }
+                telling = Telling::Possible;
+            }
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
-                if held.is_empty() {
+                if held.is_empty() && !matches!(telling, Telling::Impossible { .. }) {
                     self.resources.health.ok("relay");
                 }
                 if stop.is_cancelled() {
@@ -181,7 +212,11 @@ impl Relay {
                 lease.while_beating(self.more(stop)).await?;
                 continue;
             }
-            if let Err(away) = self.learn_schema_ids(&rows, &mut schema_ids, &mut held, lease).await? {
+            if let Err((subject, away)) = self.learn_schema_ids(&rows, &mut schema_ids, lease).await? {
+                if platform_events::TYPES.iter().any(|told| told.subject() == subject) {
+                    telling = self.leave_out(away.to_string(), &mut untold);
+                    continue;
+                }
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
                 self.resources.health.error("relay", &away.to_string());
@@ -191,7 +226,7 @@ impl Relay {
                 lease.while_beating(tokio::time::sleep(wait)).await?;
                 continue;
             }
-            frame(&mut rows, &schema_ids, &held)?;
+            frame(&mut rows, &schema_ids)?;
             let held_before = held.len();
             let sent = sender.send_all(&rows, &mut held, alone, lease).await?;
             let horizon = remove(lease, &sent).await?;
@@ -210,7 +245,7 @@ impl Relay {
                         .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
                         .await?
                         .context("a client's end")?;
-                    floor = Floor::default();
+                    (telling, floor) = (Telling::Unknown, Floor::default());
                     if sent.acknowledged.is_empty() && held.len() == held_before {
                         let wait = backoff.wait();
                         warn!("Nothing could be published, which is tried again in {wait:?}: {refusal}");
@@ -219,6 +254,26 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// What stands in the way of what tells operators, if its topic is not there in the shape that is declared.
+    async fn untellable(&self, lease: &mut Lease) -> anyhow::Result<Option<String>> {
+        let (kafka, service) = (self.resources.kafka.clone(), self.resources.service);
+        let look = move || kafka::check_topics(&kafka, service, platform_events::TYPES);
+        Ok(match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
+            kafka::Topics::Ready => None,
+            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => Some(why),
+        })
+    }
+
+    /// Has what tells operators left out for a while, and says why; once in the log.
+    fn leave_out(&self, why: String, said: &mut String) -> Telling {
+        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
+        if why != *said {
+            warn!("What tells operators waits in the outbox: {why}");
+            *said = why;
+        }
+        Telling::Impossible { until: Instant::now() + TELL_AGAIN }
     }
 
     /// Waits until there may be rows, or until `stop`.
@@ -230,14 +285,13 @@ impl Relay {
         }
     }
 
-    /// Asks the registry for the ids of the rows' schemas, for each once. While it is away, or has lost one, nothing is published.
+    /// Asks the registry for the ids of the rows' schemas, for each once. Returns the subject of one that is not to be had, if there is any.
     async fn learn_schema_ids(
         &self,
         rows: &[Row],
         ids: &mut HashMap<i64, u32>,
-        held: &mut Held,
         lease: &mut Lease,
-    ) -> anyhow::Result<Result<(), Unavailable>> {
+    ) -> anyhow::Result<Result<(), (String, Unavailable)>> {
         let unknown: BTreeSet<i64> =
             rows.iter().filter_map(|row| row.schema).filter(|schema| !ids.contains_key(schema)).collect();
         if unknown.is_empty() {
@@ -251,25 +305,25 @@ impl Relay {
             let asked = self.resources.registry.id_of(&subject, &text);
             match lease.while_beating(asked).await? {
                 Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
-                // What tells operators holds up no facts: such rows wait by themselves.
-                Ok(None) if platform_events::TYPES.iter().any(|told| told.subject() == subject) => {
-                    let lost = self.resources.registry.lost(&subject).to_string();
-                    let of_schema = rows.iter().filter(|row| row.schema == Some(fingerprint));
-                    of_schema.for_each(|row| held.hold(row, &lost));
-                    self.resources.health.warn("relay", &lost);
+                Ok(None) => {
+                    let lost = self.resources.registry.lost(&subject);
+                    return Ok(Err((subject, lost)));
                 }
-                Ok(None) => return Ok(Err(self.resources.registry.lost(&subject))),
-                Err(away) => return Ok(Err(away)),
+                Err(away) => return Ok(Err((subject, away))),
             }
         }
         Ok(Ok(()))
     }
 }
 
-async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
+async fn read(lease: &mut Lease, floor: i64, held: &Held, telling: Telling) -> sqlx::Result<Vec<Row>> {
     let but = match held.is_empty() {
         true => "",
         false => "and (topic, key) not in (select * from unnest($4::text[], $5::text[]))",
+    };
+    let facts = match telling {
+        Telling::Impossible { .. } => format!("and topic <> '{}'", platform_events::topic()),
+        Telling::Unknown | Telling::Possible => String::new(),
     };
     // What is not read is not fetched: only its size is looked at.
     let read = format!(
@@ -278,7 +332,7 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
          from (
              select *, sum(octet_length(value) + octet_length(tracestate)) over (
                  order by id rows between unbounded preceding and 1 preceding) as bytes_before
-             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} order by id limit $2) head) head
+             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} {facts} order by id limit $2) head) head
          where coalesce(bytes_before, 0) < $3 order by id"
     );
     let mut read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
@@ -290,8 +344,8 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
 }
 
 /// Puts the id of its schema before each datum, as the registry's readers know it.
-fn frame(rows: &mut [Row], ids: &HashMap<i64, u32>, held: &Held) -> anyhow::Result<()> {
-    for row in rows.iter_mut().filter(|row| !held.holds(row)) {
+fn frame(rows: &mut [Row], ids: &HashMap<i64, u32>) -> anyhow::Result<()> {
+    for row in rows {
         if let Some(schema) = row.schema {
             let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
             row.value = wire::frame(*id, &row.value);
