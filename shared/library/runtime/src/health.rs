@@ -23,6 +23,7 @@ pub struct Health {
     checks: Mutex<BTreeMap<&'static str, Check>>,
     started: AtomicBool,
     stopping: AtomicBool,
+    filling: AtomicBool,
 }
 
 /// The parts without which an instance does no work. All others are a person's business, or show here in time: where a schema cannot be had
@@ -66,13 +67,23 @@ impl Health {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// The instance's generation does not serve yet, or does now.
+    pub(crate) fn filling(&self, is_filling: bool) {
+        self.filling.store(is_filling, Ordering::Relaxed);
+    }
+
+    /// Whether the instance's generation does not serve yet.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.filling.load(Ordering::Relaxed)
+    }
+
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
-    /// a write, and goes on where work waits.
+    /// a write, goes on where work waits, and keeps a generation that serves.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
         let works = |part| !matches!(checks.get(part), Some(Check::Error(_)));
         let taking = self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed);
-        taking && NEEDED.into_iter().all(works)
+        taking && !self.is_filling() && NEEDED.into_iter().all(works)
     }
 
     /// `ok`, `warning`, `error` or `stopping`, and what is not healthy.

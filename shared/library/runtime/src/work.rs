@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     dead_letters,
+    effects::Try,
     operators::OperatorRequest,
     position::Reached,
     record::{Cut, RawRecord, digest},
@@ -31,7 +32,7 @@ pub(crate) enum Work<P: Policy> {
     /// Where reading has come to, of a projection: its positions move on.
     Reached(Vec<Reached>),
     /// An outcome of the effect with this id: its row is removed.
-    Outcome(Uuid, Envelope<P>),
+    Outcome(Try, Envelope<P>),
 }
 
 /// What a record says.

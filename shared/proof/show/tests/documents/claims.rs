@@ -49,13 +49,13 @@ fn literals<'a>(source: &'a str, mark: &str) -> Vec<&'a str> {
 fn every_relative_link_leads_somewhere() {
     for document in documents() {
         let folder = root().join(&document.name).parent().unwrap().to_owned();
-        for (text, target) in document.links() {
+        for (link, target) in document.links() {
             if target.contains("://") {
                 continue;
             }
             let (path, anchor) = target.split_once('#').map_or((target.as_str(), None), |(path, a)| (path, Some(a)));
             let path = if path.is_empty() { root().join(&document.name) } else { folder.join(path) };
-            assert!(path.exists(), "{}: [{text}]({target}) leads nowhere", document.name);
+            assert!(path.exists(), "{}: {link} leads nowhere", document.name);
             if let Some(anchor) = anchor {
                 let linked = path.canonicalize().unwrap();
                 let linked = super::markdown::document(linked.strip_prefix(root()).unwrap().to_str().unwrap());
@@ -214,9 +214,10 @@ fn test_vectors_are_what_is_computed() {
 const WORKSPACE: &str = "docs/meters";
 
 #[test]
-fn the_code_of_writing_a_service_is_that_of_the_workspace() {
+fn the_code_of_writing_a_service_is_that_of_the_workspace_and_of_the_examples() {
     let kinds = ["rust", "toml", "json", "sql"];
-    let files = texts(WORKSPACE, &["rs", "toml", "avsc", "sql"]);
+    let mut files = texts(WORKSPACE, &["rs", "toml", "avsc", "sql"]);
+    files.extend(texts("shared/library/runtime/examples", &["rs"]));
     let blocks = document("docs/writing-a-service.md").blocks();
     let code: Vec<_> = blocks.iter().filter(|block| kinds.contains(&&*block.info)).collect();
     assert!(code.len() >= 20, "{} blocks", code.len());
