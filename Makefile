@@ -23,7 +23,7 @@ world := $(local)/env
 
 ##@ The local world: Kafka, schema registry, PostgreSQL
 
-up: servers build ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
+up: servers build-up ## Bring up the three servers, with topics, schemas and tables; twice changes nothing
 	@$(local)/platform
 	@$(local)/where
 
@@ -48,7 +48,20 @@ prerequisites: ## Install what this machine lacks, after saying what and why
 build: prerequisites ## Build every program
 	@cargo build --workspace --bins
 
-services: up ## Start the six services and the stand-ins for the outside world
+# What a target needs, and no more. With --workspace all have the features of the whole, and nothing is built twice.
+services = $(addprefix quadrille-,$(shell $(local)/roster))
+programs = cargo build --workspace $(addprefix --bin ,$(1))
+
+build-up: prerequisites
+	@$(call programs,quadrille $(services))
+
+build-services: prerequisites
+	@$(call programs,quadrille-stand-ins)
+
+build-demo: prerequisites
+	@$(call programs,quadrille-show)
+
+services: up build-services ## Start the six services and the stand-ins for the outside world
 	@$(local)/services start
 
 stop: ## End services and stand-ins gracefully
@@ -61,10 +74,11 @@ status: ## Show processes, lag and open sagas
 
 check: prerequisites ## Format, lints and the quick tests; needs nothing running
 	@cargo fmt --all --check
+	@cd docs/meters && cargo fmt --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo test -q --workspace --lib
 
-test: up ## Every test, on the real servers, with topics and databases of their own
+test: up build ## Every test, on the real servers, with topics and databases of their own
 	@$(world) cargo test --workspace
 
 choreography: build ## The choreography before it runs: sound, drawn, told to AsyncAPI; broken ones refused
@@ -88,7 +102,7 @@ odd-shells: up ## The scripts and programs in odd paths, locales and environment
 odd-shells-long: up ## The same with `make up services demo` in each, in a copy of this checkout; half an hour
 	@python3 -E infra/shells/odd.py --long
 
-shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-hostile-short show-foreign show-replay show-memory
+shows := show-kcat show-kill show-two show-rebalance show-deadlines show-effects show-malformed show-hostile-short show-foreign show-foreign-workspace show-replay show-memory
 
 # What guards every commit, in under 60 minutes on two cores. What adds more than 5 moves something into `long`.
 ci := build check choreography prove prove-mutations test odd-shells demo $(shows)
@@ -102,10 +116,10 @@ ci-steps:
 
 ##@ Seeing is believing
 
-demo: services ## 34 kinds of order, seen live, each to the end that was asked for
+demo: services build-demo ## 34 kinds of order, seen live, each to the end that was asked for
 	@$(world) target/debug/quadrille-show demo
 
-record: services ## The demo again, into docs/demo.txt
+record: services build-demo ## The demo again, into docs/demo.txt
 	@$(world) target/debug/quadrille-show demo > docs/demo.txt
 
 shows: $(shows) ## Every show, one after another
@@ -120,16 +134,16 @@ show-malformed: up ## 100 malformed records on every topic between good orders
 show-hostile: up ## All that has once stopped a service, and 1,000 variations of it, while 500 orders pass: nothing stands still; ten minutes
 show-hostile-short: up ## The same with 100 orders, 200 variations and four faults
 show-foreign: up ## Confluent's Python client reads every topic
+show-foreign-workspace: up ## docs/meters, a workspace of its own, is built and run, killed in the middle, and read over HTTP
 show-replay: up ## 500 orders are recorded and decided again: the same by this build, found out where a line of a policy is changed
 show-memory: up ## Memory of each service after 5,000 orders
-$(shows) show-hostile: show-%:
+$(shows) show-hostile: show-%: build
 	@$(world) target/debug/quadrille-show $*
 
 ##@ How fast it is
 
-bench_programs = quadrille quadrille-stand-ins quadrille-bench $(addprefix quadrille-,$(shell $(local)/roster))
 # Without the tests' and shows' programs, which nobody measures.
-bench_build = cargo build --release --workspace $(addprefix --bin ,$(bench_programs))
+bench_build = $(call programs,quadrille quadrille-stand-ins quadrille-bench $(services)) --release
 
 bench: prerequisites servers ## Measure a release build, about ten minutes; kept in docs/bench
 	@$(bench_build)
@@ -145,4 +159,4 @@ bench-compare: prerequisites servers ## Measure this build and BASE=rev in turns
 help:
 	@awk 'BEGIN { FS = ":.*?## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*?## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: up infra servers down clean prerequisites build services stop status check choreography test odd-shells odd-shells-long ci full ci-steps demo record shows bench bench-compare prove prove-mutations prove-deep mutants show-hostile help $(shows)
+.PHONY: up infra servers down clean prerequisites build services stop status check choreography test odd-shells odd-shells-long build-up build-services build-demo ci full ci-steps demo record shows bench bench-compare prove prove-mutations prove-deep mutants show-hostile help $(shows)

@@ -335,7 +335,7 @@ def worlds(figures, names):
             continue
         folder, began = copy(OWN / place, programs), time.monotonic()
         # Programs are not built in a copy: they would be others than this checkout's.
-        made = ["make", "-o", "build", "up", "services", "demo"]
+        made = ["make", "-o", "build-up", "-o", "build-services", "-o", "build-demo", "up", "services", "demo"]
         try:
             status, words = run(folder, made, settings | free_ports(), LONG_PATIENCE)
         finally:

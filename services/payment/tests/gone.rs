@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use quadrille_core::Record as _;
-use quadrille_events::{REGISTRY, TOPICS, payment::PaymentCaptured, reservation::StockReserved};
+use quadrille_core::{Policy as _, Record as _};
+use quadrille_events::{TOPICS, payment::PaymentCaptured, reservation::StockReserved};
 use quadrille_payment::{
     Payment,
     outside::{Provider, ProviderSettings},
@@ -14,15 +14,14 @@ use quadrille_payment::{
 };
 use quadrille_runtime::{Config, Service};
 use quadrille_stand_ins::payment;
-use quadrille_testkit::{Catalogue, Database, World, decoded};
+use quadrille_testkit::{Database, World, decoded};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_of_an_order_that_has_gone_are_not_charged_again() -> Result<(), Box<dyn std::error::Error>> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let provider = payment::start(([127, 0, 0, 1], 0).into(), None).await.expect("the stand-in");
-    let catalogue = Catalogue::new(TOPICS, REGISTRY, [quadrille_testkit::Service::of::<Payment>()]);
-    let mut world = World::new(catalogue).await?;
+    let mut world = World::new(TOPICS, &[Payment::SERVICE]).await?;
     let database = Database::fresh([]).await;
     let service = Service::new(PaymentStore)
         .migrations(&sqlx::migrate!())

@@ -37,21 +37,15 @@ pub struct SetTimer<P: Policy> {
     pub due: Timestamp,
 }
 
-impl<P: Policy> Default for Decision<P> {
-    fn default() -> Self {
-        Self { facts: vec![], perform: vec![], withdraw: vec![], set: vec![], clear: vec![] }
-    }
-}
-
 impl<P: Policy> Decision<P> {
     /// Nothing is stated, wanted or set: the input changes the state at most.
     pub fn nothing() -> Self {
-        Self::default()
+        Self { facts: vec![], perform: vec![], withdraw: vec![], set: vec![], clear: vec![] }
     }
 
     /// Decides one fact.
     pub fn fact(fact: impl Into<P::Stated>) -> Self {
-        Self::default().and(fact)
+        Self::nothing().and(fact)
     }
 
     /// And states this fact.

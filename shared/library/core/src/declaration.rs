@@ -30,13 +30,13 @@ pub struct Declaration {
     pub waits: &'static [Wait],
     /// What it asks of the outside.
     pub effects: &'static [Effect],
-    /// Of what it hears: whose dead letter leaves an order open, or something of a cancelled one held, until a person redrives it.
+    /// Of what it hears: whose dead letter leaves a saga open, or something of a cancelled one held, until a person redrives it.
     pub alarms: &'static [RecordType],
     /// Which of its facts need no listener among the services: clients, people and the audit read them.
     pub public: &'static [RecordType],
     /// Which facts the contract promises and nothing states yet (docs/contract.md, section 4).
     pub promised: &'static [RecordType],
-    /// Which of the topics that it hears from clients or states on belong to the saga: keyed by the order, partitioned alike.
+    /// Which of the topics that it hears from clients or states on belong to the saga: keyed by its id, partitioned alike.
     pub saga_topics: &'static [&'static str],
     /// Which `.._id` fields are names that the outside gives: texts of any form, and no UUIDs.
     pub outside_ids: &'static [&'static str],

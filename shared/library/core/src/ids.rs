@@ -56,9 +56,12 @@ pub fn timer(service: &str, input: Uuid, name: &str, ordinal: usize) -> Uuid {
     v5(&[service, &input.to_string(), name, &ordinal.to_string()])
 }
 
-/// The effect of this name that `input` made `service` want. It is the idempotency key that the outside sees.
-pub fn effect(service: &str, input: Uuid, name: &str) -> Uuid {
-    v5(&[service, &input.to_string(), "effect", name])
+/// The `ordinal`-th effect of one name that `input` made `service` want, counted from 0. It is the idempotency key that the outside sees.
+/// The first one, which mostly is the only one, has no ordinal in its id.
+pub fn effect(service: &str, input: Uuid, name: &str, ordinal: usize) -> Uuid {
+    let (input, number) = (input.to_string(), ordinal.to_string());
+    let parts = [service, &input, "effect", name, &number];
+    v5(if ordinal == 0 { &parts[..4] } else { &parts })
 }
 
 /// What became of an effect, as an input.
@@ -88,7 +91,7 @@ mod tests {
     #[test]
     fn vectors() {
         let input = Uuid::from_u128(0x67e55044_10b1_426f_9247_bb680e5fe0c8);
-        let charge = effect("payment", input, "charge");
+        let charge = effect("payment", input, "charge", 0);
         for (id, expected) in [
             (
                 request("order.requests", &input.to_string(), "quadrille.order.OrderRequested", "/shop", "42"),
@@ -102,6 +105,7 @@ mod tests {
             (command("gateway", "ann", "POST /orders", "42"), "4cdf3bea-2707-55d7-b1c8-c9b87c3b4048"),
             (fact("order", input, "quadrille.order.OrderCreated", 0), "c4e87034-9842-5a7c-9095-168a17140fe2"),
             (timer("order", input, "confirm_by", 0), "95659eaf-d76d-5211-bbb8-36618a8ad415"),
+            (effect("payment", input, "charge", 1), "97845a78-277a-57d7-be74-4191fa05949c"),
             (charge, "620fd141-3c4f-5ad7-a6c3-fe509b7a4d8a"),
             (outcome(charge, "captured"), "89ef95fe-5e33-5ac6-9237-9fcd11119535"),
         ] {

@@ -7,7 +7,7 @@
 //! - [`Input`] in an [`Envelope`]: a record heard, a timer that fired, an effect's outcome, or a command. All of them take the same way.
 //! - [`Decision`]: facts to state, effects to perform or withdraw, timers to set or clear. All of it is data.
 //! - [`Declaration`]: what a service says of its part in the choreography, held against its policy.
-//! - [`process`]: one input's way through a policy, with inbox, ids, versions and causes. The running service, the tests and
+//! - [`process`]: one input's way through a policy, with ids, versions and causes; that it is new the caller has seen. The running service, the tests and
 //!   the model checker call this very function.
 //! - [`memory`]: a whole service without a database, and with it what a transaction is.
 //!

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::{Envelope, Moment, Named, Policy, RecordType, Records, Timestamp, TopicKind, Trace, ids};
+use crate::{Envelope, Moment, Named, Perform, Policy, RecordType, Records, Timestamp, TopicKind, Trace, ids};
 
 /// A fact that was decided, with all that its record's headers will say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,13 +129,17 @@ pub fn process<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelop
         }
     };
     let facts = decision.facts.into_iter().map(fact).collect();
-    let effects = decision.perform.into_iter().map(|wanted| EffectRow {
-        id: ids::effect(P::SERVICE, input.id, &wanted.effect.name()),
-        key: wanted.key,
-        cause: input.cause,
-        trace: input.trace.clone(),
-        effect: wanted.effect,
-    });
+    let effect = |wanted: Perform<P>| {
+        let name = wanted.effect.name();
+        EffectRow {
+            id: ids::effect(P::SERVICE, input.id, &name, ordinal(&format!("effect {name}"))),
+            key: wanted.key,
+            cause: input.cause,
+            trace: input.trace.clone(),
+            effect: wanted.effect,
+        }
+    };
+    let effects = decision.perform.into_iter().map(effect).collect();
     let timers = decision.set.into_iter().map(|wanted| TimerRow {
         id: ids::timer(P::SERVICE, input.id, &wanted.timer.name(), ordinal(&wanted.timer.name())),
         key: wanted.key,
@@ -148,7 +152,7 @@ pub fn process<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelop
     let replaced = timers.iter().map(|timer| (timer.key.clone(), timer.timer.name()));
     Processed {
         facts,
-        effects: effects.collect(),
+        effects,
         withdrawn: decision.withdraw,
         cleared: decision.clear.into_iter().chain(replaced).collect(),
         timers,

@@ -321,7 +321,7 @@ fn a_timer_of_the_same_key_and_name_is_replaced_and_no_other() {
 #[test]
 fn effects_are_kept_as_they_were_wanted_and_nobody_has_claimed_them() {
     let service = after(&[asked(1, "a", &[mail("ann")])]);
-    let id = ids::effect("tally", Uuid::from_u128(1), "mail/ann");
+    let id = ids::effect("tally", Uuid::from_u128(1), "mail/ann", 0);
     let Envelope { cause, trace, .. } = asked(1, "a", &[]);
     let row = EffectRow { id, key: "a".into(), cause, trace, effect: Effect::Mail { to: "ann".into() } };
     assert_eq!(service.effects, [OpenEffect { row, claimed: false }]);

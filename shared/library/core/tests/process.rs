@@ -92,14 +92,16 @@ fn the_state_moves_on_once_and_after_the_decision() {
 }
 
 #[test]
-fn effects_and_timers_have_the_ids_of_their_input_and_name() {
+fn effects_and_timers_have_the_ids_of_their_input_name_and_place() {
     let cause = Uuid::from_u128(1);
     let due = Do::Set(Timer::Remind, 5);
-    let input = Envelope { cause, ..asked(7, "a", &[mail("ann"), mail("bob"), due.clone(), due]) };
+    let input = Envelope { cause, ..asked(7, "a", &[mail("ann"), mail("bob"), mail("ann"), due.clone(), due]) };
     let came_to = came_to(&input);
 
-    let [ann, bob] = came_to.effects.as_slice() else { panic!("two mails: {came_to:?}") };
-    assert_eq!([ann.id, bob.id], ["mail/ann", "mail/bob"].map(|name| ids::effect("tally", INPUT, name)));
+    let [ann, bob, again] = came_to.effects.as_slice() else { panic!("three mails: {came_to:?}") };
+    let named = [("mail/ann", 0), ("mail/bob", 0), ("mail/ann", 1)];
+    assert_eq!([ann.id, bob.id, again.id], named.map(|(name, ordinal)| ids::effect("tally", INPUT, name, ordinal)));
+    assert_ne!(ann.id, again.id, "an answer is to one of them");
     assert_eq!((ann.key.as_str(), ann.cause, &ann.trace), ("a", cause, &input.trace));
     assert_eq!(ann.effect, Effect::Mail { to: "ann".into() });
 

@@ -70,21 +70,29 @@ impl<'a> CloudEvent<'a> {
         })
     }
 
-    /// What the headers say of which `header` gives the text.
-    pub fn read(header: impl Fn(&str) -> Option<&'a str>) -> Self {
-        let text = |name| header(name).unwrap_or_default();
-        Self {
-            id: text("ce_id"),
-            source: text("ce_source"),
-            record_type: text("ce_type"),
-            subject: text("ce_subject"),
-            time: text("ce_time"),
-            correlation: text("ce_correlationid"),
-            causation: text("ce_causationid"),
-            version: text("ce_aggregateversion"),
-            traceparent: text("traceparent"),
-            tracestate: text("tracestate"),
+    /// What a record's headers say, given by name and value. Null, empty and what is not UTF-8 count as absent; of several of one name the
+    /// first one counts that says something.
+    pub fn read(headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
+        let mut event = Self::default();
+        for (name, value) in headers {
+            let field = match name {
+                "ce_id" => &mut event.id,
+                "ce_source" => &mut event.source,
+                "ce_type" => &mut event.record_type,
+                "ce_subject" => &mut event.subject,
+                "ce_time" => &mut event.time,
+                "ce_correlationid" => &mut event.correlation,
+                "ce_causationid" => &mut event.causation,
+                "ce_aggregateversion" => &mut event.version,
+                "traceparent" => &mut event.traceparent,
+                "tracestate" => &mut event.tracestate,
+                _ => continue,
+            };
+            if field.is_empty() {
+                *field = value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+            }
         }
+        event
     }
 }
 
@@ -108,10 +116,24 @@ mod tests {
         };
         let pairs: Vec<_> = event.pairs().collect();
         assert_eq!(pairs.len(), HEADERS.len());
-        let read = CloudEvent::read(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| *value));
-        assert_eq!(read, event);
+        let bytes = |(name, value): &(&'static str, &'static str)| (*name, Some(value.as_bytes()));
+        assert_eq!(CloudEvent::read(pairs.iter().map(bytes)), event);
         let request = CloudEvent { id: "1", ..CloudEvent::default() };
         let names: Vec<_> = request.pairs().map(|(name, _)| name).collect();
         assert_eq!(names, ["ce_specversion", "ce_id", "content-type"]);
+    }
+
+    #[test]
+    fn of_several_headers_of_one_name_the_first_counts_that_says_something() {
+        let headers: [(&str, Option<&[u8]>); 7] = [
+            ("ce_id", None),
+            ("ce_id", Some(b"")),
+            ("ce_id", Some(b"\xff")),
+            ("ce_id", Some(b"1")),
+            ("ce_id", Some(b"2")),
+            ("CE_SOURCE", Some(b"/x")),
+            ("ce_type", Some(b"\xff")),
+        ];
+        assert_eq!(CloudEvent::read(headers), CloudEvent { id: "1", ..CloudEvent::default() });
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rdkafka::message::{BorrowedMessage, Message};
-use uuid::Uuid;
 
 use crate::{CloudEvent, headers};
 
@@ -56,12 +55,7 @@ impl Record {
 
     /// What its headers say.
     pub fn event(&self) -> CloudEvent<'_> {
-        CloudEvent::read(|name| self.header(name))
-    }
-
-    /// A known header that holds an id.
-    pub fn id_header(&self, name: &str) -> Option<Uuid> {
-        self.header(name).and_then(|text| Uuid::try_parse(text).ok())
+        CloudEvent::read(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
     }
 
     /// The key as text; what is not UTF-8 is shown by replacement characters.

@@ -2,15 +2,18 @@
 //! tools.
 //!
 //! An answer is final where the registry itself gives it: a schema, of whatever kind, or its own error code for one that it does not have.
-//! All else passes: no connection, no answer in time, a proxy's page, whatever its status.
+//! All else passes: no connection, no answer in time, one beyond all bounds, a proxy's page, whatever its status.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use async_trait::async_trait;
+use http::Extensions;
 use percent_encoding::percent_decode_str;
 use quadrille_core::{RecordType, bounds};
 use quadrille_program::Secret;
-use reqwest::{RequestBuilder, Response, header::CONTENT_TYPE};
+use reqwest::{Request, Response, header::CONTENT_TYPE};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, RequestBuilder};
 use schema_registry_converter::{
     async_impl::schema_registry::{
         SrSettings, get_all_subjects, get_all_versions, get_schema_by_id, get_schema_by_subject_and_version,
@@ -27,6 +30,9 @@ pub const LEVEL: &str = "FULL_TRANSITIVE";
 /// Confluent's codes for what a registry does not have. A bare 404 is somebody else's word.
 const SUBJECT_NOT_FOUND: u32 = 40401;
 const SCHEMA_NOT_FOUND: u32 = 40403;
+
+/// What an answer may weigh. A schema weighs kilobytes, no registry takes one as large, and a list of subjects stays far below.
+const MOST_BYTES: usize = 16 << 20;
 
 /// `registry`: where the schema registry is.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -50,7 +56,7 @@ pub struct Registry {
     user: Option<(String, Option<Secret>)>,
     calls: SrSettings,
     /// For compatibility levels, of which the library knows nothing.
-    http: reqwest::Client,
+    http: ClientWithMiddleware,
 }
 
 /// What the registry has under an id.
@@ -85,7 +91,7 @@ pub struct Unavailable {
 
 impl Registry {
     /// A client of the registry at an address, asked directly, whatever proxy the environment names: each request with its answer takes no
-    /// longer than `timeout`. The first one tells whether a registry is there.
+    /// longer than `timeout`, and an answer of more than 16 MiB is none. The first one tells whether a registry is there.
     ///
     /// A user and password in the address go into a header, and are not part of it from here on: it is shown in logs, health and errors.
     ///
@@ -107,8 +113,9 @@ impl Registry {
         if !user.is_empty() {
             calls.set_basic_authorization(&user, password.as_deref());
         }
-        let calls = calls.set_timeout(timeout).no_proxy().build_with(reqwest::Client::builder())?;
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
+        let client = || reqwest::Client::builder().timeout(timeout).no_proxy();
+        let calls = calls.with_middleware(Bounded).set_timeout(timeout).no_proxy().build_with(client())?;
+        let http = ClientBuilder::new(client().build()?).with(Bounded).build();
         let user = (!user.is_empty()).then(|| (user, password.map(Secret::new)));
         Ok(Self { url: url.into(), user, calls, http })
     }
@@ -221,12 +228,38 @@ impl Registry {
         }
     }
 
-    fn silent(&self, error: &reqwest::Error) -> Unavailable {
+    fn silent(&self, error: &dyn Error) -> Unavailable {
         self.said(&format!("does not answer: {} ({HINT})", deepest(error)))
     }
 
     fn said(&self, cause: &str) -> Unavailable {
         Unavailable { url: self.url.to_string(), cause: bounds::fitted(cause) }
+    }
+}
+
+/// Reads each answer whole before anybody else does, and no further than it may go: a server may send without end.
+struct Bounded;
+
+#[async_trait]
+impl Middleware for Bounded {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        let mut response = next.run(request, extensions).await?;
+        let mut body = vec![];
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MOST_BYTES {
+                return Err(anyhow::anyhow!("its answer has more than {MOST_BYTES} bytes").into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut whole = http::Response::new(body);
+        *whole.status_mut() = response.status();
+        *whole.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(whole.into())
     }
 }
 
@@ -251,7 +284,35 @@ fn code(error: &SRCError) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_sends_without_end_is_heard_for_so_long_only() {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", server.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = server.accept().await {
+                tokio::spawn(async move {
+                    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\"").await?;
+                    while connection.write_all(&[b'x'; 1 << 16]).await.is_ok() {}
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        // Never reached: the bound on its size ends each.
+        let registry = Registry::new(&Settings { url }, Duration::from_secs(600)).expect("a client");
+        for away in [
+            registry.schema(1).await.map(drop).expect_err("no schema"),
+            registry.id_of("a", "{}").await.map(drop).expect_err("no id"),
+            registry.subjects().await.map(drop).expect_err("no list"),
+            registry.level("a").await.map(drop).expect_err("no level"),
+        ] {
+            let shown = away.to_string();
+            assert!(shown.contains("its answer has more than 16777216 bytes"), "{shown}");
+        }
+    }
 
     #[tokio::test]
     async fn no_error_has_the_password_of_the_address() {

@@ -4,7 +4,7 @@ use quadrille_core::{Envelope, Policy};
 
 use crate::{
     database::Database,
-    history, outbox,
+    generation, history, outbox,
     store::Store,
     telemetry::Spans,
     transaction::Transactions,
@@ -26,6 +26,7 @@ impl<S: Store> Batches<S> {
         outbox::enter_schemas::<S::Policy>(&pool).await?;
         Ok(Self(Transactions {
             store,
+            generation: generation::FIRST,
             spans: Spans::new(S::Policy::SERVICE, "")?,
             has_effects: true,
             tells_changes: false,

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::lease::answered;
+use crate::{generation, lease::answered};
 
 /// A NOTIFY that is lost costs at most this time.
 const FALLBACK_POLL: Duration = Duration::from_secs(5);
@@ -23,8 +23,14 @@ const FALLBACK_POLL: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// A connection on which nothing was heard for so long is asked for a word.
 const PING: Duration = Duration::from_secs(15);
-/// The channel on which instances tell each other.
-const CHANNEL: &str = "quadrille_committed";
+/// The channel on which instances tell each other: those of a generation among themselves.
+fn channel(generation: u16) -> String {
+    match generation {
+        generation::FIRST => "quadrille_committed".to_owned(),
+        number => format!("quadrille_committed_{number}"),
+    }
+}
+
 /// A NOTIFY's payload at most: PostgreSQL takes 8,000 bytes.
 const MOST_BYTES: usize = 4 * 1024;
 /// So many changes wait for a slow receiver, which is told of the rest as [`Changed::Anything`].
@@ -57,6 +63,7 @@ impl Changes {
 /// Tells all instances what this one commits, and this one what all commit.
 pub(crate) struct Announcer {
     database: PgConnectOptions,
+    channel: String,
     /// What the others are still to be told.
     untold: Mutex<Untold>,
     wake: Notify,
@@ -107,9 +114,9 @@ impl Changed {
 }
 
 impl Announcer {
-    pub fn new(database: PgConnectOptions) -> Self {
+    pub fn new(database: PgConnectOptions, generation: u16) -> Self {
         let (heard, _) = broadcast::channel(MOST_WAITING);
-        Self { database, untold: Mutex::default(), wake: Notify::new(), heard }
+        Self { database, channel: channel(generation), untold: Mutex::default(), wake: Notify::new(), heard }
     }
 
     /// A batch is committed that has changed these rows. Nobody waits for the others to be told.
@@ -150,7 +157,7 @@ impl Announcer {
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.database.clone());
         let mut listener = answered(PgListener::connect_with(&pool)).await?;
         listener.eager_reconnect(false);
-        answered(listener.listen(CHANNEL)).await?;
+        answered(listener.listen(&self.channel)).await?;
         // What was told before this connection listened.
         self.hear(Changed::Anything);
         loop {
@@ -161,7 +168,7 @@ impl Announcer {
                 },
                 () = self.wake.notified() => {
                     let Some(payload) = self.untold().take() else { continue };
-                    let tell = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload);
+                    let tell = sqlx::query("select pg_notify($1, $2)").bind(&self.channel).bind(payload);
                     answered(tell.execute(&mut listener)).await?;
                 }
                 () = tokio::time::sleep(PING) => {

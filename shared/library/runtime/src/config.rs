@@ -66,6 +66,8 @@ pub struct Database {
 pub struct Http {
     /// Where health, metrics and the service's own routes listen.
     pub bind: String,
+    /// Where others reach that, as the heartbeat tells: empty for `http.bind`'s own address, or for none where that is every address.
+    pub advertise: String,
     /// Requests for its own routes at once at most, streams that are open included; health and metrics count for nothing.
     pub requests: usize,
     /// Commands that may wait for a transaction; one more is refused.
@@ -98,7 +100,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// Where spans go (OTLP over gRPC, `http://127.0.0.1:4317`); empty: nowhere, but trace context is carried all the same.
+    /// Where spans go (OTLP over HTTP with protobuf, `http://127.0.0.1:4318`); empty: nowhere, but trace context is carried all the same.
     pub otlp_endpoint: String,
 }
 
@@ -188,7 +190,13 @@ impl<S: Default> Config<S> {
                 migrate_url: format!("postgres://{role}_migrator:quadrille@{postgres}/{role}"),
                 connections: 8,
             },
-            http: Http { bind: "127.0.0.1:0".into(), requests: 256, commands: 256, connections: 4 },
+            http: Http {
+                bind: "127.0.0.1:0".into(),
+                advertise: String::new(),
+                requests: 256,
+                commands: 256,
+                connections: 4,
+            },
             log: Log { format: LogFormat::Human, filter: "info".into() },
             telemetry: Telemetry { otlp_endpoint: String::new() },
             batch: Batch { max_inputs: 500, max_bytes: 1 << 20, waiting: 5_000, waiting_bytes: 16 << 20 },
@@ -247,6 +255,12 @@ const KEYS: &[Key] = &[
         "the worker needs one, what listens for other instances' facts another, and all else a third; PostgreSQL has 100 by default, for all",
     ),
     Key::text("http.bind", "an IP address and a port, as 127.0.0.1:9101", bind, "names are not resolved"),
+    Key::address(
+        "http.advertise",
+        "empty, http://host:port or https://host:port",
+        advertise,
+        "everybody reads it in the heartbeat, and asks this instance there",
+    ),
     Key::number("http.requests", 1, 10_000, "none would answer nobody, and each takes memory and perhaps a connection"),
     Key::number(
         "http.commands",
@@ -333,6 +347,23 @@ fn database(value: &str) -> Result<(), String> {
 
 fn bind(value: &str) -> Result<(), String> {
     value.parse::<SocketAddr>().map(drop).map_err(|error| error.to_string())
+}
+
+fn advertise(value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    address::http(value)?;
+    if value.contains('@') { Err("it names a user".into()) } else { Ok(()) }
+}
+
+/// Where others reach an instance that listens at `address`: as it was told, else there. None where it listens on every address: which of
+/// them others reach it knows nobody here.
+pub(crate) fn advertised(advertise: &str, address: SocketAddr) -> Option<String> {
+    if !advertise.is_empty() {
+        return Some(advertise.trim_end_matches('/').to_owned());
+    }
+    (!address.ip().is_unspecified()).then(|| format!("http://{address}"))
 }
 
 /// Where the instance listens: `http.bind`, 100 x (instance - 1) ports higher. Port 0 is any free one, for every instance.
@@ -511,7 +542,7 @@ mod tests {
                     "info, rdkafka=warn",
                 ],
             ),
-            ("telemetry.otlp_endpoint", &["h:4317", "https://h:4317"]),
+            ("telemetry.otlp_endpoint", &["h:4318", "https://h:4318"]),
             ("history.keep", &["", "1", "yes", "True"]),
             ("outside.url", &["", "smtp://h"]),
         ] {
@@ -520,7 +551,7 @@ mod tests {
                 assert!(refused.contains(key) && refused.contains("it has to be"), "{refused}");
             }
         }
-        let sound = [("log.filter", "off"), ("http.bind", "[::]:0"), ("telemetry.otlp_endpoint", "http://c:4317")];
+        let sound = [("log.filter", "off"), ("http.bind", "[::]:0"), ("telemetry.otlp_endpoint", "http://c:4318")];
         load_with(&sound).expect("these are sound");
         load_with(&[("log.filter", "warn,rdkafka=off,a::b=trace")]).expect("as is a filter by target");
     }
@@ -616,5 +647,21 @@ mod tests {
     /// Numbers about the powers of two, where casts and shifts go wrong.
     fn edges() -> impl Strategy<Value = i128> {
         (0_u32..70, -2_i128..3).prop_map(|(bits, more)| (1_i128 << bits) + more)
+    }
+
+    /// Cases: an address of its own, every address, and what was told.
+    #[test]
+    fn an_instance_advertises_where_it_can_be_reached() {
+        let at = |bind: &str, told: &str| advertised(told, bind.parse().expect("an address"));
+        assert_eq!(at("127.0.0.1:9101", "").as_deref(), Some("http://127.0.0.1:9101"));
+        assert_eq!(at("[::1]:9101", "").as_deref(), Some("http://[::1]:9101"));
+        assert_eq!((at("0.0.0.0:9101", ""), at("[::]:9101", "")), (None, None));
+        assert_eq!(at("0.0.0.0:9101", "https://order.example/1/").as_deref(), Some("https://order.example/1"));
+        assert!(["", "http://order:9101"].into_iter().all(|told| advertise(told).is_ok()));
+        assert!(
+            ["order:9101", "http://me@order", "http://order?a", "ftp://order"]
+                .into_iter()
+                .all(|told| advertise(told).is_err())
+        );
     }
 }

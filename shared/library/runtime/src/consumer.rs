@@ -52,8 +52,9 @@ impl Consumer {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let kafka = &resources.kafka;
-        let positions = is_projection::<P>().then(|| Positions::new(resources.pool.clone(), stop.clone()));
-        let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, resources.instance), P::SERVICE);
+        let positions =
+            is_projection::<P>().then(|| Positions::new(resources.pool.clone(), resources.generation, stop.clone()));
+        let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, resources.instance), &resources.group());
         if positions.is_some() {
             // They tell when a partition's end is reached.
             config.set("statistics.interval.ms", "1000");
@@ -85,6 +86,16 @@ impl Consumer {
     /// Whether a partition is this instance's.
     pub fn owns(&self, partition: Partition) -> bool {
         self.client().context().owns(partition)
+    }
+
+    /// The partitions that are this instance's, sorted, each with what is still to be read of it where that is known.
+    pub fn assigned(&self) -> Vec<(Partition, Option<i64>)> {
+        let client = self.client();
+        let assigned = client.context().assigned();
+        let mut partitions: Vec<_> =
+            assigned.current.iter().map(|(partition, assignment)| (*partition, assignment.lag)).collect();
+        partitions.sort_unstable();
+        partitions
     }
 
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
@@ -121,6 +132,10 @@ impl Consumer {
     pub fn run<P: Policy>(&self, downstream: &Downstream<P>, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let client = self.client();
+            if client.context().positions.as_ref().is_some_and(|positions| positions.wait().is_none()) {
+                // The service stops.
+                return;
+            }
             if let Err(error) =
                 client.subscribe(&client.context().topics.keys().map(String::as_str).collect::<Vec<_>>())
             {
@@ -130,8 +145,11 @@ impl Consumer {
                 // The process ends, and whoever supervises it starts a new one.
                 return error!("The Kafka client has failed for good: {error}");
             }
-            if client.context().known.are_forgotten() && !stop.load(Ordering::Relaxed) {
-                warn!("The Kafka client has forgotten every broker: it is made anew");
+            if client.context().is_over() && !stop.load(Ordering::Relaxed) {
+                match client.context().known.are_forgotten() {
+                    true => warn!("The Kafka client has forgotten every broker: it is made anew"),
+                    false => warn!("The database does not tell positions: partitions are left to others until it does"),
+                }
                 if let Err(error) = self.join_anew(client) {
                     return error!("The Kafka client could not be made anew: {error}");
                 }

@@ -18,6 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Context<P: Policy> {
     pub(crate) pool: PgPool,
+    pub(crate) generation: u16,
     pub(crate) health: Arc<Health>,
     pub(crate) changes: Arc<Announcer>,
     pub(crate) topics: Arc<[&'static TopicType]>,
@@ -29,6 +30,11 @@ impl<P: Policy> Context<P> {
     /// read-only, since rows change by inputs alone, and a statement ends after 10 s. Before the first `migrate` there are no tables.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The generation of the rows that this instance keeps and answers from: see [`Service::generation`](crate::Service::generation).
+    pub fn generation(&self) -> u16 {
+        self.generation
     }
 
     /// The instance's health, to which a service may add parts of its own.
@@ -54,7 +60,7 @@ impl<P: Policy> Context<P> {
     ///
     /// The database does not tell.
     pub async fn as_of(&self) -> sqlx::Result<Option<DateTime<Utc>>> {
-        position::as_of(&self.pool, &self.topics).await
+        position::as_of(&self.pool, self.generation, &self.topics).await
     }
 }
 

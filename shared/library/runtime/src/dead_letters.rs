@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     database::Database,
-    kafka::Producer,
+    generation,
+    kafka::{self, Producer},
     platform_events::PlatformEvent,
     record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
     resources::Resources,
@@ -51,11 +52,17 @@ struct KeptHeader {
 const WAITS: &str = "waits_behind";
 
 /// Inserts rejected records. One that is there already stays as it is: a record is parked once, however often it comes again.
-pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRecord, Rejection)]) -> sqlx::Result<()> {
+pub(crate) async fn insert<P: Policy>(
+    tx: &mut PgConnection,
+    generation: u16,
+    rejected: &[(&RawRecord, Rejection)],
+) -> sqlx::Result<()> {
     // A statement per row: what is rejected is rare, and may be half a megabyte.
     for (record, rejection) in rejected {
+        // Of a later generation it is another letter: what one cannot handle another one may.
+        let of_service = generation::group(P::SERVICE, generation);
         let id = ids::v5(&[
-            P::SERVICE,
+            &of_service,
             &record.topic.name,
             &record.partition.to_string(),
             &record.offset.to_string(),
@@ -79,8 +86,8 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
             .increment(1);
         sqlx::query(
             "insert into dead_letter (id, input_id, topic, partition, \"offset\", record_time, record_type, key, value, value_size,
-                 value_digest, headers, withheld, reason, field, detail, holds, next_try)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, case when $18 then clock_timestamp() end)
+                 value_digest, headers, withheld, reason, field, detail, holds, next_try, generation)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, case when $18 then clock_timestamp() end, $19)
              on conflict (id) do nothing",
         )
         .bind(id)
@@ -102,6 +109,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, rejected: &[(&RawRe
         .bind(&rejection.detail)
         .bind(&rejection.holds)
         .bind(rejection.reason == WAITS)
+        .bind(i32::from(generation))
         .execute(&mut *tx)
         .await?;
     }
@@ -231,19 +239,20 @@ pub(crate) struct Due {
     headers: Json<Vec<KeptHeader>>,
 }
 
-/// Claims letters that are due for `CLAIM`, of a held key only the first that is open.
-pub(crate) async fn claim(pool: &Database, most: usize) -> sqlx::Result<Vec<Due>> {
+/// Claims letters of a generation that are due, for `CLAIM`, of a held key only the first that is open.
+pub(crate) async fn claim(pool: &Database, generation: u16, most: usize) -> sqlx::Result<Vec<Due>> {
     const CLAIM: &str = "30 seconds";
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update dead_letter set next_try = clock_timestamp() + interval '{CLAIM}'
          where id = any(array(
-             select id from dead_letter letter where closed_at is null and next_try <= now() and (holds is null or not exists (
+             select id from dead_letter letter where generation = $2 and closed_at is null and next_try <= now() and (holds is null or not exists (
                  select from dead_letter first where first.closed_at is null and first.topic = letter.topic
                      and first.holds = letter.holds and first.\"offset\" < letter.\"offset\"))
              order by next_try limit $1 for update skip locked))
          returning id, topic, partition, \"offset\", record_time, key, value, value_size, headers"
     )))
     .bind(most as i64)
+    .bind(i32::from(generation))
     .fetch_all(pool)
     .await
 }
@@ -364,14 +373,17 @@ impl DeadLetterPublisher {
             }
         };
         *schema_id = Some(id);
-        let key = row.id.to_string();
+        let (letter, key) = (row.id, row.id.to_string());
+        // One that is sent again, since its process died before this commit, has the same id.
+        let headers = kafka::headers(self.resources.service, letter, DeadLetter::TYPE.name, &key, row.failed_at);
         let mut datum = vec![];
         row.into_record(self.resources.service).encode(&mut datum);
         let payload = wire::frame(id, &datum);
-        let topic = format!("{}{}", self.resources.kafka.topic_prefix, topic(self.resources.service));
-        producer.send(FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice())).await?;
-        sqlx::query("update dead_letter set published_at = clock_timestamp() where id::text = $1")
-            .bind(&key)
+        let topic = self.resources.kafka.topic(&topic(self.resources.service));
+        let record = FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice()).headers(headers);
+        producer.send(record).await?;
+        sqlx::query("update dead_letter set published_at = clock_timestamp() where id = $1")
+            .bind(letter)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids};
+use quadrille_core::{Envelope, Input, Policy, RecordType, Records, Tombstone, TopicKind, ids, is_projection};
 use quadrille_kafka::registry::{Found, Registry, Unavailable};
 use quadrille_schemas::wire;
 use uuid::Uuid;
@@ -111,7 +111,8 @@ impl Decoder {
         }
         let key = topic.key.normalize(raw.key.as_deref()).map_err(|error| Rejection::new("bad_key", "key", error))?;
         let by_position = || ids::anonymous_request(&topic.name, raw.partition, raw.offset, raw.timestamp_ms);
-        let trace = |id| telemetry::extract(id, raw.header("traceparent"), raw.header("tracestate"));
+        let event = raw.event();
+        let trace = |id| telemetry::extract(id, event.traceparent, event.tracestate);
         if raw.value.is_none() && topic.kind == TopicKind::State {
             let Some(gone) = <P::Heard as Records>::Gone::on(&topic.name) else {
                 return Ok(Decoded::Skipped("a key that is gone".to_owned()));
@@ -172,7 +173,10 @@ impl Decoder {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
-        if let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
+        // What is taken by position is taken once however old it is, and a rebuilt read model wants all that there still is.
+        let may_be_old = is_projection::<P>() && matches!(value, Value::Heard(_));
+        if !may_be_old
+            && let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
             && raw.timestamp_ms >= 0
             && raw.timestamp_ms < now_ms - retention_ms
         {
@@ -180,18 +184,17 @@ impl Decoder {
             return Err(Rejection::new("too_old", "timestamp", detail).of_type(name));
         }
 
-        let source = raw.header("ce_source").unwrap_or_default();
-        let former = raw.header("ce_id").filter(|_| is_request);
+        let source = event.source;
+        let former = Some(event.id).filter(|ce_id| is_request && !ce_id.is_empty());
         let former = former.and_then(|ce_id| ids::former_request(&topic.name, &key, source, ce_id));
-        let uuid = |ce_id: Option<&str>| ce_id.and_then(|id| Uuid::try_parse(id).ok());
-        let id = match (topic.kind, raw.header("ce_id")) {
-            (TopicKind::Requests, Some(ce_id)) => ids::request(&topic.name, &key, name, source, ce_id),
-            (TopicKind::Requests, None) => by_position(),
-            (TopicKind::Events, ce_id) => uuid(ce_id).ok_or_else(|| {
+        let id = match (topic.kind, event.id) {
+            (TopicKind::Requests, "") => by_position(),
+            (TopicKind::Requests, ce_id) => ids::request(&topic.name, &key, name, source, ce_id),
+            (TopicKind::Events | TopicKind::DeadLetters, ce_id) => Uuid::try_parse(ce_id).map_err(|_| {
                 let detail = "an event needs the header ce_id, a UUID: it identifies the event wherever it is heard";
                 Rejection::new("no_id", "ce_id", detail).of_type(name)
             })?,
-            (TopicKind::State | TopicKind::DeadLetters, ce_id) => uuid(ce_id).unwrap_or_else(by_position),
+            (TopicKind::State, ce_id) => Uuid::try_parse(ce_id).unwrap_or_else(|_| by_position()),
         };
         let message = match value {
             // One topic for the operators' requests to all services.
@@ -202,7 +205,7 @@ impl Decoder {
                     id,
                     cause: id,
                     key,
-                    version: raw.header("ce_aggregateversion").and_then(|v| v.parse().ok()).unwrap_or_default(),
+                    version: event.version.parse().unwrap_or_default(),
                     trace: trace(id),
                     input: Input::Record(record),
                 };

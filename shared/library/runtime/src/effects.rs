@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -114,29 +114,55 @@ pub(crate) async fn lock<'a>(tx: &mut PgConnection, keys: impl Iterator<Item = &
     Ok(Open { ids, parked, claimed, under_way })
 }
 
+/// One try of an effect: its number is that of the claim. Whoever comes back from a try whose claim ran out has nothing more to say of the
+/// effect's row: another instance has taken it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Try {
+    effect: Uuid,
+    number: i32,
+}
+
+/// When the outside last told what became of an effect, by this instance's clock.
+#[derive(Default)]
+pub(crate) struct LastAnswer(Mutex<Option<DateTime<Utc>>>);
+
+impl LastAnswer {
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn came(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Utc::now());
+    }
+}
+
 /// An outcome whose handling failed: the effect stays, is asked for again later, and shows why.
-pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::Result<()> {
-    postpone(pool, id, failure, Duration::from_secs(60)).await
+pub(crate) async fn back_off(pool: &Database, of: Try, failure: &str) -> sqlx::Result<()> {
+    postpone(pool, of, failure, Duration::from_secs(60)).await
 }
 
 /// Gives a claim back: its try has ended.
-async fn postpone(pool: &Database, id: Uuid, answer: &str, wait: Duration) -> sqlx::Result<()> {
-    sqlx::query("update effect set last_answer = $2, due = clock_timestamp() + $3, claimed_until = null where id = $1")
-        .bind(id)
-        .bind(answer)
-        .bind(wait)
-        .execute(pool)
-        .await?;
+async fn postpone(pool: &Database, of: Try, answer: &str, wait: Duration) -> sqlx::Result<()> {
+    sqlx::query(
+        "update effect set last_answer = $3, due = clock_timestamp() + $4, claimed_until = null where id = $1 and tries = $2",
+    )
+    .bind(of.effect)
+    .bind(of.number)
+    .bind(answer)
+    .bind(wait)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
 /// Has a claim run out soon whose try was cut off: it may be at work outside still.
-async fn cut_off(pool: &Database, id: Uuid) -> sqlx::Result<()> {
+async fn cut_off(pool: &Database, of: Try) -> sqlx::Result<()> {
     sqlx::query(
         "update effect set last_answer = 'its instance was stopped during a try', due = soon.at, claimed_until = soon.at
-         from (select clock_timestamp() + interval '1 millisecond' * $2 as at) soon where id = $1",
+         from (select clock_timestamp() + interval '1 millisecond' * $3 as at) soon where id = $1 and tries = $2",
     )
-    .bind(id)
+    .bind(of.effect)
+    .bind(of.number)
     .bind(CUT_OFF.as_millis() as i64)
     .execute(pool)
     .await?;
@@ -158,6 +184,10 @@ struct Claimed {
 }
 
 impl Claimed {
+    fn this_try(&self) -> Try {
+        Try { effect: self.id, number: self.tries }
+    }
+
     fn tried_for(&self) -> Duration {
         (self.now - self.first_tried_at).to_std().unwrap_or_default()
     }
@@ -177,6 +207,7 @@ pub(crate) struct Performer<O: Outside> {
     pub config: config::Effects,
     pub worker: mpsc::Sender<WorkItem<O::Policy>>,
     pub wake: Arc<Notify>,
+    pub last_answer: Arc<LastAnswer>,
 }
 
 impl<O: Outside> Performer<O> {
@@ -184,7 +215,7 @@ impl<O: Outside> Performer<O> {
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
         let slots = Arc::new(Semaphore::new(this.config.concurrency));
-        let mut under_way: HashMap<Uuid, JoinHandle<()>> = HashMap::new();
+        let mut under_way: HashMap<Try, JoinHandle<()>> = HashMap::new();
         while !stop.is_cancelled() {
             under_way.retain(|_, trying| !trying.is_finished());
             let free = slots.available_permits();
@@ -197,7 +228,7 @@ impl<O: Outside> Performer<O> {
                         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                             return;
                         };
-                        let (id, this, slots) = (effect.id, Arc::clone(&this), Arc::clone(&slots));
+                        let (this_try, this, slots) = (effect.this_try(), Arc::clone(&this), Arc::clone(&slots));
                         let trying = tokio::spawn(async move {
                             this.try_once(effect, asked).await;
                             // While all slots were taken, others that are due may have been left.
@@ -207,7 +238,7 @@ impl<O: Outside> Performer<O> {
                                 this.wake.notify_one();
                             }
                         });
-                        under_way.insert(id, trying);
+                        under_way.insert(this_try, trying);
                     }
                     if again { Duration::ZERO } else { this.next_due().await.unwrap_or(FALLBACK_POLL) }
                 }
@@ -224,10 +255,10 @@ impl<O: Outside> Performer<O> {
         }
         let _ = tokio::time::timeout(FINISH, join_all(under_way.values_mut())).await;
         under_way.retain(|_, trying| !trying.is_finished());
-        for (id, trying) in under_way {
+        for (cut, trying) in under_way {
             trying.abort();
-            if let Err(error) = cut_off(&this.pool, id).await {
-                warn!(%error, effect.id = %id, "The claim was not given back; it runs out");
+            if let Err(error) = cut_off(&this.pool, cut).await {
+                warn!(%error, effect.id = %cut.effect, "The claim was not given back; it runs out");
             }
         }
     }
@@ -297,6 +328,9 @@ impl<O: Outside> Performer<O> {
             Ok(Err(_panic)) => Answer::Unknown("the outside's answer made its reader panic: see the log".to_owned()),
             Err(_elapsed) => Answer::Unknown(format!("no answer within {within:?}")),
         };
+        if !matches!(answer, Answer::Unknown(_)) {
+            self.last_answer.came();
+        }
         let result = match &answer {
             Answer::Known(_) => "known",
             Answer::Nothing => "nothing",
@@ -336,9 +370,10 @@ impl<O: Outside> Performer<O> {
         let name = outcome.name();
         info!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} came out as {name}", claimed.kind);
         let input = Input::Outcome { effect: claimed.id, outcome };
+        let this_try = claimed.this_try();
         let envelope = claimed.causality.envelope(ids::outcome(claimed.id, &name), claimed.key, input);
-        if self.worker.send(Work::Outcome(claimed.id, envelope).into()).await.is_err()
-            && let Err(error) = postpone(&self.pool, claimed.id, &name, Duration::ZERO).await
+        if self.worker.send(Work::Outcome(this_try, envelope).into()).await.is_err()
+            && let Err(error) = postpone(&self.pool, this_try, &name, Duration::ZERO).await
         {
             // This instance is stopping. The claim runs out, and the next one asks the outside and hears the same.
             warn!(%error, effect.id = %claimed.id, "The claim was not given back");
@@ -348,7 +383,7 @@ impl<O: Outside> Performer<O> {
     async fn postpone(&self, claimed: &Claimed, answer: &str) {
         let wait_ms = self.config.backoff_ms(claimed.tries);
         warn!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, wait_ms, "{} is unknown: {answer}", claimed.kind);
-        if let Err(error) = postpone(&self.pool, claimed.id, answer, Duration::from_millis(wait_ms)).await {
+        if let Err(error) = postpone(&self.pool, claimed.this_try(), answer, Duration::from_millis(wait_ms)).await {
             warn!(%error, effect.id = %claimed.id, "The answer was not kept; the claim runs out and it is asked again");
         }
         // It may be due sooner than the next look.

@@ -24,6 +24,7 @@ pub struct Health {
     started: AtomicBool,
     takes_commands: AtomicBool,
     stopping: AtomicBool,
+    filling: AtomicBool,
 }
 
 /// The parts without which an instance does no work. All others are a person's business, or show here in time: where a schema cannot be had
@@ -74,14 +75,24 @@ impl Health {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// The instance's generation does not serve yet, or does now.
+    pub(crate) fn filling(&self, is_filling: bool) {
+        self.filling.store(is_filling, Ordering::Relaxed);
+    }
+
+    /// Whether the instance's generation does not serve yet.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.filling.load(Ordering::Relaxed)
+    }
+
     /// Whether the instance has started and is not stopping.
     pub(crate) fn is_taking(&self) -> bool {
         self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
-    /// a write, and goes on where work waits. One that takes commands is while its database takes a write: whoever sends them is not turned
-    /// away because a broker is.
+    /// a write, goes on where work waits, and keeps a generation that serves. One that takes commands is while its database takes a write:
+    /// whoever sends them is not turned away because a broker is.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
         let works = |part: &&str| !matches!(checks.get(*part), Some(Check::Error(_)));
@@ -89,7 +100,7 @@ impl Health {
             true => NEEDED_FOR_COMMANDS.as_slice(),
             false => NEEDED.as_slice(),
         };
-        self.is_taking() && needed.iter().all(works)
+        self.is_taking() && !self.is_filling() && needed.iter().all(works)
     }
 
     /// `ok`, `warning`, `error` or `stopping`, and what is not healthy.

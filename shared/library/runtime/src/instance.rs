@@ -1,9 +1,9 @@
 //! An instance of a service: its parts, started from what publishes to what takes, and stopped the other way round.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,16 +28,17 @@ use crate::{
     deadline_barrier::{BrokerUptime, DeadlineBarrier},
     decode::Decoder,
     effects::Performer,
-    health, heard,
+    generation, health, heard,
     heartbeat::Heartbeat,
     outside::Outside,
-    platform_events,
+    position::BeyondEnds,
     progress::{self, Progress},
     prune, published,
     redrive::Redriver,
     relay::{Relay, Wake},
     resources::{self, Resources},
     routes,
+    serve::serve,
     service::Service,
     startup::{self, Found},
     store::Store,
@@ -67,9 +68,16 @@ where
     C: Settings,
 {
     config::check(&config)?;
-    prune::check::<S::Policy>(&config.retention)?;
+    prune::check::<S>(&config.retention)?;
+    generation::check::<S::Policy>(service.generation)?;
+    if config.history.keep && service.generation != generation::FIRST {
+        bail!(
+            "history.keep is set: of a generation that takes over rows none is kept, since a history begins with an empty state"
+        );
+    }
     let started_at = chrono::Utc::now();
-    let resources = Arc::new(Resources::new(S::Policy::SERVICE, &config)?);
+    let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
+    resources.health.filling(resources.generation != generation::FIRST);
     let listener = health::listen(&config.http.bind, config.instance).await?;
     let http = listener.local_addr()?;
     info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{http}");
@@ -80,34 +88,41 @@ where
         resources.health.takes_commands();
     }
     if let Some(routes) = service.routes.take() {
-        let announcer = Arc::new(Announcer::new(resources.database.clone()));
+        let announcer = Arc::new(Announcer::new(resources.database.clone(), resources.generation));
         let context = Context {
-            pool: resources::read_only(&config)?,
+            pool: resources::read_only(resources.generation, &config)?,
+            generation: resources.generation,
             health: Arc::clone(&resources.health),
             changes: Arc::clone(&announcer),
             topics: heard::topics::<S::Policy>().into(),
             commands: Commands::new(queue, Arc::clone(&resources.health)),
         };
-        router = router.fallback_service(routes::bounded(routes(context), config.http.requests));
+        let routes = generation::once_served(routes(context), Arc::clone(&resources.health));
+        router = router.fallback_service(routes::bounded(routes, config.http.requests));
         changes = Some(announcer);
     }
     let mut others = JoinSet::new();
-    others.spawn(async move { axum::serve(listener, router).await.context("the health server") });
+    others.spawn(part(serve(listener, router)));
 
     let heard = heard::heard::<S::Policy>();
-    let stated = <S::Policy as Policy>::Stated::TYPES.iter().chain(platform_events::TYPES);
-    let types = heard.iter().map(|heard| &heard.record_type).chain(stated);
+    let types = heard.iter().map(|heard| &heard.record_type).chain(<S::Policy as Policy>::Stated::TYPES);
     let types: Vec<RecordType> = types.copied().collect();
-    let migrations = service.all_migrations();
+    let migrations = service.migrated();
     resources.health.error("kafka", "its topics have not been looked at yet");
     let ready = startup::tables_ready::<S::Policy>(&resources, &migrations, config.history.keep);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
+    if is_projection::<S::Policy>() {
+        let database = resources::taking_over(resources.generation, &config)?;
+        let begun = generation::begin(&resources, &service.store, &database);
+        let Some(()) = stop.run_until_cancelled(begun).await.transpose()? else { return Ok(()) };
+    }
     let (topics_are_ready, topics) = watch::channel(false);
     others.spawn({
         let (resources, types) = (Arc::clone(&resources), types.clone());
         async move {
             startup::topics_ready(&resources, &types).await?;
             topics_are_ready.send_replace(true);
+            // What tells operators is not waited for: the relay says so where it cannot be published.
             startup::registry_ready(&resources, &types).await?;
             std::future::pending().await
         }
@@ -116,8 +131,11 @@ where
     let heartbeat = Heartbeat {
         resources: Arc::clone(&resources),
         http: http.to_string(),
+        advertised: config::advertised(&config.http.advertise, http),
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
+        consumer: Weak::new(),
+        last_answer: Arc::default(),
     };
     let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, commands, others)?;
     resources.health.started();
@@ -172,7 +190,7 @@ impl Parts {
         resources: &Arc<Resources>,
         Found { history, skips }: Found,
         topics: watch::Receiver<bool>,
-        heartbeat: Heartbeat,
+        mut heartbeat: Heartbeat,
         changes: Option<Arc<Announcer>>,
         commands: mpsc::Receiver<WorkItem<S::Policy>>,
         mut others: JoinSet<anyhow::Result<()>>,
@@ -182,6 +200,10 @@ impl Parts {
         O: Outside<Policy = S::Policy>,
     {
         let taking = CancellationToken::new();
+        if is_projection::<S::Policy>() {
+            let topics = heard::topics::<S::Policy>();
+            others.spawn(part(generation::watch(Arc::clone(resources), topics, taking.clone())));
+        }
 
         // What publishes.
         let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
@@ -202,7 +224,6 @@ impl Parts {
         }
         others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
         others.spawn(part(prune::run::<S>(resources.pool.clone(), config.retention, taking.clone())));
-        let beating = tokio::spawn(heartbeat.run(taking.clone()));
 
         // What works.
         let broker_uptime = Arc::new(BrokerUptime::default());
@@ -213,6 +234,9 @@ impl Parts {
             Arc::clone(&progress),
             &taking,
         )?);
+        let last_answer = Arc::clone(&heartbeat.last_answer);
+        heartbeat.consumer = Arc::downgrade(&consumer);
+        let beating = tokio::spawn(heartbeat.run(taking.clone()));
         let watch =
             progress::watch(Arc::clone(resources), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
         others.spawn(part(watch));
@@ -223,6 +247,7 @@ impl Parts {
         let transactions = Transactions {
             pool: resources.pool.clone(),
             store: service.store,
+            generation: resources.generation,
             spans: spans.clone(),
             has_effects: service.has_effects,
             tells_changes: changes.is_some(),
@@ -241,7 +266,7 @@ impl Parts {
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),
             changes,
-            beyond_end: BTreeMap::new(),
+            beyond_end: BeyondEnds::default(),
         };
         let finishing = CancellationToken::new();
         let working = tokio::spawn(worker_part.run(finishing.clone()));
@@ -254,6 +279,7 @@ impl Parts {
                 config: config.effects,
                 worker: worker.clone(),
                 wake: effects,
+                last_answer,
             };
             tokio::spawn(performer.run(taking.clone()))
         } else {
@@ -273,6 +299,7 @@ impl Parts {
         let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));
         let redriver = Redriver {
             pool: resources.pool.clone(),
+            generation: resources.generation,
             decoder: Arc::clone(&decoder),
             topics: heard::heard::<S::Policy>().iter().map(|heard| heard.record_type.topic).collect(),
             worker: worker.clone(),

@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{RecordType, TopicType};
-use quadrille_kafka::{Brokers, Connection, refusal};
+use quadrille_kafka::{Brokers, CloudEvent, Connection, refusal};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::KafkaResult,
+    message::OwnedHeaders,
     producer::{FutureProducer, FutureRecord},
     types::RDKafkaRespErr,
 };
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::limits;
 
@@ -40,6 +43,22 @@ impl Producer {
         }
         self.client.send(record, Duration::ZERO).await.map(drop).map_err(|(error, _)| error)
     }
+}
+
+/// What the headers say of a record that the runtime sends by itself, beside the outbox: it has neither cause nor version.
+pub(crate) fn headers(service: &str, id: Uuid, record_type: &str, key: &str, time: DateTime<Utc>) -> OwnedHeaders {
+    let (id, source) = (id.to_string(), format!("/quadrille/{service}"));
+    let time = time.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let event = CloudEvent {
+        id: &id,
+        source: &source,
+        record_type,
+        subject: key,
+        time: &time,
+        correlation: key,
+        ..CloudEvent::default()
+    };
+    event.headers()
 }
 
 /// Gives a client up where it may take its time: its threads are waited for, and one may be within the resolver.

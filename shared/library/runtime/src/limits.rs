@@ -11,6 +11,8 @@ pub(crate) const STATEMENT: Duration = Duration::from_secs(20);
 /// A whole transaction or a single statement, connecting included, as this side sees it. Longer than [`STATEMENT`], so that the server's own
 /// word comes first where it can be heard.
 pub(crate) const DATABASE: Duration = Duration::from_secs(25);
+/// A statement by which a generation of a read model takes over rows of another one.
+pub(crate) const TAKE_OVER: Duration = Duration::from_secs(3_600);
 /// How long a connection to the database, or one of the pool's, is waited for.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// One request to the schema registry, from connecting to the last byte of its answer.
@@ -22,6 +24,8 @@ pub(crate) const BROKER: Duration = Duration::from_secs(5);
 pub(crate) const ROUTE: Duration = Duration::from_secs(10);
 /// A command's commit, as its handler waits for it: half of the above, so that there is time to answer by what was committed.
 pub(crate) const COMMAND: Duration = Duration::from_secs(5);
+/// A client of this instance that takes nothing of its answer for so long is cut off.
+pub(crate) const TAKEN: Duration = Duration::from_secs(10);
 /// The body of such a request, in bytes.
 pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 
@@ -30,5 +34,7 @@ pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 pub(crate) const NO_PROGRESS: Duration = Duration::from_secs(20);
 /// How long an instance may be on its way into its group before it is not ready.
 pub(crate) const JOINING: Duration = Duration::from_secs(20);
+/// A projection that comes into partitions waits so long for its positions, while its whole group waits for it; then they go to others.
+pub(crate) const POSITIONS: Duration = Duration::from_secs(20);
 /// An offset that cannot be read is tried for so long before it is passed over.
 pub(crate) const UNREADABLE: Duration = Duration::from_secs(30);

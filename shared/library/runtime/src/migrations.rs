@@ -1,7 +1,7 @@
 //! Whether a database's tables are this build's: neither older nor newer, and made of the same text.
 
 use anyhow::bail;
-use sqlx::{PgExecutor, migrate::Migration};
+use sqlx::{AssertSqlSafe, PgExecutor, migrate::Migration};
 
 /// A migration that a database says it has had.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -12,10 +12,30 @@ pub(crate) struct Applied {
     pub checksum: Vec<u8>,
 }
 
-/// What the database has had, as sqlx has written it down.
-pub(crate) async fn applied(database: impl PgExecutor<'_>) -> sqlx::Result<Vec<Applied>> {
-    let applied = "select version, description, success, checksum from _sqlx_migrations order by version";
-    sqlx::query_as(applied).fetch_all(database).await
+/// Migrations that one schema has, or is to have.
+pub(crate) struct Migrated {
+    /// The schema; that of the address where there is but one.
+    pub schema: Option<String>,
+    pub migrations: Vec<Migration>,
+    /// Beside the runtime's stand those of another generation's tables, which this build need not know.
+    pub beside_others: bool,
+}
+
+/// The runtime's migrations are numbered from 1, those of services by date.
+const FIRST_BY_DATE: i64 = 1_000_000;
+
+impl Migrated {
+    /// What the schema has had, as sqlx has written it down.
+    pub async fn applied(&self, database: impl PgExecutor<'_>) -> sqlx::Result<Vec<Applied>> {
+        let table = match &self.schema {
+            None => "_sqlx_migrations".to_owned(),
+            Some(schema) => format!("{schema}._sqlx_migrations"),
+        };
+        let below = if self.beside_others { FIRST_BY_DATE } else { i64::MAX };
+        let applied =
+            format!("select version, description, success, checksum from {table} where version < $1 order by version");
+        sqlx::query_as(AssertSqlSafe(applied)).bind(below).fetch_all(database).await
+    }
 }
 
 /// Whether a table that was asked for is not there.

@@ -15,12 +15,14 @@ use crate::{
     telemetry::{TRACE_PARENT, TRACE_STATE},
 };
 
-/// A schema's number in the outbox: the same in each build, another one for another subject or text.
-pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
-    let digest =
-        Sha256::new().chain_update(of_type.subject()).chain_update([0]).chain_update(of_type.schema).finalize();
-    digest.iter().take(8).fold(0_i64, |number, byte| number << 8 | i64::from(*byte))
-}
+/// What a stated event's record has at most, with key and headers: our producer sends no more, and every broker takes as much unless it is
+/// told not to.
+pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;
+/// What a record takes beside its key, its trace and its value at most: the names of its headers and the other ones' values, and its frame.
+const OVERHEAD_BYTES: usize = 1_024;
+
+/// What a datum gets before it: a zero and the schema's id.
+const FRAME_BYTES: usize = 5;
 
 /// Enters the schemas of what the service states, each once, so that its facts can name them.
 pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()> {
@@ -37,28 +39,18 @@ pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()
     Ok(())
 }
 
-/// What a stated event's record has at most, with key and headers: our producer sends no more, and every broker takes as much unless it is
-/// told not to.
-pub(crate) const MAX_RECORD_BYTES: usize = 1_000_000;
-/// What a record takes beside its key, its trace and its value at most: the names of its headers and the other ones' values, and its frame.
-const OVERHEAD_BYTES: usize = 1_024;
+/// So many rows are counted at most.
+const MOST_COUNTED: i64 = 100_000;
 
-/// What a datum gets before it: a zero and the schema's id.
-const FRAME_BYTES: usize = 5;
-
-/// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.
-pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8]) -> usize {
-    value.len() + 3 * key.len() + parent.len() + state.len() + OVERHEAD_BYTES
-}
-
-/// A trace as it is carried on. It is bounded where it is read; but a row of an older build may have it as it came, and what is longer than W3C
-/// allows goes nowhere any more.
-pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str) {
-    match (parent.len() <= TRACE_PARENT, state.len() <= TRACE_STATE) {
-        (true, true) => (parent, state),
-        (true, false) => (parent, ""),
-        (false, _) => ("", ""),
-    }
+/// How many rows wait to be published, 100,000 for as many or more, and for how many seconds the oldest has.
+pub(crate) async fn waiting(pool: &Database) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select (select count(*) from (select from outbox limit $1) head),
+             coalesce((select greatest(extract(epoch from clock_timestamp() - time), 0)::bigint from outbox order by id limit 1), 0)",
+    )
+    .bind(MOST_COUNTED)
+    .fetch_one(pool)
+    .await
 }
 
 /// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
@@ -76,20 +68,7 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) 
     let data: Vec<Vec<u8>> = facts.iter().map(datum).collect();
     let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
     for ((fact, datum), trace) in facts.iter().zip(&data).zip(&traces) {
-        let bytes = FRAME_BYTES + record_bytes(&fact.key, *trace, datum);
-        let name = fact.record.record_type().name;
-        if bytes > MAX_RECORD_BYTES {
-            return Err(Failure::Poisoned(format!(
-                "{name} would be a record of {bytes} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers"
-            )));
-        }
-        if fact.record.record_type().topic.kind == TopicKind::Requests && FRAME_BYTES + datum.len() > MAX_REQUEST_BYTES
-        {
-            return Err(Failure::Poisoned(format!(
-                "{name} would be a value of {} bytes: a request has at most {MAX_REQUEST_BYTES}",
-                FRAME_BYTES + datum.len()
-            )));
-        }
+        check_size(fact, datum, *trace)?;
     }
     sqlx::query(
         "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema)
@@ -113,6 +92,42 @@ pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) 
     .execute(tx)
     .await?;
     Ok(())
+}
+
+fn check_size<P: Policy>(fact: &Fact<P>, datum: &[u8], trace: (&str, &str)) -> Result<(), Failure> {
+    let of_type = fact.record.record_type();
+    let value = FRAME_BYTES + datum.len();
+    let record = FRAME_BYTES + record_bytes(&fact.key, trace, datum);
+    let refusal = if record > MAX_RECORD_BYTES {
+        format!("a record of {record} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers")
+    } else if of_type.topic.kind == TopicKind::Requests && value > MAX_REQUEST_BYTES {
+        format!("a value of {value} bytes: a request has at most {MAX_REQUEST_BYTES}")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Poisoned(format!("{} would be {refusal}", of_type.name)))
+}
+
+/// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.
+pub(crate) fn record_bytes(key: &str, (parent, state): (&str, &str), value: &[u8]) -> usize {
+    value.len() + 3 * key.len() + parent.len() + state.len() + OVERHEAD_BYTES
+}
+
+/// A trace as it is carried on. It is bounded where it is read; but a row of an older build may have it as it came, and what is longer than W3C
+/// allows goes nowhere any more.
+pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str) {
+    match (parent.len() <= TRACE_PARENT, state.len() <= TRACE_STATE) {
+        (true, true) => (parent, state),
+        (true, false) => (parent, ""),
+        (false, _) => ("", ""),
+    }
+}
+
+/// A schema's number in the outbox: the same in each build, another one for another subject or text.
+pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
+    let digest =
+        Sha256::new().chain_update(of_type.subject()).chain_update([0]).chain_update(of_type.schema).finalize();
+    digest.iter().take(8).fold(0_i64, |number, byte| number << 8 | i64::from(*byte))
 }
 
 #[cfg(test)]

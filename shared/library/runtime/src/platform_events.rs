@@ -16,6 +16,11 @@ records! {
 /// Stated by every service.
 pub(crate) const TYPES: &[RecordType] = PlatformEvent::TYPES;
 
+/// The topic that has them all.
+pub(crate) fn topic() -> &'static str {
+    &TYPES[0].topic.name
+}
+
 /// Inserts events, each with the version that it has among those of its key. The locks of the rows that they tell of are held.
 pub(crate) async fn insert(
     tx: &mut PgConnection,

@@ -32,8 +32,38 @@ pub(crate) struct BeyondEnd {
     pub position: i64,
 }
 
+/// The partitions that were seen to end before their positions, each with how often in a row.
+///
+/// An end may have been seen before another instance, or a record that came just then, moved the position on: only what is seen twice in a row
+/// counts.
+#[derive(Default)]
+pub(crate) struct BeyondEnds(BTreeMap<Partition, (u32, BeyondEnd)>);
+
+impl BeyondEnds {
+    /// Notes of each partition whose end was reached whether that lies before its position, and forgets those that are not `owned` any more.
+    /// Returns one that counts, if there is any.
+    pub fn note(
+        &mut self,
+        ends: Vec<(Partition, Option<BeyondEnd>)>,
+        owned: impl Fn(Partition) -> bool,
+    ) -> Option<BeyondEnd> {
+        for (partition, beyond) in ends {
+            match beyond {
+                Some(beyond) => {
+                    let (times, last) = self.0.entry(partition).or_insert((0, beyond));
+                    (*times, *last) = (*times + 1, beyond);
+                }
+                None => drop(self.0.remove(&partition)),
+            }
+        }
+        self.0.retain(|partition, _| owned(*partition));
+        self.0.values().find(|(times, _)| *times > 1).map(|(_, beyond)| *beyond)
+    }
+}
+
 /// The positions of a batch's partitions, locked.
 pub(crate) struct Positions {
+    generation: u16,
     /// Each as it is in the table, and as this transaction moves it.
     next: BTreeMap<Partition, (i64, i64)>,
     /// What this transaction takes.
@@ -43,21 +73,23 @@ pub(crate) struct Positions {
 
 impl Positions {
     /// Locks the positions of `partitions`, in their order; makes those that are not there.
-    pub async fn lock(tx: &mut PgConnection, partitions: &[Partition]) -> sqlx::Result<Self> {
+    pub async fn lock(tx: &mut PgConnection, generation: u16, partitions: &[Partition]) -> sqlx::Result<Self> {
         let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
         sqlx::query(
-            "insert into position (topic, partition) select * from unnest($1::text[], $2::int[]) on conflict do nothing",
+            "insert into position (generation, topic, partition) select $3, * from unnest($1::text[], $2::int[]) on conflict do nothing",
         )
         .bind(&topics)
         .bind(&numbers)
+        .bind(i32::from(generation))
         .execute(&mut *tx)
         .await?;
         let found: Vec<(String, i32, i64)> = sqlx::query_as(
             "select topic, partition, \"offset\" from position
-             where (topic, partition) in (select * from unnest($1::text[], $2::int[])) order by topic, partition for update",
+             where generation = $3 and (topic, partition) in (select * from unnest($1::text[], $2::int[])) order by topic, partition for update",
         )
         .bind(&topics)
         .bind(&numbers)
+        .bind(i32::from(generation))
         .fetch_all(&mut *tx)
         .await?;
         let now = sqlx::query_scalar("select clock_timestamp()").fetch_one(tx).await?;
@@ -65,7 +97,7 @@ impl Positions {
             let partition = partitions.iter().find(|(name, n)| *name == topic && *n == number)?;
             Some((*partition, (next, next)))
         });
-        Ok(Self { next: next.collect(), taken: BTreeSet::new(), now })
+        Ok(Self { generation, next: next.collect(), taken: BTreeSet::new(), now })
     }
 
     /// Takes a record: `false` where it was taken before. The records of a batch come in any order, and one may come twice.
@@ -119,33 +151,68 @@ impl Positions {
             "update position set \"offset\" = new.next,
                  as_of = greatest(position.as_of, clock_timestamp() - make_interval(secs => new.age_ms / 1000.0))
              from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[]) as new(topic, partition, next, age_ms)
-             where position.topic = new.topic and position.partition = new.partition",
+             where position.generation = $5 and position.topic = new.topic and position.partition = new.partition",
         )
         .bind(topics)
         .bind(numbers)
         .bind(next)
         .bind(ages)
+        .bind(i32::from(self.generation))
         .execute(tx)
         .await?;
         Ok(ends)
     }
 }
 
-/// All positions, by topic and partition.
-pub(crate) async fn stored(pool: &Database) -> sqlx::Result<BTreeMap<(String, i32), i64>> {
+/// All positions of a generation, by topic and partition.
+pub(crate) async fn stored(pool: &Database, generation: u16) -> sqlx::Result<BTreeMap<(String, i32), i64>> {
     let stored: Vec<(String, i32, i64)> =
-        sqlx::query_as("select topic, partition, \"offset\" from position").fetch_all(pool).await?;
+        sqlx::query_as("select topic, partition, \"offset\" from position where generation = $1")
+            .bind(i32::from(generation))
+            .fetch_all(pool)
+            .await?;
     Ok(stored.into_iter().map(|(topic, partition, next)| ((topic, partition), next)).collect())
 }
 
-/// As of when all partitions of `topics` are taken: none while one of them has never been read to its end.
-pub(crate) async fn as_of(pool: &PgPool, topics: &[&TopicType]) -> sqlx::Result<Option<DateTime<Utc>>> {
+/// As of when a generation has taken all partitions of `topics`: none while one of them has never been read to its end.
+pub(crate) async fn as_of(
+    pool: &PgPool,
+    generation: u16,
+    topics: &[&TopicType],
+) -> sqlx::Result<Option<DateTime<Utc>>> {
     let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
     let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
     let (count, oldest): (i64, Option<DateTime<Utc>>) =
-        sqlx::query_as("select count(as_of), min(as_of) from position where topic = any($1)")
+        sqlx::query_as("select count(as_of), min(as_of) from position where generation = $1 and topic = any($2)")
+            .bind(i32::from(generation))
             .bind(names)
             .fetch_one(pool)
             .await?;
     Ok(oldest.filter(|_| count == partitions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Partition = ("stock.events", 1);
+    const TWO: Partition = ("stock.events", 2);
+
+    /// Cases: an end that is beyond its position once, since another instance went on; twice; a partition that passes on; one that is fixed.
+    #[test]
+    fn an_end_before_its_position_counts_once_it_is_seen_twice_in_a_row() {
+        let beyond = |partition| BeyondEnd { partition, end: 3, position: 5 };
+        let mut ends = BeyondEnds::default();
+        let ours = |_: Partition| true;
+        assert_eq!(ends.note(vec![(ONE, Some(beyond(ONE)))], ours), None);
+        assert_eq!(ends.note(vec![(ONE, None)], ours), None);
+        assert_eq!(ends.note(vec![(ONE, Some(beyond(ONE))), (TWO, Some(beyond(TWO)))], ours), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), Some(beyond(TWO)));
+        // What is noted of others changes nothing.
+        assert_eq!(ends.note(vec![(ONE, None)], ours), Some(beyond(TWO)));
+        assert_eq!(ends.note(vec![(ONE, None)], |partition| partition != TWO), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), None);
+        assert_eq!(ends.note(vec![(TWO, Some(beyond(TWO)))], ours), Some(beyond(TWO)));
+        assert_eq!(ends.note(vec![(TWO, None)], ours), None);
+    }
 }

@@ -28,19 +28,28 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Refuses a retention that would forget an id while a topic can still bring its record back. Topics without end are no part of it: what
 /// is folded from them compares versions.
-pub(crate) fn check<P: Policy>(retention: &config::Retention) -> anyhow::Result<()> {
-    if is_projection::<P>() {
+///
+/// Refuses a projection whose rows end, too: it remembers neither ids nor what is gone, so a record that is read again would bring them back.
+pub(crate) fn check<S: Store>(retention: &config::Retention) -> anyhow::Result<()> {
+    let service = <S::Policy as Policy>::SERVICE;
+    if is_projection::<S::Policy>() {
+        if let Some(Ended { table, .. }) = S::ENDED {
+            bail!(
+                "{service} only listens, and its store declares that rows of {table} end (Store::ENDED): a projection's rows go when its policy \
+                 removes them; leave ENDED out"
+            );
+        }
         // It remembers no ids.
         return Ok(());
     }
-    let heard = P::Heard::TYPES.iter().map(|heard| heard.topic);
+    let heard = <S::Policy as Policy>::Heard::TYPES.iter().map(|heard| heard.topic);
     if let Some((kept, topic)) = heard.filter_map(|topic| Some((topic.retention?, &topic.name))).max()
         && kept >= DAY * u32::from(retention.inbox_days)
     {
         bail!(
             "retention.inbox_days is {}, and {topic}, which {} hears, keeps records for {} days: their ids must be known for longer",
             retention.inbox_days,
-            P::SERVICE,
+            service,
             kept.as_secs().div_ceil(DAY.as_secs()),
         );
     }

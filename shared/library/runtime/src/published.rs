@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use quadrille_core::{Policy, Records, TopicKind, bounds};
-use quadrille_kafka::{UnreadableBatch, headers, is_unreadable, partitions, unreadable};
+use quadrille_kafka::{CloudEvent, UnreadableBatch, headers, is_unreadable, partitions, unreadable};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -302,23 +302,13 @@ impl Topics {
 
     /// The record, if it is the service's own.
     fn own(&self, message: &BorrowedMessage<'_>) -> Option<Own> {
-        const NAMES: [&str; 3] = ["ce_source", "ce_id", "ce_aggregateversion"];
         // A name that is not UTF-8 is none of ours.
-        let [source, id, version] = headers(message, |headers| {
-            let mut texts = [None; NAMES.len()];
-            for (name, value) in headers {
-                let text = value.and_then(|value| std::str::from_utf8(value).ok()).filter(|text| !text.is_empty());
-                if let Some(index) = NAMES.iter().position(|known| *known == name) {
-                    texts[index] = texts[index].or(text);
-                }
-            }
-            texts
-        })?;
-        if source != Some(&self.source) {
+        let event = headers(message, |headers| CloudEvent::read(headers))?;
+        if event.source != self.source {
             return None;
         }
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-        Some(Own { id: id?.parse().ok()?, key, version: version?.parse().ok()? })
+        Some(Own { id: event.id.parse().ok()?, key, version: event.version.parse().ok()? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A record as it came, in bounded memory.
 
 use quadrille_core::{TopicKind, TopicType};
-use quadrille_kafka::HEADERS;
+use quadrille_kafka::{CloudEvent, HEADERS};
 use sha2::{Digest, Sha256};
 
 /// A record as it was on its topic: kept until it is handled, for the dead letter that it may become.
@@ -74,11 +74,9 @@ impl RawRecord {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.bytes()
     }
 
-    /// A header's text: of several the first that says something. Null, empty and what is not UTF-8 count as absent.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let named = self.headers.iter().filter(|(header, _)| *header == name);
-        let mut texts = named.filter_map(|(_, value)| std::str::from_utf8(value?).ok());
-        texts.find(|text| !text.is_empty())
+    /// What its headers say.
+    pub fn event(&self) -> CloudEvent<'_> {
+        CloudEvent::read(self.headers.iter())
     }
 }
 

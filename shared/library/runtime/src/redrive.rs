@@ -27,6 +27,7 @@ const MOST: usize = 100;
 /// Hands due dead letters to the worker.
 pub(crate) struct Redriver<P: Policy> {
     pub pool: Database,
+    pub generation: u16,
     pub decoder: Arc<Decoder>,
     pub topics: Vec<&'static TopicType>,
     pub worker: mpsc::Sender<WorkItem<P>>,
@@ -41,7 +42,7 @@ impl<P: Policy> Redriver<P> {
         let room = Arc::new(Semaphore::new(MOST));
         while !stop.is_cancelled() {
             let passed = async {
-                let due = dead_letters::claim(&self.pool, room.available_permits()).await?;
+                let due = dead_letters::claim(&self.pool, self.generation, room.available_permits()).await?;
                 for letter in due {
                     let id = letter.id;
                     let room = Arc::clone(&room).try_acquire_owned().ok();

@@ -4,40 +4,39 @@
 //! late may bring a lower number, which the next read from the head finds. A floor spares the read what old snapshots keep of deleted
 //! rows; it rises only past numbers that no open transaction can still bring.
 
+mod held;
+mod sender;
+mod wake;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use metrics::{counter, gauge};
 use quadrille_core::bounds;
-use quadrille_kafka::{Brokers, CloudEvent, Connection, registry::Unavailable};
+use quadrille_kafka::registry::Unavailable;
 use quadrille_schemas::wire;
-use rdkafka::{
-    ClientContext, Message, Statistics,
-    client::DefaultClientContext,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
-};
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use uuid::Uuid;
 
+pub(crate) use self::wake::Wake;
+use self::{
+    held::Held,
+    sender::{Sender, Sent},
+};
 use crate::{
     backoff::Backoff,
     kafka,
     lease::{Lease, answered},
-    outbox::carried,
     platform_events,
     published::Topics,
     resources::Resources,
@@ -48,14 +47,12 @@ const ROUND: i64 = 5_000;
 const ROUND_BYTES: i64 = 16 * 1024 * 1024;
 /// The net under lost wake-ups.
 const FALLBACK_POLL: Duration = Duration::from_millis(100);
-/// A row that the broker refuses for good is tried again this often.
-const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// Waits after a round that came to nothing, so that a refusal that stays does not keep the relay spinning.
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// While database and topics disagree, or cannot be compared, they are looked at again after this time.
 const COMPARE_AGAIN: Duration = Duration::from_secs(5);
-/// The listening connection is asked for a word after so much silence.
-const PING: Duration = Duration::from_secs(15);
+/// While what tells operators cannot be published, it is looked at again after this time.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
@@ -91,8 +88,23 @@ struct Row {
     oldest_open: i64,
 }
 
-/// Keys whose next row the broker refuses, with that row's number and the time of the next try.
-type Held = BTreeMap<(String, String), (i64, Instant)>;
+/// Whether what tells operators can be published. It holds up no facts: while it cannot, its rows are left out of the rounds, and looked at
+/// again after [`TELL_AGAIN`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// There was nothing to tell yet.
+    Unknown,
+    Possible,
+    Impossible {
+        until: Instant,
+    },
+}
+
+impl Row {
+    fn tells_operators(&self) -> bool {
+        self.topic == platform_events::topic()
+    }
+}
 
 /// Up to where the outbox is known to be empty for good.
 #[derive(Default)]
@@ -173,30 +185,38 @@ impl Relay {
         let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
-        let mut held = Held::new();
+        let (mut held, mut telling, mut untold) = (Held::default(), Telling::Unknown, String::new());
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
-            held.retain(|_, (_, retry_at)| *retry_at > Instant::now());
-            let mut rows = read(lease, floor.floor, &held).await?;
+            held.release_due();
+            if matches!(telling, Telling::Impossible { until } if until <= Instant::now()) {
+                // What was left out may lie below the floor.
+                (telling, floor) = (Telling::Unknown, Floor::default());
+            }
+            let mut rows = read(lease, floor.floor, &held, telling).await?;
+            if telling == Telling::Unknown && rows.iter().any(Row::tells_operators) {
+                if let Some(why) = self.untellable(lease).await? {
+                    telling = self.leave_out(why, &mut untold);
+                    continue;
+                }
+                telling = Telling::Possible;
+            }
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
-                if held.is_empty() {
+                if held.is_empty() && !matches!(telling, Telling::Impossible { .. }) {
                     self.resources.health.ok("relay");
                 }
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                let more = async {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = self.wake.notified() => {}
-                        () = tokio::time::sleep(FALLBACK_POLL) => {}
-                    }
-                };
-                lease.while_beating(more).await?;
+                lease.while_beating(self.more(stop)).await?;
                 continue;
             }
-            if let Err(away) = self.frame(&mut rows, &mut schema_ids, &mut held, lease).await? {
+            if let Err((subject, away)) = self.learn_schema_ids(&rows, &mut schema_ids, lease).await? {
+                if platform_events::TYPES.iter().any(|told| told.subject() == subject) {
+                    telling = self.leave_out(away.to_string(), &mut untold);
+                    continue;
+                }
                 let wait = backoff.wait();
                 warn!("Nothing is published, which is tried again in {wait:?}: {away}");
                 self.resources.health.error("relay", &away.to_string());
@@ -206,6 +226,7 @@ impl Relay {
                 lease.while_beating(tokio::time::sleep(wait)).await?;
                 continue;
             }
+            frame(&mut rows, &schema_ids)?;
             let held_before = held.len();
             let sent = sender.send_all(&rows, &mut held, alone, lease).await?;
             let horizon = remove(lease, &sent).await?;
@@ -213,7 +234,7 @@ impl Relay {
             alone = sent.is_unsure;
             match sent.refusal {
                 None => {
-                    floor.after(&rows, horizon, held.values().map(|(id, _)| *id).min());
+                    floor.after(&rows, horizon, held.lowest());
                     backoff = REFUSED_BACKOFF;
                 }
                 Some(refusal) => {
@@ -224,7 +245,7 @@ impl Relay {
                         .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
                         .await?
                         .context("a client's end")?;
-                    floor = Floor::default();
+                    (telling, floor) = (Telling::Unknown, Floor::default());
                     if sent.acknowledged.is_empty() && held.len() == held_before {
                         let wait = backoff.wait();
                         warn!("Nothing could be published, which is tried again in {wait:?}: {refusal}");
@@ -235,52 +256,74 @@ impl Relay {
         }
     }
 
-    /// Frames each row's datum. Each schema's id is asked for once: a registry that is away is waited for.
-    async fn frame(
-        &self,
-        rows: &mut [Row],
-        ids: &mut HashMap<i64, u32>,
-        held: &mut Held,
-        lease: &mut Lease,
-    ) -> anyhow::Result<Result<(), Unavailable>> {
-        let unknown: BTreeSet<i64> =
-            rows.iter().filter_map(|row| row.schema).filter(|s| !ids.contains_key(s)).collect();
-        if !unknown.is_empty() {
-            let schemas =
-                sqlx::query_as("select fingerprint, subject, text from stated_schema where fingerprint = any($1)");
-            let schemas = schemas.bind(unknown.into_iter().collect::<Vec<_>>());
-            let schemas: Vec<(i64, String, String)> = answered(schemas.fetch_all(&mut lease.connection)).await?;
-            for (fingerprint, subject, text) in schemas {
-                let asked = self.resources.registry.id_of(&subject, &text);
-                match lease.while_beating(asked).await? {
-                    Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
-                    // What tells operators holds up no facts: such rows wait by themselves.
-                    Ok(None) if platform_events::TYPES.iter().any(|told| told.subject() == subject) => {
-                        let lost = self.resources.registry.lost(&subject).to_string();
-                        let of_schema = rows.iter().filter(|row| row.schema == Some(fingerprint));
-                        of_schema.for_each(|row| hold(held, row, &lost));
-                        self.resources.health.warn("relay", &lost);
-                    }
-                    Ok(None) => return Ok(Err(self.resources.registry.lost(&subject))),
-                    Err(away) => return Ok(Err(away)),
-                }
-            }
+    /// What stands in the way of what tells operators, if its topic is not there in the shape that is declared.
+    async fn untellable(&self, lease: &mut Lease) -> anyhow::Result<Option<String>> {
+        let (kafka, service) = (self.resources.kafka.clone(), self.resources.service);
+        let look = move || kafka::check_topics(&kafka, service, platform_events::TYPES);
+        Ok(match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
+            kafka::Topics::Ready => None,
+            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => Some(why),
+        })
+    }
+
+    /// Has what tells operators left out for a while, and says why; once in the log.
+    fn leave_out(&self, why: String, said: &mut String) -> Telling {
+        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
+        if why != *said {
+            warn!("What tells operators waits in the outbox: {why}");
+            *said = why;
         }
-        for row in rows.iter_mut().filter(|row| !held.contains_key(&(row.topic.clone(), row.key.clone()))) {
-            if let Some(schema) = row.schema {
-                let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
-                row.value = wire::frame(*id, &row.value);
+        Telling::Impossible { until: Instant::now() + TELL_AGAIN }
+    }
+
+    /// Waits until there may be rows, or until `stop`.
+    async fn more(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(FALLBACK_POLL) => {}
+        }
+    }
+
+    /// Asks the registry for the ids of the rows' schemas, for each once. Returns the subject of one that is not to be had, if there is any.
+    async fn learn_schema_ids(
+        &self,
+        rows: &[Row],
+        ids: &mut HashMap<i64, u32>,
+        lease: &mut Lease,
+    ) -> anyhow::Result<Result<(), (String, Unavailable)>> {
+        let unknown: BTreeSet<i64> =
+            rows.iter().filter_map(|row| row.schema).filter(|schema| !ids.contains_key(schema)).collect();
+        if unknown.is_empty() {
+            return Ok(Ok(()));
+        }
+        let schemas =
+            sqlx::query_as("select fingerprint, subject, text from stated_schema where fingerprint = any($1)")
+                .bind(unknown.into_iter().collect::<Vec<_>>());
+        let schemas: Vec<(i64, String, String)> = answered(schemas.fetch_all(&mut lease.connection)).await?;
+        for (fingerprint, subject, text) in schemas {
+            let asked = self.resources.registry.id_of(&subject, &text);
+            match lease.while_beating(asked).await? {
+                Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
+                Ok(None) => {
+                    let lost = self.resources.registry.lost(&subject);
+                    return Ok(Err((subject, lost)));
+                }
+                Err(away) => return Ok(Err((subject, away))),
             }
         }
         Ok(Ok(()))
     }
 }
 
-async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Row>> {
-    let (topics, keys): (Vec<&str>, Vec<&str>) = held.keys().map(|(topic, key)| (topic.as_str(), key.as_str())).unzip();
+async fn read(lease: &mut Lease, floor: i64, held: &Held, telling: Telling) -> sqlx::Result<Vec<Row>> {
     let but = match held.is_empty() {
         true => "",
         false => "and (topic, key) not in (select * from unnest($4::text[], $5::text[]))",
+    };
+    let facts = match telling {
+        Telling::Impossible { .. } => format!("and topic <> '{}'", platform_events::topic()),
+        Telling::Unknown | Telling::Possible => String::new(),
     };
     // What is not read is not fetched: only its size is looked at.
     let read = format!(
@@ -289,12 +332,26 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held) -> sqlx::Result<Vec<Ro
          from (
              select *, sum(octet_length(value) + octet_length(tracestate)) over (
                  order by id rows between unbounded preceding and 1 preceding) as bytes_before
-             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} order by id limit $2) head) head
+             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} {facts} order by id limit $2) head) head
          where coalesce(bytes_before, 0) < $3 order by id"
     );
-    let read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
-    let read = if held.is_empty() { read } else { read.bind(topics).bind(keys) };
+    let mut read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
+    if !held.is_empty() {
+        let (topics, keys) = held.columns();
+        read = read.bind(topics).bind(keys);
+    }
     answered(read.fetch_all(&mut lease.connection)).await
+}
+
+/// Puts the id of its schema before each datum, as the registry's readers know it.
+fn frame(rows: &mut [Row], ids: &HashMap<i64, u32>) -> anyhow::Result<()> {
+    for row in rows {
+        if let Some(schema) = row.schema {
+            let id = ids.get(&schema).with_context(|| format!("outbox row {} has no schema {schema}", row.id))?;
+            row.value = wire::frame(*id, &row.value);
+        }
+    }
+    Ok(())
 }
 
 /// Removes published rows and notes how far their topics are known. Returns a transaction id that was given out after they were read.
@@ -347,339 +404,11 @@ fn is_full(rows: &[Row]) -> bool {
     rows.len() as i64 == ROUND || bytes as i64 >= ROUND_BYTES
 }
 
-/// A producer, and the acknowledgements of the round under way.
-struct Sender {
-    producer: ThreadedProducer<Acks>,
-    acks: Arc<Round>,
-    prefix: String,
-    service: &'static str,
-}
-
-/// The acknowledgements of a round, by its rows' indices.
-#[derive(Default)]
-struct Round {
-    open: AtomicUsize,
-    answers: Mutex<Answers>,
-    wake: Notify,
-    known: Brokers,
-}
-
-#[derive(Default)]
-struct Answers {
-    /// With the partition and the offset that the record has.
-    acknowledged: Vec<(usize, i32, i64)>,
-    failed: Vec<(usize, KafkaError)>,
-}
-
-impl Round {
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Acks(Arc<Round>);
-
-/// What became of a round.
-#[derive(Default)]
-struct Sent<'a> {
-    /// Numbers of rows.
-    acknowledged: Vec<i64>,
-    /// The last offset that was acknowledged, by topic and partition.
-    last: BTreeMap<(&'a str, i32), i64>,
-    refusal: Option<String>,
-    /// The broker refused a batch for one of its records: sent one by one they tell which.
-    is_unsure: bool,
-}
-
-impl ClientContext for Acks {
-    fn stats(&self, statistics: Statistics) {
-        self.0.known.note(&statistics);
-        if self.0.known.are_forgotten() {
-            self.0.wake.notify_one();
-        }
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // That one of our settings is called experimental is no news at each start.
-        if facility != "CONFWARN" {
-            DefaultClientContext.log(level, facility, message);
-        }
-    }
-}
-
-impl ProducerContext for Acks {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let mut answers = self.0.answers();
-        match result {
-            Ok(record) => answers.acknowledged.push((index, record.partition(), record.offset())),
-            Err((error, _)) => answers.failed.push((index, error.clone())),
-        }
-        drop(answers);
-        // The last, or the last but the one that is counted beside them.
-        if self.0.open.fetch_sub(1, Ordering::AcqRel) <= 2 {
-            self.0.wake.notify_one();
-        }
-    }
-}
-
-impl Sender {
-    fn new(kafka: &Connection, service: &'static str) -> anyhow::Result<Self> {
-        let acks = Arc::new(Round::default());
-        let client = format!("quadrille-{service}-relay");
-        let producer = kafka
-            .producer(&client)
-            // What the broker refuses for good ends the client: else it would renumber what comes behind and send that. And nothing is on its way
-            // behind a batch that may be refused: from a producer that it does not know yet a broker takes any number.
-            .set("enable.gapless.guarantee", "true")
-            .set("max.in.flight.requests.per.connection", "1")
-            .set("statistics.interval.ms", "5000")
-            .create_with_context(Acks(Arc::clone(&acks)))?;
-        Ok(Self { producer, acks, prefix: kafka.topic_prefix.clone(), service })
-    }
-
-    /// Sends a round and awaits every acknowledgement, however long the broker is away; the lease is kept meanwhile. Where each is sent
-    /// `alone`, the next one is when it is answered, and none after one that is refused.
-    async fn send_all<'a>(
-        &self,
-        rows: &'a [Row],
-        held: &mut Held,
-        alone: bool,
-        lease: &mut Lease,
-    ) -> anyhow::Result<Sent<'a>> {
-        // One more than is sent, so that the count cannot reach zero before all are sent.
-        self.acks.open.store(1, Ordering::Release);
-        for (index, row) in rows.iter().enumerate() {
-            if !held.is_empty() && held.contains_key(&(row.topic.clone(), row.key.clone())) {
-                continue;
-            }
-            self.acks.open.fetch_add(1, Ordering::AcqRel);
-            if let Err(error) = self.send(index, row, lease).await? {
-                let is_its_own = refused(&error).is_some();
-                if is_its_own {
-                    // Too large, for one. At once, so that nothing of its key passes it.
-                    hold(held, row, &error.to_string());
-                }
-                self.acks.answers().failed.push((index, error));
-                self.acks.open.fetch_sub(1, Ordering::AcqRel);
-                if !is_its_own {
-                    // The client takes nothing more.
-                    break;
-                }
-            } else if alone {
-                lease.while_beating(self.all_answered(1)).await?;
-                if !self.acks.answers().failed.is_empty() || self.acks.known.are_forgotten() {
-                    break;
-                }
-            }
-        }
-        if self.acks.open.fetch_sub(1, Ordering::AcqRel) != 1 {
-            lease.while_beating(self.all_answered(0)).await?;
-        }
-        let mut sent = settle(std::mem::take(&mut *self.acks.answers()), rows, held, alone);
-        if self.acks.known.are_forgotten() {
-            sent.refusal.get_or_insert_with(|| "the client has forgotten every broker and is made anew".into());
-        }
-        Ok(sent)
-    }
-
-    /// Hands a row's record to the client, once it has room.
-    async fn send(&self, index: usize, row: &Row, lease: &mut Lease) -> sqlx::Result<Result<(), KafkaError>> {
-        let topic = format!("{}{}", self.prefix, row.topic);
-        let mut record = BaseRecord::with_opaque_to(&topic, index)
-            .key(row.key.as_str())
-            .payload(row.value.as_slice())
-            .headers(headers(row, self.service));
-        // A request has the time at which it is sent: however long the broker was away, nobody finds it too old.
-        if row.version.is_some() {
-            record = record.timestamp(row.time.timestamp_millis());
-        }
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(Ok(())),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
-                    if !self.acks.known.are_forgotten() =>
-                {
-                    record = returned;
-                    lease.while_beating(tokio::time::sleep(Duration::from_millis(2))).await?;
-                }
-                Err((error, _)) => return Ok(Err(error)),
-            }
-        }
-    }
-
-    /// Waits until no more than so many are open, or until the client has forgotten whom to ask.
-    async fn all_answered(&self, most: usize) {
-        while self.acks.open.load(Ordering::Acquire) > most && !self.acks.known.are_forgotten() {
-            self.acks.wake.notified().await;
-        }
-    }
-}
-
-/// Tells what became of a round, and holds the keys of what the broker refuses for good.
-fn settle<'a>(answers: Answers, rows: &'a [Row], held: &mut Held, alone: bool) -> Sent<'a> {
-    let Answers { mut acknowledged, mut failed } = answers;
-    let mut sent = Sent::default();
-    // In the order of their numbers: a key is held at its first.
-    failed.sort_by_key(|(index, _)| *index);
-    for (index, error) in &failed {
-        let row = &rows[*index];
-        if !held.contains_key(&(row.topic.clone(), row.key.clone())) {
-            match refused(error) {
-                Some(Refused::Batch) if !alone => sent.is_unsure = true,
-                Some(_) => hold(held, row, &error.to_string()),
-                None => {}
-            }
-        }
-        sent.refusal = Some(format!("{}, key {}: {error}", row.topic, row.key));
-    }
-    acknowledged.sort_unstable();
-    for (index, partition, offset) in acknowledged {
-        let row = &rows[index];
-        if offset < 0 {
-            // The client says so of a repeat that the broker no longer knows the first of. Without an offset nothing can be noted, so the
-            // row stays and is sent once more.
-            sent.refusal = Some(format!("{}, key {}: acknowledged without an offset", row.topic, row.key));
-            continue;
-        }
-        sent.acknowledged.push(row.id);
-        let last = sent.last.entry((row.topic.as_str(), partition)).or_default();
-        *last = offset.max(*last);
-    }
-    sent
-}
-
-impl Drop for Sender {
-    /// What is not acknowledged stays in the outbox: it must not leave this process later, behind its successors.
-    fn drop(&mut self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-    }
-}
-
-fn hold(held: &mut Held, row: &Row, refusal: &str) {
-    error!(topic = row.topic, key = row.key, event.id = %row.event_id,
-        "The broker refuses an event; its key waits and is tried again in {REFUSED_FOR:?}: {refusal}");
-    counter!("quadrille_refused_total", "topic" => row.topic.clone()).increment(1);
-    held.entry((row.topic.clone(), row.key.clone())).or_insert((row.id, Instant::now() + REFUSED_FOR));
-}
-
-/// What a broker refuses for good.
-enum Refused {
-    /// Every record of the topic.
-    Topic,
-    /// A batch, for at least one of its records.
-    Batch,
-}
-
-fn refused(error: &KafkaError) -> Option<Refused> {
-    use RDKafkaErrorCode::{
-        InvalidMessage, InvalidRecord, InvalidTimestamp, MessageSizeTooLarge, PolicyViolation,
-        TopicAuthorizationFailed, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
-    };
-    match error.rdkafka_error_code()? {
-        TopicAuthorizationFailed | UnknownTopic | UnknownTopicOrPartition | UnknownPartition => Some(Refused::Topic),
-        MessageSizeTooLarge | InvalidMessage | InvalidRecord | InvalidTimestamp | PolicyViolation => {
-            Some(Refused::Batch)
-        }
-        _ => None,
-    }
-}
-
-/// What a row's headers say.
-fn headers(row: &Row, service: &str) -> OwnedHeaders {
-    let id = row.event_id.to_string();
-    let cause = row.causation_id.map(|cause| cause.to_string()).unwrap_or_default();
-    let source = format!("/quadrille/{service}");
-    let time = row.time.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let version = row.version.map(|version| version.to_string()).unwrap_or_default();
-    let (traceparent, tracestate) = carried(&row.traceparent, &row.tracestate);
-    if (traceparent, tracestate) != (row.traceparent.as_str(), row.tracestate.as_str()) {
-        warn!(topic = row.topic, key = row.key, event.id = %row.event_id, "A trace beyond W3C's bounds is not carried on");
-    }
-    let event = CloudEvent {
-        id: &id,
-        source: &source,
-        record_type: &row.record_type,
-        subject: &row.key,
-        time: &time,
-        correlation: &row.key,
-        causation: &cause,
-        version: &version,
-        traceparent,
-        tracestate,
-    };
-    event.headers()
-}
-
-/// Wakes the relay, in this process or in the instance that owns the lease.
-#[derive(Clone)]
-pub(crate) struct Wake {
-    pub resources: Arc<Resources>,
-    pub owner: Arc<AtomicBool>,
-    pub local: Arc<Notify>,
-    /// Has the other instances told.
-    pub others: Arc<Notify>,
-}
-
-/// The channel on which instances wake the relay's owner.
-const CHANNEL: &str = "quadrille_outbox";
-
-impl Wake {
-    /// Facts were committed. Nobody waits for the owner to be told: its poll is the net.
-    pub fn facts(&self) {
-        self.local.notify_one();
-        if !self.owner.load(Ordering::Relaxed) {
-            self.others.notify_one();
-        }
-    }
-
-    /// Listens for other instances' wake-ups and tells them ours, until `stop`.
-    pub async fn listen(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            let ended = tokio::select! {
-                () = stop.cancelled() => return,
-                ended = self.talk() => ended,
-            };
-            if let Err(error) = ended {
-                info!(%error, "Wake-ups of other instances are not heard for now; the relay polls");
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// On a connection of its own, outside transactions: commits that notify queue behind one another.
-    async fn talk(&self) -> sqlx::Result<()> {
-        // Not from the instance's pool: a listener that is dropped says goodbye first, and would keep its place there for as long as a silent
-        // server takes for an answer.
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.resources.database.clone());
-        let mut listener = answered(PgListener::connect_with(&pool)).await?;
-        listener.eager_reconnect(false);
-        answered(listener.listen(CHANNEL)).await?;
-        loop {
-            tokio::select! {
-                heard = listener.try_recv() => match heard? {
-                    Some(_) => self.local.notify_one(),
-                    None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
-                },
-                () = self.others.notified() => {
-                    let tell = sqlx::query("select pg_notify($1, '')").bind(CHANNEL);
-                    answered(tell.execute(&mut listener)).await?;
-                }
-                () = tokio::time::sleep(PING) => {
-                    answered(sqlx::query("select 1").execute(&mut listener)).await?;
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::{MAX_RECORD_BYTES, record_bytes};
 
-    fn row(id: i64, payload: usize) -> Row {
+    pub(super) fn row(id: i64, payload: usize) -> Row {
         Row {
             id,
             topic: "stock.events".into(),
@@ -695,22 +424,6 @@ mod tests {
             schema: None,
             oldest_open: 7,
         }
-    }
-
-    /// As the client counts it: with lengths of at most 5 bytes each, twice per header and three times per record, and 21 more.
-    #[test]
-    fn a_record_is_no_larger_than_it_was_said_to_be() {
-        let row = row(1, 3);
-        let headers = headers(&row, "notification");
-        let header = |index| {
-            let header = rdkafka::message::Headers::get(&headers, index);
-            header.key.len() + header.value.map_or(0, <[u8]>::len) + 10
-        };
-        let count = rdkafka::message::Headers::count(&headers);
-        assert_eq!(count, 12);
-        let bytes = (0..count).map(header).sum::<usize>() + row.key.len() + row.value.len() + 36;
-        let said = record_bytes(&row.key, (&row.traceparent, &row.tracestate), &row.value);
-        assert!(bytes <= said && said < MAX_RECORD_BYTES, "{bytes} {said}");
     }
 
     #[test]

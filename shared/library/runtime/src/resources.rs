@@ -9,11 +9,13 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{config::Config, database::Database, health::Health, limits};
+use crate::{config::Config, database::Database, generation, health::Health, limits};
 
 /// The infrastructure of one instance, as its parts reach it.
 pub(crate) struct Resources {
     pub service: &'static str,
+    /// Which generation of its rows it keeps, where it is a projection; else 1.
+    pub generation: u16,
     /// This instance's name, new at each start.
     pub instance: String,
     pub kafka: Connection,
@@ -26,39 +28,52 @@ pub(crate) struct Resources {
 
 impl Resources {
     /// Prepares clients; nothing is asked of anybody yet.
-    pub fn new<C>(service: &'static str, config: &Config<C>) -> anyhow::Result<Self> {
+    pub fn new<C>(service: &'static str, generation: u16, config: &Config<C>) -> anyhow::Result<Self> {
         // One TLS stack for all but librdkafka, which has OpenSSL's; a second service in the same process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
         Ok(Self {
             service,
+            generation,
             instance: format!("{service}-{}", uuid::Uuid::now_v7().simple()),
             kafka: config.kafka.clone(),
             registry: Registry::new(&config.registry, limits::REGISTRY)?,
-            pool: pool(&database, config),
+            pool: pool(&database, generation, config),
             // A delete that is lost in a crash of the server is a repeat, and the outbox is read in the order of its index.
             database: by_index(&database).options([("synchronous_commit", "off"), ("enable_sort", "off")]),
             health: Arc::default(),
         })
     }
+
+    /// The group in which this instance's generation reads.
+    pub fn group(&self) -> String {
+        generation::group(self.service, self.generation)
+    }
 }
 
 /// The database for a service's own routes: read-only, and beside the pool, so that no page takes the worker's connections. Plans are the
 /// server's own: a page may well read a whole table.
-pub(crate) fn read_only<C>(config: &Config<C>) -> anyhow::Result<PgPool> {
+pub(crate) fn read_only<C>(generation: u16, config: &Config<C>) -> anyhow::Result<PgPool> {
     let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
     let statement = format!("{}ms", limits::ROUTE.as_millis());
     let options = database.options([("default_transaction_read_only", "on"), ("statement_timeout", &statement)]);
     let pool = PgPoolOptions::new().max_connections(config.http.connections).acquire_timeout(limits::CONNECT);
-    Ok(pool.connect_lazy_with(options))
+    Ok(pool.connect_lazy_with(generation::searched(options, generation)))
 }
 
-fn pool<C>(database: &PgConnectOptions, config: &Config<C>) -> Database {
+/// The database as a generation takes it over: plans are the server's own, as a whole table is copied, which may take its time.
+pub(crate) fn taking_over<C>(generation: u16, config: &Config<C>) -> anyhow::Result<PgConnectOptions> {
+    let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
+    let statement = format!("{}ms", limits::TAKE_OVER.as_millis());
+    Ok(generation::searched(database.options([("statement_timeout", statement)]), generation))
+}
+
+fn pool<C>(database: &PgConnectOptions, generation: u16, config: &Config<C>) -> Database {
     // A process that is suspended within a transaction would keep its rows locked for as long as it sleeps, whoever waits for them.
     // It loses them when it loses its partitions; what it held is tried again, or met in the inbox.
     let silence = format!("{}ms", config.kafka.session_timeout_ms);
     let options = by_index(database).options([("idle_in_transaction_session_timeout", silence)]);
-    Database::new(options, config.database.connections)
+    Database::new(generation::searched(options, generation), config.database.connections)
 }
 
 /// Every statement finds its rows by an index: a plan made while a table was empty must not scan it once it is full.

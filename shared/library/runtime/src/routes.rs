@@ -1,4 +1,5 @@
-//! A service's own routes, within bounds: so many requests at once, so large a body, so long until an answer begins.
+//! A service's own routes, within bounds: so many requests at once, so large a body, so long until an answer begins. A client that
+//! takes nothing of it loses its connection, and its place with that (`serve.rs`).
 //!
 //! Health and metrics stand beside them and know no such bound: they answer while all the room is taken.
 

@@ -8,8 +8,9 @@ use clap::{Parser, Subcommand};
 use quadrille_core::Policy;
 use quadrille_program::{complain, environment, hide_secrets, print_line, quietly};
 use sqlx::{
+    ConnectOptions, Connection,
     migrate::{Migration, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgConnectOptions,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -17,7 +18,8 @@ use tracing::{error, info};
 use crate::{
     config::{self, Config, NoSettings, Settings},
     context::Context,
-    instance, migrations,
+    generation, instance,
+    migrations::{self, Migrated},
     outside::{NoOutside, Outside},
     published::{self, Topics},
     store::Store,
@@ -32,6 +34,7 @@ pub struct Service<S: Store, O = NoOutside<<S as Store>::Policy>, C = NoSettings
     pub(crate) has_effects: bool,
     pub(crate) outside: Connect<C, O>,
     pub(crate) routes: Option<Routes<S::Policy>>,
+    pub(crate) generation: u16,
     migrations: Vec<Migration>,
     http: &'static str,
 }
@@ -46,7 +49,15 @@ impl<S: Store> Service<S> {
     /// A service without effects.
     pub fn new(store: S) -> Self {
         let outside = Box::new(|_| Ok(NoOutside::default()));
-        Self { store, migrations: vec![], http: "127.0.0.1:0", has_effects: false, outside, routes: None }
+        Self {
+            store,
+            migrations: vec![],
+            http: "127.0.0.1:0",
+            has_effects: false,
+            outside,
+            routes: None,
+            generation: generation::FIRST,
+        }
     }
 }
 
@@ -60,6 +71,18 @@ where
     #[must_use]
     pub fn migrations(mut self, migrations: &Migrator) -> Self {
         self.migrations.extend(migrations.iter().cloned());
+        self
+    }
+
+    /// Which generation of its rows this build keeps, of a service that only listens; 1 unless said otherwise.
+    ///
+    /// A build whose rows come out different is given a higher number than the one that serves. Its `migrate` makes tables of its own, in a
+    /// schema `g<number>`; its instances fill them from all that the topics hold, with what [`Store::take_over`] takes of the old rows,
+    /// while instances of the old build go on to answer. Until it has caught up with every partition its instances are unready, and their
+    /// own routes are refused (503); then it serves. Old instances keep their generation up to date for as long as they run.
+    #[must_use]
+    pub fn generation(mut self, number: u16) -> Self {
+        self.generation = number;
         self
     }
 
@@ -91,6 +114,7 @@ where
         Service {
             store: self.store,
             migrations: self.migrations,
+            generation: self.generation,
             http: self.http,
             has_effects: true,
             outside: Box::new(connect),
@@ -105,7 +129,7 @@ where
         defaults
     }
 
-    /// The whole of a `main`: `run` (the default), `migrate`, `accept-topics` and `config`.
+    /// The whole of a `main`: `run` (the default), `migrate`, `accept-topics`, `drop-generation` and `config`.
     pub fn main(self) -> ExitCode {
         let command = Arguments::parse().command.unwrap_or(Command::Run);
         quietly(|| match self.carry_out(command) {
@@ -131,6 +155,9 @@ where
             Command::AcceptTopics { who, why } => tokio
                 .block_on(self.accept_topics(&config, &who, &why))
                 .map(|accepted| print_line(format_args!("{accepted}"))),
+            Command::DropGeneration { number, who, why } => tokio
+                .block_on(self.drop_generation(&config.database.migrate_url, number, &who, &why))
+                .map(|dropped| print_line(format_args!("{dropped}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
         // Threads that wait for an absent broker do not hold up the end.
@@ -141,24 +168,49 @@ where
     /// Brings the database's tables to this build's version. Needs a role that may create tables. One that a newer build has migrated is
     /// refused.
     pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
+        generation::check::<S::Policy>(self.generation)?;
         let options: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        let pool =
-            PgPoolOptions::new().max_connections(1).connect_with(options).await.with_context(|| {
+        let connect = async |options: PgConnectOptions| {
+            options.connect().await.with_context(|| {
                 format!("the database at {} (database.migrate_url) does not answer", hide_secrets(url))
-            })?;
-        let all = self.all_migrations();
-        match migrations::applied(&pool).await {
-            Ok(applied) => drop(migrations::compare(&all, &applied)?),
-            Err(error) if migrations::is_missing(&error) => {}
-            Err(error) => return Err(error).context("what the database was migrated with cannot be read"),
+            })
+        };
+        let schemas = self.migrated();
+        for migrated in &schemas {
+            let mut database = connect(options.clone()).await?;
+            match migrated.applied(&mut database).await {
+                Ok(applied) => drop(migrations::compare(&migrated.migrations, &applied)?),
+                Err(error) if migrations::is_missing(&error) => {}
+                Err(error) => return Err(error).context("what the database was migrated with cannot be read"),
+            }
         }
-        let mut tx = pool.begin().await?;
-        self.store.prepare(&mut tx).await.map_err(anyhow::Error::from_boxed)?;
-        tx.commit().await?;
-        Migrator::with_migrations(all).run(&pool).await?;
-        info!(service = S::Policy::SERVICE, "The database is migrated");
-        pool.close().await;
+        for Migrated { schema, migrations, beside_others } in schemas {
+            let mut database = match &schema {
+                None => connect(options.clone()).await?,
+                // In this schema alone: a name that it does not have is not to be found in another generation's.
+                Some(schema) => connect(options.clone().options([("search_path", schema)])).await?,
+            };
+            if !beside_others {
+                if let Some(schema) = &schema {
+                    generation::make_schema(&mut database, schema).await?;
+                }
+                let mut tx = database.begin().await?;
+                self.store.prepare(&mut tx).await.map_err(anyhow::Error::from_boxed)?;
+                tx.commit().await?;
+            }
+            let mut migrator = Migrator::with_migrations(migrations);
+            migrator.set_ignore_missing(beside_others).run(&mut database).await?;
+            database.close().await?;
+        }
+        info!(service = S::Policy::SERVICE, generation = self.generation, "The database is migrated");
         Ok(())
+    }
+
+    /// Drops a generation that no instance keeps, while another one serves: its rows, positions and open dead letters. Of the first one the
+    /// tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
+    pub async fn drop_generation(&self, url: &str, number: u16, who: &str, why: &str) -> anyhow::Result<String> {
+        let database: PgConnectOptions = url.parse().context("database.migrate_url")?;
+        generation::drop::<S::Policy>(&database, number, who, why).await
     }
 
     /// Accepts the service's topics as they are, where its database disagrees with them: then its relay goes on. Says what was accepted; who and
@@ -169,9 +221,18 @@ where
         published::accept(topics, &database, who, why).await
     }
 
-    /// All that this build's database has had.
-    pub(crate) fn all_migrations(&self) -> Vec<Migration> {
-        RUNTIME_TABLES.iter().chain(&self.migrations).cloned().collect()
+    /// All that this build's database has had: of a later generation the service's own in a schema of theirs.
+    pub(crate) fn migrated(&self) -> Vec<Migrated> {
+        let (runtime, own) = (RUNTIME_TABLES.iter().cloned(), self.migrations.iter().cloned());
+        match self.generation {
+            generation::FIRST => {
+                vec![Migrated { schema: None, migrations: runtime.chain(own).collect(), beside_others: false }]
+            }
+            number => vec![
+                Migrated { schema: Some("public".to_owned()), migrations: runtime.collect(), beside_others: true },
+                Migrated { schema: Some(generation::schema(number)), migrations: own.collect(), beside_others: false },
+            ],
+        }
     }
 
     /// Runs until `shutdown`, then stops taking, finishes what is in hand, publishes it, commits its offsets and leaves: within ten seconds.
@@ -206,6 +267,17 @@ enum Command {
     /// Accept this service's topics as they are, where they hold what its database does not know: read docs/operating.md first
     AcceptTopics {
         /// Who accepts: a name or an address
+        #[arg(long)]
+        who: String,
+        /// Why, in your own words
+        #[arg(long)]
+        why: String,
+    },
+    /// Drop a generation of this read model that no instance keeps any more, as the migrator role: read docs/operating.md first
+    DropGeneration {
+        /// Its number
+        number: u16,
+        /// Who drops it: a name or an address
         #[arg(long)]
         who: String,
         /// Why, in your own words

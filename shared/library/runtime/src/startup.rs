@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use quadrille_core::{Policy, RecordType, is_projection};
 use quadrille_kafka::{Connection, Registry};
-use sqlx::migrate::Migration;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     database::Database,
+    generation,
     health::Health,
     history,
     kafka::{self, Topics},
-    migrations::{self, is_missing},
+    migrations::{self, Migrated, is_missing},
     outbox,
     resources::Resources,
     skips::Skips,
@@ -35,14 +35,18 @@ pub(crate) struct Found {
 /// Waits for the tables, and for what is in them: with these a service decides and commits.
 pub(crate) async fn tables_ready<P: Policy>(
     resources: &Resources,
-    migrations: &[Migration],
+    migrations: &[Migrated],
     keep_history: bool,
 ) -> anyhow::Result<Found> {
     let health = &resources.health;
     wait_for(health, "database", || tables(resources, migrations)).await?;
     wait_for(health, "database", || same_kind::<P>(&resources.pool)).await?;
     wait_for(health, "database", || schemas::<P>(&resources.pool)).await?;
-    let history = wait_for(health, "database", || history::<P>(&resources.pool, keep_history)).await?;
+    // A history begins with an empty state; that of the first generation is not this one's to end.
+    let history = match resources.generation {
+        generation::FIRST => wait_for(health, "database", || history::<P>(&resources.pool, keep_history)).await?,
+        _ => None,
+    };
     let skips = wait_for(health, "database", || skips(&resources.pool)).await?;
     Ok(Found { history, skips })
 }
@@ -58,7 +62,7 @@ pub(crate) async fn registry_ready(resources: &Resources, types: &[RecordType]) 
 }
 
 /// Looks again and again until what a start needs is there. What is missing is a sentence; an error ends the start.
-async fn wait_for<T, F>(health: &Health, part: &'static str, look: impl Fn() -> F) -> anyhow::Result<T>
+pub(crate) async fn wait_for<T, F>(health: &Health, part: &'static str, look: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<Result<T, String>>>,
 {
@@ -86,9 +90,18 @@ async fn topics(kafka: &Connection, service: &'static str, types: &[RecordType])
     }
 }
 
-async fn tables(resources: &Resources, migrations: &[Migration]) -> anyhow::Result<Result<(), String>> {
-    Ok(match migrations::applied(&resources.pool).await {
-        Ok(applied) => migrations::compare(migrations, &applied)?.map_or(Ok(()), Err),
+async fn tables(resources: &Resources, migrations: &[Migrated]) -> anyhow::Result<Result<(), String>> {
+    for migrated in migrations {
+        if let Err(missing) = tables_of(resources, migrated).await? {
+            return Ok(Err(missing));
+        }
+    }
+    Ok(Ok(()))
+}
+
+async fn tables_of(resources: &Resources, migrated: &Migrated) -> anyhow::Result<Result<(), String>> {
+    Ok(match migrated.applied(&resources.pool).await {
+        Ok(applied) => migrations::compare(&migrated.migrations, &applied)?.map_or(Ok(()), Err),
         Err(error) if is_missing(&error) => {
             Err("the database has no tables yet: run this service's `migrate`".to_owned())
         }

@@ -38,6 +38,22 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Takes over what the topics of a read model no longer hold, from the tables of the generation that serves: these are in the schema `old`, the
+    /// generation's own are found by their names alone. It is done once, before the generation reads its first record, in one transaction that
+    /// sees one moment. Returns how many rows it took; `None`, the default, takes nothing over, and then a generation whose topics have lost
+    /// records is refused.
+    ///
+    /// All records that the topics still hold come afterwards, and the version that a row is given here says up to where it stands: a record
+    /// that is not newer is passed over by the policy, as any repeat is. So a row that is to be folded anew from what is held is taken with
+    /// version 0, and one that is the sum of all that ever came with the version that it has.
+    fn take_over(
+        &self,
+        _tx: &mut PgConnection,
+        _old: &str,
+    ) -> impl Future<Output = Result<Option<u64>, BoxDynError>> + Send {
+        async { Ok(None) }
+    }
+
     /// Locks the rows `keys` of `table` in the order of their keys, makes those that are not there, and puts all into `state`.
     ///
     /// Called once per table of [`Policy::TABLES`] that the batch touches, in that order; `keys` are sorted, without repeats and in

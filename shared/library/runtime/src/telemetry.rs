@@ -52,7 +52,8 @@ impl Spans {
         if endpoint.is_empty() {
             return Ok(Self { provider: None, service });
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+        let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(traces).build()?;
         let resource = Resource::builder().with_service_name(format!("quadrille-{service}")).build();
         let provider = SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
         global::set_tracer_provider(provider.clone());
@@ -99,9 +100,11 @@ impl InputSpan {
 
 /// The trace of a record's headers. A broken `traceparent`, or none, starts a new trace, whose id is that of the input: so a repeat
 /// belongs to the same trace. A `tracestate` that is broken or too long is dropped, as [W3C allows each hop](https://www.w3.org/TR/trace-context/).
-pub(crate) fn extract(input: Uuid, parent: Option<&str>, state: Option<&str>) -> Trace {
-    match parent.and_then(trace_parent) {
-        Some(parent) => Trace { parent, state: state.filter(|state| is_trace_state(state)).unwrap_or_default().into() },
+pub(crate) fn extract(input: Uuid, parent: &str, state: &str) -> Trace {
+    match trace_parent(parent) {
+        Some(parent) => {
+            Trace { parent, state: Some(state).filter(|state| is_trace_state(state)).unwrap_or_default().into() }
+        }
         None => {
             let (_, low) = input.as_u64_pair();
             Trace { parent: format!("00-{:032x}-{:016x}-01", input.as_u128(), low), state: String::new() }
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_valid_parent_is_carried_on_as_it_came() {
-        let trace = extract(INPUT, Some(PARENT), Some("a=b"));
+        let trace = extract(INPUT, PARENT, "a=b");
         assert_eq!((trace.parent.as_str(), trace.state.as_str()), (PARENT, "a=b"));
     }
 
@@ -212,10 +215,10 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-é1",
             &long,
         ];
-        for parent in broken.into_iter().map(Some).chain([None]) {
-            let trace = extract(INPUT, parent, Some("a=b"));
+        for parent in broken {
+            let trace = extract(INPUT, parent, "a=b");
             assert_eq!((trace.parent.as_str(), trace.state.as_str()), (FRESH, ""), "{parent:?}");
-            assert_eq!(extract(INPUT, Some(&trace.parent), None).parent, trace.parent);
+            assert_eq!(extract(INPUT, &trace.parent, "").parent, trace.parent);
         }
     }
 
@@ -223,7 +226,7 @@ mod tests {
     fn of_a_later_version_what_this_one_has_is_carried_on() {
         for later in ["", "-", "-more", &format!("-{}", "x".repeat(40_000))] {
             let later = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff{later}");
-            assert_eq!(extract(INPUT, Some(&later), None).parent, PARENT);
+            assert_eq!(extract(INPUT, &later, "").parent, PARENT);
         }
     }
 
@@ -232,13 +235,13 @@ mod tests {
         let most = format!("k={},l={}", "x".repeat(254), "x".repeat(253));
         assert_eq!(most.len(), 512);
         for state in ["a=b", "a=b,c=d", "a=b , \tc=d", "a=b,,c=d", "0a@b=c d", "a*/_-=~", &most] {
-            assert_eq!(extract(INPUT, Some(PARENT), Some(state)).state, state);
+            assert_eq!(extract(INPUT, PARENT, state).state, state);
         }
         let (long, many) = (format!("{most}x"), vec!["a=b"; 33].join(","));
         for state in
             ["a=b\0c", "a=\0b", "a", "=b", "a=", "A=b", "a=b=c", "a=é", "@a=b", "a@b@c=d", "a=b\n", &long, &many]
         {
-            assert_eq!(extract(INPUT, Some(PARENT), Some(state)).state, "", "{state:?}");
+            assert_eq!(extract(INPUT, PARENT, state).state, "", "{state:?}");
         }
     }
 }

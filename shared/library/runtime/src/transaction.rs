@@ -52,6 +52,8 @@ use crate::{
 pub(crate) struct Transactions<S: Store> {
     pub pool: Database,
     pub store: S,
+    /// Whose rows and positions they are.
+    pub generation: u16,
     pub spans: Spans,
     pub has_effects: bool,
     /// Whether anybody is told which rows a batch has changed.
@@ -230,7 +232,8 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         let records = items.iter().filter_map(WorkItem::record).map(RawRecord::topic_partition);
         let partitions = records.chain(self.batch.reached.iter().map(|reached| reached.partition));
         let partitions: BTreeSet<Partition> = partitions.collect();
-        let mut positions = Positions::lock(self.tx, &partitions.into_iter().collect::<Vec<_>>()).await?;
+        let mut positions =
+            Positions::lock(self.tx, self.of.generation, &partitions.into_iter().collect::<Vec<_>>()).await?;
         for input in &mut self.batch.inputs {
             if let Origin::Record(record) = input.origin
                 && !positions.take(record)
@@ -395,7 +398,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 (Origin::Runtime | Origin::Operator | Origin::Route, _) | (_, None) => {}
             }
         }
-        dead_letters::insert::<S::Policy>(self.tx, &rejected).await?;
+        dead_letters::insert::<S::Policy>(self.tx, self.of.generation, &rejected).await?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     commands::Pending,
     dead_letters,
+    effects::Try,
     operators::OperatorRequest,
     position::Reached,
     record::{Cut, RawRecord, digest},
@@ -32,7 +33,7 @@ pub(crate) enum Work<P: Policy> {
     /// Where reading has come to, of a projection: its positions move on.
     Reached(Vec<Reached>),
     /// An outcome of the effect with this id: its row is removed.
-    Outcome(Uuid, Envelope<P>),
+    Outcome(Try, Envelope<P>),
     /// A command: whoever waits for it is answered.
     Command(Pending<P>),
 }

@@ -3,7 +3,6 @@
 //! Batches form by themselves: under load more waits by the time a transaction ends, so the next one is larger; nothing lingers.
 
 use std::{
-    collections::BTreeMap,
     slice,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +21,7 @@ use crate::{
     dead_letters, effects,
     failure::Failure,
     health::Health,
-    position::BeyondEnd,
+    position::{BeyondEnd, BeyondEnds},
     progress::Progress,
     relay::Wake,
     store::Store,
@@ -57,8 +56,8 @@ pub(crate) struct Worker<S: Store> {
     pub redriver: Arc<Notify>,
     /// Who is told which rows have changed.
     pub changes: Option<Arc<Announcer>>,
-    /// Of a projection: how often in a row a partition was seen to end before its position.
-    pub beyond_end: BTreeMap<Partition, u32>,
+    /// Of a projection: the partitions that were seen to end before their positions.
+    pub beyond_end: BeyondEnds,
 }
 
 /// The service stops while a batch could not be committed: nothing of it has happened, and its offsets stay.
@@ -230,32 +229,20 @@ impl<S: Store> Worker<S> {
         gauge!("quadrille_last_commit_timestamp_seconds").set(now.as_secs_f64());
     }
 
-    /// Says in health which partitions end before their positions. An end may have been seen before another instance, or a record that came just
-    /// then, moved the position on: only what is seen twice in a row counts.
+    /// Says in health which partitions end before their positions.
     fn note_ends(&mut self, ends: Vec<(Partition, Option<BeyondEnd>)>) {
         if ends.is_empty() {
             return;
         }
-        for (partition, beyond) in ends {
-            match beyond {
-                Some(_) => *self.beyond_end.entry(partition).or_default() += 1,
-                None => drop(self.beyond_end.remove(&partition)),
-            }
-            if let Some(BeyondEnd { partition: (topic, number), end, position }) = beyond
-                && self.beyond_end.get(&partition).is_some_and(|times| *times > 1)
-            {
-                self.health.error(
-                    "positions",
-                    &format!(
-                        "{topic}/{number} ends at {end}, and this service has taken it to {position}: the topic was made anew or has \
-                         lost records, and what it has now is not taken"
-                    ),
-                );
-            }
-        }
-        self.beyond_end.retain(|partition, _| self.consumer.owns(*partition));
-        if self.beyond_end.values().all(|times| *times < 2) {
-            self.health.ok("positions");
+        match self.beyond_end.note(ends, |partition| self.consumer.owns(partition)) {
+            Some(BeyondEnd { partition: (topic, number), end, position }) => self.health.error(
+                "positions",
+                &format!(
+                    "{topic}/{number} ends at {end}, and this service has taken it to {position}: the topic was made anew or has \
+                     lost records, and what it has now is not taken"
+                ),
+            ),
+            None => self.health.ok("positions"),
         }
     }
 

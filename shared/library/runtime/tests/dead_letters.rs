@@ -170,6 +170,17 @@ async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<(
     assert_eq!((letter.topic.as_str(), letter.reason.as_str()), ("stock.requests", "bad_frame"));
     assert_eq!(letter.value.map(|value| value.0).as_deref(), Some(&b"{}"[..]));
     assert_eq!((letter.value_size, letter.service.as_str()), (2, "tally"));
+    let says = |name| published[0].header(name).unwrap_or_default().to_owned();
+    let id = letter.dead_letter_id.to_string();
+    assert_eq!((says("ce_specversion"), says("content-type")), ("1.0".into(), "application/avro".into()));
+    assert_eq!((says("ce_source"), says("ce_type")), ("/quadrille/tally".into(), DeadLetter::TYPE.name.into()));
+    assert_eq!((says("ce_id"), says("ce_subject"), says("ce_correlationid")), (id.clone(), id.clone(), id));
+    assert_eq!(says("ce_time").parse::<chrono::DateTime<chrono::Utc>>()?, letter.failed_at);
+
+    // As after a process that dies before it has noted that.
+    sqlx::query("update dead_letter set published_at = null").execute(&shop.database.pool).await?;
+    let twice = shop.world.read_until("tally.dead-letters", |records| records.len() == 2).await?;
+    assert_eq!(twice[0].header("ce_id"), twice[1].header("ce_id"), "it is one letter");
     instance.stop().await?;
     admin.delete(&[topic]).await
 }

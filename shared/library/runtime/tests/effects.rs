@@ -11,9 +11,12 @@ use std::{
 
 use crate::support::{Shop, assert_order, distinct};
 use chrono::TimeDelta;
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Row, records};
+use quadrille_cli::kafka::Record;
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
-use quadrille_platform::{EffectAnswered, EffectParked, EffectResumed, OperatorRequestCarriedOut, RedriveRequested};
+use quadrille_platform::{
+    EffectAnswered, EffectParked, EffectResumed, InstanceHeartbeat, OperatorRequestCarriedOut, RedriveRequested,
+};
 use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
@@ -195,8 +198,15 @@ impl Ledger {
 
 /// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes; 6 are
 /// not answered until the warehouse is back (the ledger's third part); 7 are answered once the gate is opened (its fourth); 8 panic at the
-/// first try.
+/// first try; of 9 nothing is known once the gate is opened.
 struct Gate(Arc<Ledger>);
+
+impl Gate {
+    async fn nothing_known(&self) -> Answer<Outcome> {
+        drop(self.0.3.lock().await);
+        Answer::Unknown("nobody knows".into())
+    }
+}
 
 impl Outside for Gate {
     type Policy = Warehouse;
@@ -212,6 +222,7 @@ impl Outside for Gate {
                 Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: 7 })
             }
             8 => panic!("the answer cannot be read"),
+            9 => self.nothing_known().await,
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -221,6 +232,7 @@ impl Outside for Gate {
         match effect.quantity {
             3 => Answer::Nothing,
             4 => Answer::Unknown("nobody answers".into()),
+            9 => self.nothing_known().await,
             6 if !self.0.2.load(Ordering::SeqCst) => Answer::Unknown("the warehouse is away".into()),
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
@@ -311,6 +323,49 @@ async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<
     shop.stated(1).await?;
     assert_eq!(ledger.all(), [(0, 1)], "it was asked for, and not done again");
     stop(instance).await
+}
+
+/// A try whose claim ran out says nothing more of an effect that another instance has taken up since: it is neither put off nor parked by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_try_changes_nothing_of_a_later_ones_claim() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let gate = ledger.3.lock().await;
+    // One that would be tried again, and one whose time has passed.
+    for (key, tries, hours) in [("YOUNG", 0, 0), ("OLD", 1, 1)] {
+        let effect = TakeIn { asked: Uuid::new_v4(), quantity: 9 };
+        sqlx::query(
+            "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate, tries, first_tried_at)
+             values ($1, $2, 'take_in', $3, $4, $1, '', '', $5, clock_timestamp() - make_interval(hours => $6))",
+        )
+        .bind(effect.asked)
+        .bind(key)
+        .bind(effect.name())
+        .bind(Json(&effect))
+        .bind(tries)
+        .bind(hours)
+        .execute(&shop.database.pool)
+        .await?;
+    }
+    let instance = start(&shop, &ledger);
+    const UNDER_WAY: &str = "select count(*) from effect where claimed_until > clock_timestamp() having count(*) = 2";
+    let _: i64 = shop.row(|pool| sqlx::query_scalar(UNDER_WAY).fetch_optional(pool)).await?;
+    sqlx::query(
+        "update effect set tries = tries + 1, last_answer = 'another instance asks', due = soon.at, claimed_until = soon.at
+         from (select clock_timestamp() + interval '1 hour' as at) soon",
+    )
+    .execute(&shop.database.pool)
+    .await?;
+    drop(gate);
+    // A stop waits for the tries that are under way.
+    stop(instance).await?;
+    const KEPT: &str =
+        "select key, last_answer, parked_at is null, claimed_until > clock_timestamp() from effect order by key";
+    let kept: Vec<(String, String, bool, bool)> = sqlx::query_as(KEPT).fetch_all(&shop.database.pool).await?;
+    let untouched = |key: &str| (key.to_owned(), "another instance asks".to_owned(), true, true);
+    assert_eq!(kept, [untouched("OLD"), untouched("YOUNG")]);
+    assert!(shop.world.read("platform.events").await?.is_empty(), "nobody is told of a parked effect");
+    Ok(())
 }
 
 /// What this build cannot read another one may; in the end a person sees it.
@@ -603,6 +658,56 @@ async fn a_redriven_effect_is_asked_about_first() -> anyhow::Result<()> {
     let (result, detail) = shop.operate(&redrive).await?;
     assert!(result == "refused", "{detail}");
     stop(instance).await
+}
+
+/// A heartbeat tells what is the instance's, how far it has come, and when the outside last answered; it says who sent it. Cases: before the first
+/// effect, after it, and the record that takes it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_tells_how_an_instance_gets_on() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let ledger = Arc::new(Ledger::default());
+    let instance = start(&shop, &ledger);
+    let topic = &*InstanceHeartbeat::TYPE.topic.name;
+    let last = |records: &[Record]| {
+        records.last().filter(|last| last.value.is_some()).and_then(|last| decoded::<InstanceHeartbeat>(last).ok())
+    };
+    // Six partitions of the requests, and one of the operators'.
+    let has_all = |beat: &InstanceHeartbeat| beat.assigned.iter().map(|of| of.partitions.len()).sum::<usize>() == 7;
+    let settled = move |records: &[Record]| last(records).is_some_and(|beat| has_all(&beat) && beat.lag == Some(0));
+    let beats = shop.world.read_until(topic, settled).await?;
+    let beat = last(&beats).expect("it was waited for");
+    assert_eq!(beat.assigned[1].topic, "stock.requests");
+    assert_eq!((&*beat.assigned[1].partitions, beat.assigned[1].lag), (&[0, 1, 2, 3, 4, 5][..], Some(0)));
+    assert_eq!((beat.outbox_rows, beat.outbox_age_seconds, beat.outside_answered_at), (Some(0), Some(0), None));
+    assert_eq!(beat.advertised.as_deref(), Some(&*beat.http));
+    let record = beats.last().expect("it was waited for");
+    let says = |name| record.header(name).unwrap_or_default().to_owned();
+    assert!(
+        record.header("ce_id").and_then(|id| Uuid::try_parse(id).ok()).is_some_and(|id| id.get_version_num() == 7),
+        "{:?}",
+        record.headers
+    );
+    assert_eq!(
+        (says("ce_specversion"), says("ce_source"), says("ce_type"), says("content-type")),
+        ("1.0".into(), "/quadrille/tally".into(), InstanceHeartbeat::TYPE.name.into(), "application/avro".into())
+    );
+    assert_eq!((says("ce_subject"), says("ce_correlationid")), (beat.instance.clone(), beat.instance.clone()));
+    assert_eq!(says("ce_time").parse::<chrono::DateTime<chrono::Utc>>()?, beat.sent_at);
+
+    // While the outbox cannot be emptied its rows are counted.
+    let before = chrono::Utc::now();
+    let mut held = shop.database.pool.begin().await?;
+    sqlx::query("lock table published in access exclusive mode").execute(&mut *held).await?;
+    shop.ask_for("TEA", 1, None).await?;
+    let waits = move |records: &[Record]| last(records).is_some_and(|beat| beat.outbox_rows == Some(1));
+    let beat = last(&shop.world.read_until(topic, waits).await?).expect("it was waited for");
+    assert!(beat.outside_answered_at.is_some_and(|at| at >= before), "{beat:?}");
+    held.rollback().await?;
+
+    stop(instance).await?;
+    let gone = shop.world.read_until(topic, |records| records.last().is_some_and(|last| last.value.is_none())).await?;
+    assert!(gone.last().is_some_and(|last| last.headers.is_empty()));
+    Ok(())
 }
 
 /// A stopped instance gives back what it has under way: the next one asks at once, not when the claim has run out.

@@ -165,7 +165,7 @@ fn ids_stated(history: &[Decided]) -> Vec<Uuid> {
 
 /// Each once: what was published again after a kill is the same event.
 fn ids_on_topic(records: &[quadrille_cli::kafka::Record]) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = records.iter().filter_map(|record| record.id_header("ce_id")).collect();
+    let mut ids: Vec<Uuid> = records.iter().filter_map(|record| record.event().id.parse().ok()).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -6,27 +6,38 @@
 mod board;
 
 use std::{
+    collections::BTreeMap,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use quadrille_cli::{Catalogue, Service};
-use quadrille_core::{Policy as _, Record as _};
-use quadrille_events::{REGISTRY, StockReplenished, TOPICS, frame};
+use quadrille_core::{Fact, Policy as _, Record as _};
+use quadrille_events::{StockReplenished, TOPICS, frame};
+use quadrille_kafka::Record;
 use quadrille_platform::{DeadLetter, InstanceHeartbeat};
-use quadrille_runtime::{Config, config::NoSettings};
-use quadrille_testkit::{Database, Given, World, given};
+use quadrille_runtime::{
+    Config, Ended, Service, Store,
+    axum::{Router, body::Body, routing::get},
+    config::NoSettings,
+};
+use quadrille_testkit::{Database, Direction, Given, Proxy, World, decoded, given};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
+    message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use tokio::{process::Child, task::JoinHandle};
+use sqlx::PgConnection;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Child,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::example;
+use crate::support::{Shop, example};
 
 const STOCK: &str = "stock.events";
 /// A change is heard within 5 s even where the word of it is lost; as much again for a slow machine.
@@ -68,19 +79,9 @@ impl Instance {
     }
 }
 
-/// With the services whose dead letters are heard.
-fn catalogue() -> Catalogue {
-    let named = |name| {
-        let mut service = Service::of::<board::Board>();
-        service.name = name;
-        service
-    };
-    Catalogue::new(TOPICS, REGISTRY, board::Board::DEAD_LETTERS_OF.iter().map(|name| named(*name)))
-}
-
 impl Board {
     async fn open() -> anyhow::Result<Self> {
-        let world = World::new(catalogue()).await?;
+        let world = World::new(TOPICS, board::Board::DEAD_LETTERS_OF).await?;
         let database = Database::fresh([]).await;
         board::service().migrate(&database.url()).await?;
         let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
@@ -154,6 +155,16 @@ impl Board {
     async fn counted(&self) -> anyhow::Result<(i64, i64, i64)> {
         let counted = "select sum(taken)::bigint, sum(pieces)::bigint, (select count(*) from inbox) from stock";
         Ok(sqlx::query_as(counted).fetch_one(&self.database.pool).await?)
+    }
+
+    /// Waits until so many instances have partitions, by their newest heartbeats.
+    async fn assigned(&self, count: usize) -> anyhow::Result<()> {
+        let have = move |records: &[Record]| {
+            let newest: BTreeMap<_, _> = records.iter().map(|record| (record.key_text(), record)).collect();
+            let beats = newest.values().filter_map(|record| decoded::<InstanceHeartbeat>(record).ok());
+            beats.filter(|beat| !beat.assigned.is_empty()).count() == count
+        };
+        self.world.read_until("platform.instances", have).await.map(drop)
     }
 
     /// Sets the group, which has no members, to this offset of each partition of the stock.
@@ -259,7 +270,8 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
     Ok(())
 }
 
-/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard.
+/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard, one older than
+/// its topic's retention too.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
     let mut board = Board::open().await?;
@@ -280,23 +292,25 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     let letter = letter("inventory");
     let mut datum = vec![];
     letter.encode(&mut datum);
-    board.world.send_raw(&topic, Some(letter.key().as_bytes()), &frame(id, &datum), &[]).await?;
-    board.until("select exists(select from letters where service = 'inventory' and count = 1)").await?;
+    // Twice, as after a process that died in between; and once as nobody sends it.
+    for headers in [&[("ce_id", letter.key())][..], &[("ce_id", letter.key())], &[]] {
+        board.world.send_raw(&topic, Some(letter.key().as_bytes()), &frame(id, &datum), headers).await?;
+    }
+    board.until("select exists(select from letters where service = 'inventory' and count = 2)").await?;
+    board.until("select exists(select from dead_letter where reason = 'no_id')").await?;
+    // It is held still, so it is taken: nothing is forgotten that tells whether it was.
+    let (topic, value) = (board.world.settings.topic(&topic), frame(id, &datum));
+    let long_ago = Utc::now() - chrono::TimeDelta::days(1_000);
+    let (key, id) = (letter.key(), letter.key());
+    let headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(&id) });
+    let old = FutureRecord::<str, [u8]>::to(&topic).payload(&value).timestamp(long_ago.timestamp_millis());
+    board.producer.send(old.key(&key).headers(headers), None).await.map_err(|(error, _)| error)?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 3)").await?;
     one.stop().await
 }
 
 fn heartbeat(instance: &str) -> InstanceHeartbeat {
-    InstanceHeartbeat {
-        instance: instance.into(),
-        service: "stranger".into(),
-        version: "1".into(),
-        http: String::new(),
-        status: "ok".into(),
-        detail: String::new(),
-        hears: vec![],
-        started_at: Utc::now(),
-        sent_at: Utc::now(),
-    }
+    InstanceHeartbeat { status: "ok".into(), ..InstanceHeartbeat::new(instance.into()) }
 }
 
 fn letter(service: &str) -> DeadLetter {
@@ -379,6 +393,143 @@ async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> 
     }
     one.stop().await?;
     two.stop().await
+}
+
+/// Cases: a projection over a database with an inbox; another service over one with positions. Each would take everything again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_kind_of_build_is_refused() -> anyhow::Result<()> {
+    let board = Board::open().await?;
+    sqlx::query("insert into inbox (id) values ($1)").bind(Uuid::new_v4()).execute(&board.database.pool).await?;
+    let refused = board::service().run_until(board.config(), std::future::pending()).await.expect_err("an inbox");
+    let said = refused.to_string();
+    assert!(
+        said.contains("a build that did not only listen, as board does now: give this build an empty one"),
+        "{said}"
+    );
+
+    let shop = Shop::open().await?;
+    sqlx::query("insert into position (topic, partition) values ('stock.events', 1)")
+        .execute(&shop.database.pool)
+        .await?;
+    let refused = crate::support::service().run_until(shop.config(), std::future::pending()).await;
+    let said = refused.expect_err("a position").to_string();
+    assert!(
+        said.contains("a build that only listened, as tally does no longer: give this build an empty one"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// A store of a projection that says when its rows end.
+struct Ending;
+
+impl Store for Ending {
+    type Policy = board::Board;
+
+    const ENDED: Option<Ended> =
+        Some(Ended { table: "stock", key: "sku", settled: "true", booked: "false", beside: None });
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        keys: &[String],
+        state: &mut board::State,
+    ) -> sqlx::Result<()> {
+        board::Tables.load(tx, table, keys, state).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &board::State,
+        new: &board::State,
+        facts: &[Fact<board::Board>],
+    ) -> sqlx::Result<()> {
+        board::Tables.save(tx, old, new, facts).await
+    }
+}
+
+/// Its rows would come back with whatever is read again. It is refused before anything is asked of anybody.
+#[tokio::test]
+async fn a_projection_whose_rows_end_is_refused() {
+    let service = Service::new(Ending);
+    let refused = service.run_until(Config::<NoSettings>::of("board"), std::future::pending()).await;
+    let said = refused.expect_err("rows that end").to_string();
+    assert!(said.contains("board only listens") && said.contains("rows of stock end (Store::ENDED)"), "{said}");
+}
+
+/// An instance whose database is silent while partitions come to it leaves them to another one, and comes back once it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_waits_for_no_silent_database() -> anyhow::Result<()> {
+    let mut board = Board::open().await?;
+    let proxy = Proxy::before(&board.database.url()).await?;
+    let mut config = board.config();
+    proxy.url().clone_into(&mut config.database.url);
+    let one = board.start_with(config).await?;
+    board.round(1).await?;
+    board.until("select coalesce(sum(taken), 0) = 10 from stock").await?;
+    let two = board.start().await?;
+    board.assigned(2).await?;
+
+    // Its partitions pass on to one whose database says nothing, for as long as that may be.
+    proxy.silence(Direction::Both);
+    proxy.silence_new(Direction::Both);
+    two.stop().await?;
+    let three = board.start().await?;
+    let began = Instant::now();
+    board.round(2).await?;
+    board.until("select sum(taken) = 20 from stock").await?;
+    assert!(began.elapsed() < Duration::from_secs(50), "it took {:?}", began.elapsed());
+
+    proxy.heal();
+    proxy.cut();
+    board.assigned(2).await?;
+    three.stop().await?;
+    board.round(3).await?;
+    board.until("select sum(taken) = 30 from stock").await?;
+    one.stop().await?;
+    assert_eq!(board.counted().await?, (30, 30, 0));
+    Ok(())
+}
+
+/// A client that does not read its answer loses its connection, and its place with that: others find room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
+    let board = Board::open().await?;
+    let mut config = board.config();
+    config.http.requests = 1;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    config.http.bind = format!("127.0.0.1:{port}");
+    let endless = async || {
+        let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 64 * 1024]);
+        Body::from_stream(futures::stream::repeat_with(piece))
+    };
+    let routes = move |_| Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
+    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
+    let began = Instant::now();
+    let mut client = loop {
+        match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(client) => break client,
+            Err(error) => anyhow::ensure!(began.elapsed() < HEARD, error),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    client.write_all(b"GET /endless HTTP/1.1\r\nhost: board\r\n\r\n").await?;
+    // It begins to read, so that its request is under way.
+    client.read_exact(&mut [0; 100]).await?;
+    let began = Instant::now();
+    let short = async || anyhow::Ok(reqwest::get(format!("http://127.0.0.1:{port}/short")).await?.status());
+    assert_eq!(short().await?, 503);
+    while short().await? != 200 {
+        anyhow::ensure!(began.elapsed() < Duration::from_secs(20), "its place was kept for 20 s");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(9), "a client may be slow for a while: {:?}", began.elapsed());
+    stop.cancel();
+    ended.await?
 }
 
 /// Cases: one request more than there may be; health beside it; room again once the first is answered.

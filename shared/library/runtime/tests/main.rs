@@ -20,10 +20,12 @@ mod migrations;
 mod program;
 mod prune;
 mod published;
+mod rebuild;
 mod redrive;
 mod relay;
 mod requests;
 mod silence;
+mod spans;
 mod topics;
 
 /// A file that is not named above would compile nowhere and hold nothing.

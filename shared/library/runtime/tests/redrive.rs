@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{Shop, Versions, VersionsBySku, assert_order};
 use quadrille_core::{
-    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, records,
+    Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, ids, records,
 };
 use quadrille_events::{Money, ProductListed, StockReplenished};
 use quadrille_platform::{DeadLetterClosed, DiscardRequested, InstanceHeartbeat, RedriveRequested};
@@ -165,6 +165,44 @@ async fn later_events_of_a_failed_ones_key_wait_behind_it_and_follow_it_in_order
         ended.await??;
     }
     Ok(())
+}
+
+/// A request that two instances carry out at the same moment is one act, and told once: by whoever has kept it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_another_instance_carries_out_just_then_is_not_told_again() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let (stop, ended) = start(&shop);
+    let (who, why) = ("ann".to_owned(), "nobody needs it".to_owned());
+    let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), Uuid::nil()) };
+    let (topic, ce_id, source) = (&*DiscardRequested::TYPE.topic.name, Uuid::new_v4().to_string(), "/test");
+    let id = ids::request(topic, &discard.key(), DiscardRequested::TYPE.name, source, &ce_id);
+    // As the other one has it before its commit.
+    let mut other = shop.database.pool.begin().await?;
+    sqlx::query("insert into operator_action (id, what, who, why, result, detail) values ($1, 'discard', '', '', 'refused', '')")
+        .bind(id)
+        .execute(&mut *other)
+        .await?;
+    let value = shop.world.framed(&discard).await?;
+    let headers = [("ce_id", ce_id), ("ce_source", source.to_owned())];
+    shop.world.send_raw(topic, Some(discard.key().as_bytes()), &value, &headers).await?;
+    const BLOCKED: &str = "select pid from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and query like '%into operator_action%' limit 1";
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(BLOCKED).fetch_optional(pool)).await?;
+    other.commit().await?;
+
+    shop.operate(&discard).await?;
+    let next: Uuid = sqlx::query_scalar("select id from operator_action where id <> $1")
+        .bind(id)
+        .fetch_one(&shop.database.pool)
+        .await?;
+    shop.platform_events(next, 1).await?;
+    let told = shop.world.read("platform.events").await?;
+    assert!(
+        told.iter().all(|event| event.key_text() != id.to_string()),
+        "the other one tells it, which is nobody here"
+    );
+    stop.cancel();
+    ended.await?
 }
 
 async fn open_none(shop: &Shop) -> anyhow::Result<()> {

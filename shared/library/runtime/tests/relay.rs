@@ -1,15 +1,26 @@
 //! The relay against transactions that commit in another order than that of their numbers, and against what no broker takes.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use crate::support::{Shop, Versions, VersionsBySku};
+use quadrille_cli::kafka::Admin;
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{StockReplenishmentRequested, StockRequestRefused};
-use quadrille_runtime::Service;
+use quadrille_platform::{DiscardRequested, OperatorRequestCarriedOut};
+use quadrille_runtime::{
+    Service,
+    axum::{self, Router, body::Bytes, extract::Request, http::StatusCode},
+};
 use quadrille_testkit::decoded;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
 };
 use sqlx::{Connection, PgConnection};
@@ -141,6 +152,81 @@ async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyh
     assert!(detail.contains("StockRequestRefused would be a record of 1000001 bytes"), "{detail}");
     stop.cancel();
     instance.await?
+}
+
+/// Has the service tell of an operator's request, and then state something: the request's id.
+async fn told_and_stated(shop: &mut Shop, count: usize) -> anyhow::Result<Uuid> {
+    let (who, why) = ("ann".to_owned(), "nobody needs it".to_owned());
+    let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), Uuid::new_v4()) };
+    let (result, _) = shop.operate(&discard).await?;
+    assert_eq!(result, "refused");
+    let newest = "select id from operator_action order by at desc limit 1";
+    let id: Uuid = sqlx::query_scalar(newest).fetch_one(&shop.database.pool).await?;
+    // Each of them would wait behind what is told.
+    let began = Instant::now();
+    for n in 1..=count {
+        shop.ask("TEA", 0).await?;
+        shop.stated(n).await?;
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{count} facts took {:?}", began.elapsed());
+    let waits = "select count(*) from outbox where topic = 'platform.events'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(waits).fetch_one(&shop.database.pool).await?, 1, "what is told waits");
+    Ok(id)
+}
+
+/// Without its topic, what tells operators waits: a service starts and states its facts all the while, and tells once the topic is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_of_platform_events_holds_up_no_facts() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let declared = OperatorRequestCarriedOut::TYPE.topic;
+    let physical = shop.world.settings.topic(&declared.name);
+    let topics = Admin::connect(&shop.world.settings.kafka)?;
+    topics.delete(std::slice::from_ref(&physical)).await?;
+    while !topics.find(std::slice::from_ref(&physical)).await?.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let instance = shop.start();
+    let id = told_and_stated(&mut shop, 3).await?;
+    topics.create(&[NewTopic::new(&physical, declared.partitions as i32, TopicReplication::Fixed(1))]).await?;
+    shop.platform_events(id, 1).await?;
+    instance.stop().await
+}
+
+/// A registry before the real one that has no subject of `platform.events` until it is told so.
+async fn registry_without_platform_events(url: &str) -> anyhow::Result<(String, Arc<AtomicBool>)> {
+    let (real, path) = url.split_at(url.find("/apis").expect("the local registry's path"));
+    let (real, has_all) = (real.to_owned(), Arc::new(AtomicBool::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let own = format!("http://{}{path}", listener.local_addr()?);
+    let (client, all) = (reqwest::Client::new(), Arc::clone(&has_all));
+    let answer = async move |request: Request| {
+        let lost = "{\"error_code\":40401,\"message\":\"no such subject\"}";
+        let json = [("content-type", "application/vnd.schemaregistry.v1+json")];
+        let (parts, body) = request.into_parts();
+        if parts.uri.path().contains("/subjects/platform.events-") && !all.load(Ordering::SeqCst) {
+            return (StatusCode::NOT_FOUND, json, Bytes::from(lost));
+        }
+        let body = axum::body::to_bytes(body, usize::MAX).await.expect("the client's body");
+        let asked = client.request(parts.method, format!("{real}{}", parts.uri)).header("content-type", json[0].1);
+        let answered = asked.body(body).send().await.expect("the registry answers");
+        (answered.status(), json, answered.bytes().await.expect("all of it"))
+    };
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    Ok((own, has_all))
+}
+
+/// The same without its schemas.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_schemas_of_platform_events_hold_up_no_facts() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let mut config = shop.config();
+    let (url, has_all) = registry_without_platform_events(&config.registry.url).await?;
+    config.registry.url = url;
+    let instance = shop.start_with(config);
+    let id = told_and_stated(&mut shop, 3).await?;
+    has_all.store(true, Ordering::SeqCst);
+    shop.platform_events(id, 1).await?;
+    instance.stop().await
 }
 
 /// A row of an older build bears what no broker takes: a trace of a megabyte. The event is published without it, by itself.

@@ -27,9 +27,7 @@ pub use given::{Given, given, outcomes_as_declared, start};
 #[cfg(feature = "proxy")]
 pub use proxy::{Direction, Proxy};
 #[cfg(feature = "world")]
-pub use quadrille_cli::{Catalogue, Service};
-#[cfg(feature = "world")]
-pub use world::{World, decoded};
+pub use world::{Settings, World, decoded};
 
 /// How long tests wait for what is promised: generous, as machines are slow.
 pub const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

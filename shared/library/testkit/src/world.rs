@@ -2,13 +2,12 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use quadrille_cli::{
-    Catalogue, Settings,
-    kafka::{Admin, Codec, Placed, Producer, Reader, Record, Start},
-    settings::Overrides,
-};
+use quadrille_core::TopicType;
+use quadrille_kafka::{Admin, Codec, Connection, KEYS, Placed, Producer, Reader, Record, Registry, Start, registry};
+use quadrille_program::{environment, key};
 use quadrille_schemas::wire::unframe;
 use rdkafka::admin::{NewTopic, TopicReplication};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::TIMEOUT;
@@ -18,24 +17,55 @@ const SESSION_TIMEOUT_MS: u32 = 6_000;
 
 /// Topics under a prefix of their own, deleted with this value.
 pub struct World {
-    /// For the command line's functions: they see this world only.
+    /// Where the world is, for whoever looks into it.
     pub settings: Settings,
+    topics: Vec<TopicType>,
     producer: Producer,
     codec: Codec,
 }
 
+/// Where a world's broker and registry are: the keys of services and tools.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Settings {
+    /// `QUADRILLE__KAFKA__*`
+    pub kafka: Connection,
+    /// `QUADRILLE__REGISTRY__*`
+    pub registry: registry::Settings,
+}
+
+impl Settings {
+    /// What the environment says of broker and registry, whatever else it says.
+    fn load() -> anyhow::Result<Self> {
+        let is_others = |name: &str| !name.starts_with("kafka.") && !name.starts_with("registry.");
+        let keys = KEYS.iter().chain([&key::REGISTRY_URL]);
+        Ok(quadrille_program::load(&Self::default(), keys, is_others, &environment()?, [])?.settings)
+    }
+
+    /// A topic's physical name.
+    pub fn topic(&self, name: &str) -> String {
+        self.kafka.topic(name)
+    }
+
+    /// A client of the schema registry.
+    pub fn registry(&self) -> anyhow::Result<Registry> {
+        Registry::new(&self.registry, TIMEOUT)
+    }
+}
+
 impl World {
-    /// Creates all topics of `catalogue` under a fresh prefix. Schemas are shared with the main world: `make up` has applied them.
-    pub async fn new(catalogue: Catalogue) -> anyhow::Result<Self> {
+    /// Creates a workspace's topics, and the platform's for these services, under a fresh prefix. Schemas are shared with the main world:
+    /// `make up` has applied them.
+    pub async fn new(topics: &[&TopicType], services: &[&str]) -> anyhow::Result<Self> {
         let prefix = format!("t{}.", &Uuid::new_v4().simple().to_string()[..10]);
-        let overrides = Overrides { topic_prefix: Some(prefix.clone()), ..Overrides::default() };
-        let mut settings = Settings::load(catalogue, overrides)?;
+        let mut settings = Settings::load()?;
+        settings.kafka.topic_prefix.clone_from(&prefix);
         settings.kafka.group_prefix = prefix;
-        create_topics(&settings).await?;
-        led(&settings).await?;
+        let topics = quadrille_platform::with_platform(topics, services);
+        create(&topics, &settings).await?;
+        led(&topics, &settings).await?;
         let producer = Producer::connect(&settings.kafka)?;
         let codec = Codec::new(settings.registry()?, &[]);
-        Ok(Self { settings, producer, codec })
+        Ok(Self { settings, topics, producer, codec })
     }
 
     /// The prefix of this world's topics and groups.
@@ -133,8 +163,7 @@ impl World {
     }
 }
 
-async fn create_topics(settings: &Settings) -> anyhow::Result<()> {
-    let topics = settings.catalogue.topics;
+async fn create(topics: &[TopicType], settings: &Settings) -> anyhow::Result<()> {
     let names: Vec<String> = topics.iter().map(|topic| settings.topic(&topic.name)).collect();
     let own: Vec<_> = topics.iter().map(|topic| topic.settings()).collect();
     let topics = topics.iter().zip(&names).zip(&own).map(|((topic, name), own)| {
@@ -145,11 +174,11 @@ async fn create_topics(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Waits until every new partition has its leader: the broker shows a topic a little before.
-async fn led(settings: &Settings) -> anyhow::Result<()> {
-    let settings = settings.clone();
+async fn led(topics: &[TopicType], settings: &Settings) -> anyhow::Result<()> {
+    let (names, kafka) = (names(topics), settings.kafka.clone());
     tokio::task::spawn_blocking(move || {
-        let reader = Reader::connect(&settings.kafka)?;
-        let names = settings.catalogue.topic_names();
+        let reader = Reader::connect(&kafka)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let deadline = Instant::now() + TIMEOUT;
         while let Err(error) = reader.partitions(&names) {
             anyhow::ensure!(Instant::now() < deadline, error);
@@ -157,6 +186,10 @@ async fn led(settings: &Settings) -> anyhow::Result<()> {
         Ok(())
     })
     .await?
+}
+
+fn names(topics: &[TopicType]) -> Vec<String> {
+    topics.iter().map(|topic| topic.name.to_string()).collect()
 }
 
 /// Reads a record's value as the type that it is said to be.
@@ -167,12 +200,11 @@ pub fn decoded<R: quadrille_core::Record>(record: &Record) -> anyhow::Result<R> 
 
 impl Drop for World {
     fn drop(&mut self) {
-        let settings = self.settings.clone();
+        let (names, kafka) = (names(&self.topics), self.settings.kafka.clone());
         let deleted = std::thread::spawn(move || -> anyhow::Result<()> {
-            let names: Vec<String> =
-                settings.catalogue.topics.iter().map(|topic| settings.topic(&topic.name)).collect();
+            let names: Vec<String> = names.iter().map(|name| kafka.topic(name)).collect();
             let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio.block_on(async { Admin::connect(&settings.kafka)?.delete(&names).await })
+            tokio.block_on(async { Admin::connect(&kafka)?.delete(&names).await })
         });
         if !matches!(deleted.join(), Ok(Ok(()))) {
             eprintln!("the topics under {} are left behind", self.prefix());

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ear::{consumer, header},
+    ear::{consumer, event},
     load::{Load, QUANTITY},
     stage::Stage,
 };
@@ -81,14 +81,14 @@ fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
         quiet = 0;
         let Some(order) = message.key().and_then(&number) else { continue };
         last = Instant::now();
-        let id = header(&message, "ce_id").and_then(|id| Uuid::try_parse(id).ok()).context("a fact without an id")?;
+        let event = event(&message);
+        let id = Uuid::try_parse(event.id).context("a fact without an id")?;
         if !known.insert(id) {
             checked.repeats += 1;
             continue;
         }
         checked.facts += 1;
-        let name = header(&message, "ce_type").unwrap_or_default();
-        let name = name.rsplit('.').next().unwrap_or_default();
+        let name = event.record_type.rsplit('.').next().unwrap_or_default();
         match (FACTS.iter().position(|(fact, _)| *fact == name), orders.get_mut(order as usize)) {
             (Some(fact), Some(order)) => order[fact] += 1,
             _ => drop(strange.insert(order, name.to_owned())),
@@ -112,7 +112,7 @@ fn facts(stage: &Stage, load: &Load) -> anyhow::Result<Checked> {
 async fn goods(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Result<()> {
     let query = "select sum(received - available - committed)::bigint, sum(reserved)::bigint, sum(committed)::bigint from stock";
     let (missing, reserved, committed): (i64, i64, i64) =
-        sqlx::query_as(query).fetch_one(stage.database("inventory")?).await?;
+        sqlx::query_as(query).fetch_one(&stage.database("inventory")?.pool).await?;
     let sold = i64::try_from(load.placed())? * 2 * i64::from(QUANTITY);
     if (missing, reserved, committed) != (0, 0, sold) {
         checked.note(format!("goods: {missing} missing, {reserved} reserved, {committed} committed instead of {sold}"));
@@ -120,7 +120,7 @@ async fn goods(stage: &Stage, load: &Load, checked: &mut Checked) -> anyhow::Res
     for service in quadrille_roster::SERVICES {
         for table in ["outbox", "effect", "dead_letter"] {
             let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
-            let rows: i64 = sqlx::query_scalar(query).fetch_one(stage.database(service)?).await?;
+            let rows: i64 = sqlx::query_scalar(query).fetch_one(&stage.database(service)?.pool).await?;
             if rows > 0 {
                 checked.note(format!("{service} has {rows} rows in {table}"));
             }

@@ -12,11 +12,12 @@ use std::{
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
-use quadrille_cli::Settings;
+use quadrille_kafka::CloudEvent;
+use quadrille_testkit::Settings;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    message::{BorrowedMessage, Headers},
+    message::BorrowedMessage,
 };
 
 /// How long a record may be silent about before it counts as lost.
@@ -114,10 +115,9 @@ impl<H> Drop for Ear<H> {
     }
 }
 
-/// A header's text.
-pub fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {
-    let header = message.headers()?.iter().find(|header| header.key == name)?;
-    std::str::from_utf8(header.value?).ok()
+/// What a message's headers say.
+pub fn event<'a>(message: &'a BorrowedMessage<'_>) -> CloudEvent<'a> {
+    quadrille_kafka::headers(message, |headers| CloudEvent::read(headers)).unwrap_or_default()
 }
 
 /// When orders were confirmed and delivered, by their number.
@@ -133,11 +133,12 @@ pub struct Ends {
 pub fn ends(settings: &Settings, number: impl Fn(&[u8]) -> Option<u64> + Send + 'static) -> anyhow::Result<Ear<Ends>> {
     Ear::open(settings, "order.events", move |ends: &mut Ends, message, seen| {
         let Some(order) = message.key().and_then(&number) else { return };
-        match header(message, "ce_type") {
-            Some("quadrille.order.OrderConfirmed") => drop(ends.confirmed.entry(order).or_insert(seen)),
-            Some("quadrille.order.OrderDelivered") => {
+        let event = event(message);
+        match event.record_type {
+            "quadrille.order.OrderConfirmed" => drop(ends.confirmed.entry(order).or_insert(seen)),
+            "quadrille.order.OrderDelivered" => {
                 ends.delivered.entry(order).or_insert(seen);
-                let decided = header(message, "ce_time").and_then(|time| DateTime::parse_from_rfc3339(time).ok());
+                let decided = DateTime::parse_from_rfc3339(event.time).ok();
                 let since = decided.and_then(|decided| (Utc::now() - decided.to_utc()).to_std().ok());
                 ends.decided_to_seen.entry(order).or_insert(since.unwrap_or_default());
             }

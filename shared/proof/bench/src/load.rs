@@ -81,7 +81,7 @@ impl Load {
 
     /// Registers customers, lists and replenishes products, and waits until all who need to know of them do.
     pub async fn stock(&self, stage: &Stage) -> anyhow::Result<()> {
-        let clients = Clients::connect(&stage.world.settings)?;
+        let clients = Clients::connect(&stage.settings)?;
         for number in 0..CUSTOMERS {
             let name = format!("bench-{number}");
             let registration = UserRegistrationRequested {
@@ -106,15 +106,15 @@ impl Load {
             clients.send(&listing).await?;
         }
         let skus = SKUS as i64;
-        counted(stage.database("inventory")?, "select count(*) from stock where name is not null", skus).await?;
+        counted(&stage.database("inventory")?.pool, "select count(*) from stock where name is not null", skus).await?;
         for number in 0..SKUS {
             clients.send(&StockReplenishmentRequested::new(sku(number), Uuid::new_v4(), STOCK)).await?;
         }
         let all = skus * i64::from(STOCK);
-        counted(stage.database("inventory")?, "select sum(available)::bigint from stock", all).await?;
-        counted(stage.database("order")?, "select count(*) from price", skus).await?;
+        counted(&stage.database("inventory")?.pool, "select sum(available)::bigint from stock", all).await?;
+        counted(&stage.database("order")?.pool, "select count(*) from price", skus).await?;
         let mail = "select count(*) from address where email is not null";
-        counted(stage.database("notification")?, mail, CUSTOMERS as i64).await
+        counted(&stage.database("notification")?.pool, mail, CUSTOMERS as i64).await
     }
 
     /// Sends so many requests, `rate` a second, and as fast as can be where there is no rate.

@@ -166,7 +166,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     say!("choreography alone: effects are answered in process, at once");
     let mut stage = Stage::open(Mode::Alone, &ours).await?;
-    let machine = Machine::look(stage.database("order")?).await?;
+    let machine = Machine::look(&stage.database("order")?.pool).await?;
     report.choreography = phases::run(&mut stage, &alone).await?;
     drop(stage);
     say!("the relay by itself");

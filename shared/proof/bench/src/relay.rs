@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::Context;
-use quadrille_cli::Settings;
 use quadrille_program::say;
+use quadrille_testkit::Settings;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
 use crate::{
-    ear::{Ear, header},
+    ear::{Ear, event},
     quantiles::Quantiles,
     stage::{Mode, Stage},
     usage::{Usage, rest},
@@ -79,7 +79,7 @@ struct Seen {
 pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
     let stage = Stage::open_with(Mode::Alone, programs, &[SERVICE]).await?;
     let ear = listen(&stage.world.settings)?;
-    let mut outbox = Outbox::connect(stage.database(SERVICE)?).await?;
+    let mut outbox = Outbox::connect(&stage.database(SERVICE)?.pool).await?;
     outbox.commit(100).await?;
     outbox.seen(&ear).await?;
 
@@ -129,8 +129,7 @@ pub async fn run(programs: &Path, plan: &Plan) -> anyhow::Result<Relayed> {
 
 fn listen(settings: &Settings) -> anyhow::Result<Ear<Seen>> {
     Ear::open(settings, TOPIC, |seen: &mut Seen, message, at| {
-        let version = header(message, "ce_aggregateversion").and_then(|version| version.parse::<i64>().ok());
-        if let Some(version) = version
+        if let Ok(version) = event(message).version.parse::<i64>()
             && seen.first.insert(version, at).is_some()
         {
             seen.repeats += 1;

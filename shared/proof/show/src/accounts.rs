@@ -14,7 +14,7 @@ const AUDIT: audit::Options = audit::Options { settle: Duration::from_secs(15), 
 
 /// Holds everything that a shop did against what was asked for, and puts the figures into `report`.
 pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyhow::Result<()> {
-    let audited = audit::settled(&shop.world.settings, AUDIT).await?;
+    let audited = audit::settled(&shop.settings, AUDIT).await?;
     let ledger = shop.outside.ledger().await?;
     let parcels = shop.outside.parcels().await?;
     let mails = shop.outside.mails().await?;
@@ -63,7 +63,7 @@ pub async fn check(shop: &Shop, placed: &[Placed], report: &mut Report) -> anyho
 /// Decides everything again that the shop's services have decided: they must come to the same, byte for byte.
 async fn decided_again(shop: &Shop, report: &mut Report) -> anyhow::Result<()> {
     let path = std::path::Path::new(&shop.logs()).join("history.jsonl");
-    let decisions = replay::export(&shop.world.settings, &path, None).await?;
+    let decisions = replay::export(&shop.settings, &path, None).await?;
     let replayed =
         tokio::task::block_in_place(|| replay::decide_again(&CATALOGUE.build(), std::slice::from_ref(&path)))?;
     let differences: Vec<String> = replayed.differences.iter().map(ToString::to_string).collect();

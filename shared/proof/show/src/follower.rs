@@ -57,15 +57,15 @@ impl Tally {
             Some(TopicKind::Requests) => return,
             _ => {}
         }
-        if !record.header("ce_source").is_some_and(|source| source.starts_with("/quadrille/")) {
+        let event = record.event();
+        if !event.source.starts_with("/quadrille/") {
             self.strangers += 1;
             return;
         }
-        let full_name = record.header("ce_type").unwrap_or_default();
+        let full_name = event.record_type;
         let name = full_name.rsplit('.').next().unwrap_or_default();
         *self.written.entry((record.topic.clone(), full_name.to_owned())).or_default() += 1;
-        let version = record.header("ce_aggregateversion").and_then(|version| version.parse::<i64>().ok());
-        let (Some(id), Some(version)) = (record.id_header("ce_id"), version) else {
+        let (Ok(id), Ok(version)) = (Uuid::try_parse(event.id), event.version.parse::<i64>()) else {
             self.faults.push(format!("{}: no id or no version", record.place()));
             return;
         };

@@ -40,6 +40,8 @@ enum What {
     HostileShort,
     /// Confluent's Python client reads every topic
     Foreign,
+    /// A workspace with schemas, services and a command line of its own, built and run
+    ForeignWorkspace,
     /// 500 recorded orders decided again, by this build and by one with a changed line
     Replay,
     /// Memory of each service after 5,000 orders
@@ -92,6 +94,7 @@ async fn show(what: What) -> anyhow::Result<Report> {
         What::Hostile => shows::hostile::run(&shows::hostile::FULL).await,
         What::HostileShort => shows::hostile::run(&shows::hostile::SHORT).await,
         What::Foreign => shows::foreign::run().await,
+        What::ForeignWorkspace => shows::foreign_workspace::run().await,
         What::Replay => shows::replay::run().await,
         What::Memory => shows::memory::run().await,
     }

@@ -37,6 +37,7 @@ impl Shell {
         let environment = vec![
             ("QUADRILLE__KAFKA__BROKERS", settings.kafka.brokers.clone()),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", settings.kafka.topic_prefix.clone()),
+            ("QUADRILLE__KAFKA__GROUP_PREFIX", settings.kafka.group_prefix.clone()),
             ("QUADRILLE__REGISTRY__URL", settings.registry.url.clone()),
             ("QUADRILLE__DATABASE__BASE_URL", settings.database.base_url.clone()),
             ("QUADRILLE__DATABASE__PREFIX", settings.database.prefix.clone()),

@@ -1,30 +1,25 @@
-//! A shop of its own: topics, databases, the outside world and the six services, all fresh, and all gone with this value.
+//! A shop of its own: a stage with the outside world, the six services and those who order, all fresh, and all gone with this value.
 
 use std::{
-    collections::BTreeMap,
     io::Write,
+    ops::{Deref, DerefMut},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::Signal;
 use quadrille_cli::{kafka::Start, watch};
 use quadrille_program::say;
 use quadrille_roster::SERVICES;
-use quadrille_shop::CATALOGUE;
-use quadrille_testkit::{Database, World};
 use tokio::task::JoinSet;
 
 use crate::{
-    Clients, Follower, Goods, Kind, Placed, Tally, binaries, http,
+    Clients, Follower, Goods, Kind, Placed, Tally, binaries,
     outside::Outside,
-    process::{Process, START},
+    process::START,
+    stage::{Instance, Stage},
 };
-
-/// How long a service may take to end.
-const STOP: Duration = Duration::from_secs(20);
 
 /// Every shop records its decisions, unless it is told otherwise.
 pub const KEEP_HISTORY: &str = "QUADRILLE__HISTORY__KEEP";
@@ -32,59 +27,30 @@ pub const KEEP_HISTORY: &str = "QUADRILLE__HISTORY__KEEP";
 /// With this in the environment a shop in which orders do not end stays as it is, to be looked at.
 const HOLD: &str = "QUADRILLE_SHOW_HOLD";
 
-/// A shop.
+/// A shop: a [`Stage`], and who is at work there.
 pub struct Shop {
     // In the order in which they end.
-    /// The instances of the services.
-    pub instances: Vec<Instance>,
-    /// What the topics hold.
-    pub follower: Arc<Follower>,
-    /// Payment provider, carrier, mail catcher.
-    pub outside: Outside,
-    /// Its topics.
-    pub world: World,
+    clients_at_work: JoinSet<anyhow::Result<()>>,
     /// Who orders.
     pub clients: Arc<Clients>,
-    clients_at_work: JoinSet<anyhow::Result<()>>,
-    databases: BTreeMap<&'static str, Database>,
-    folder: PathBuf,
-    environment: Vec<(String, String)>,
-    /// Further settings of one service.
-    of_service: Vec<(&'static str, String, String)>,
-    started: usize,
+    /// What the topics hold.
+    pub follower: Arc<Follower>,
+    stage: Stage,
+    /// Payment provider, carrier, mail catcher.
+    pub outside: Outside,
 }
 
-/// One process of a service.
-pub struct Instance {
-    /// Which service.
-    pub service: &'static str,
-    /// The process.
-    pub process: Process,
-    /// Where its health and metrics are.
-    pub http: String,
+impl Deref for Shop {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
 }
 
-impl Instance {
-    /// Waits until it says that it is ready.
-    pub async fn ready(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START;
-        while !http::is_ok(&format!("{}/health/ready", self.http)).await {
-            if let Some(status) = self.process.status()? {
-                anyhow::bail!(
-                    "{} ended with {status} while it was starting; its log: {}",
-                    self.process.name(),
-                    self.process.log()
-                );
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "{} is not ready after {START:?}; its log: {}",
-                self.process.name(),
-                self.process.log()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+impl DerefMut for Shop {
+    fn deref_mut(&mut self) -> &mut Stage {
+        &mut self.stage
     }
 }
 
@@ -97,34 +63,15 @@ impl Shop {
     /// The same, with further settings of all services.
     pub async fn open_with(name: &str, instances: usize, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = own_folder(name)?;
-        let mut world = World::new(*CATALOGUE).await?;
-        let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
-        let mut databases = BTreeMap::new();
-        for service in SERVICES {
-            databases.insert(service, Database::named(format!("{prefix}{service}")).await);
-        }
         let outside = Outside::start(&folder).await?;
-        world.settings.database.prefix = prefix;
-        world.settings.provider.url.clone_from(&outside.payment);
-        let follower = Arc::new(Follower::start(&world.settings, Start::Beginning, |_| {})?);
-        let clients = Arc::new(Clients::connect(&world.settings)?.with_carrier(&outside.carrier));
         // A later one counts.
-        let settings = [(KEEP_HISTORY, "true")].into_iter().chain(settings.iter().copied());
-        let environment = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let mut shop = Self {
-            instances: vec![],
-            follower,
-            outside,
-            world,
-            clients,
-            clients_at_work: JoinSet::new(),
-            databases,
-            folder,
-            environment,
-            of_service: vec![],
-            started: 0,
-        };
-        futures::future::try_join_all(SERVICES.map(|service| shop.migrate(service))).await?;
+        let settings = [&[(KEEP_HISTORY, "true")], settings].concat();
+        let stage = Stage::open(folder, Some(&outside), &settings).await?;
+        let follower = Arc::new(Follower::start(&stage.settings, Start::Beginning, |_| {})?);
+        let clients = Arc::new(Clients::connect(&stage.settings)?.with_carrier(&outside.carrier));
+        let mut shop = Self { clients_at_work: JoinSet::new(), clients, follower, stage, outside };
+        let programs = binaries::folder()?;
+        futures::future::try_join_all(SERVICES.map(|service| shop.migrate(&programs, service))).await?;
         for service in SERVICES {
             for _ in 0..instances {
                 shop.start(service).await?;
@@ -134,98 +81,15 @@ impl Shop {
         Ok(shop)
     }
 
-    /// What a process of this service is told of its world.
-    pub fn environment(&self, service: &'static str) -> anyhow::Result<Vec<(String, String)>> {
-        let mut environment = self.world.environment(&self.database(service)?.url());
-        let outside = match service {
-            "payment" => self.outside.payment.clone(),
-            "shipping" => self.outside.carrier.clone(),
-            "notification" => format!("smtp://{}", self.outside.smtp),
-            _ => String::new(),
-        };
-        if !outside.is_empty() {
-            environment.push(("QUADRILLE__OUTSIDE__URL".to_owned(), outside));
-        }
-        environment.extend(self.environment.iter().cloned());
-        let own = self.of_service.iter().filter(|(of, ..)| *of == service);
-        environment.extend(own.map(|(_, variable, value)| (variable.clone(), value.clone())));
-        Ok(environment)
-    }
-
     /// Whether its services record their decisions.
     pub fn records(&self) -> bool {
-        let settings = || self.environment.iter().rev();
-        settings().find(|(key, _)| key == KEEP_HISTORY).is_some_and(|(_, value)| value == "true")
-    }
-
-    /// Sets a variable for those instances of a service that start from now on.
-    pub fn set(&mut self, service: &'static str, variable: &str, value: &str) {
-        self.of_service.push((service, variable.to_owned(), value.to_owned()));
-    }
-
-    async fn migrate(&self, service: &'static str) -> anyhow::Result<()> {
-        let program = binaries::find(&format!("quadrille-{service}"))?;
-        let log = self.folder.join(format!("{service}.migrate.log"));
-        let environment = self.environment(service)?;
-        let mut process =
-            Process::start(format!("{service} migrate"), &program, &["migrate".to_owned()], &environment, log)?;
-        let status = process.ended().await?;
-        ensure!(status.success(), "{service} migrate ended with {status}; its log: {}", process.log());
-        Ok(())
+        self.variable(KEEP_HISTORY) == Some("true")
     }
 
     /// Starts one more instance of a service. It listens when this returns; whether it is ready is another question.
     pub async fn start(&mut self, service: &'static str) -> anyhow::Result<&mut Instance> {
-        self.started += 1;
-        let name = format!("{service}-{}", self.started);
         let program = binaries::find(&format!("quadrille-{service}"))?;
-        let log = self.folder.join(format!("{name}.log"));
-        let mut process = Process::start(name, &program, &[], &self.environment(service)?, log)?;
-        let http = process.says("Health and metrics on ").await?;
-        self.instances.push(Instance { service, process, http });
-        self.instances.last_mut().context("it was just pushed")
-    }
-
-    /// Stops every instance of a service, gracefully.
-    pub async fn stop(&mut self, service: &str) -> anyhow::Result<()> {
-        let (stopping, others) = self.instances.drain(..).partition(|instance| instance.service == service);
-        self.instances = others;
-        let stopping: Vec<Instance> = stopping;
-        for mut instance in stopping {
-            let (_, status) = instance.process.stop(STOP).await?;
-            ensure!(
-                status.success(),
-                "{} ended with {status}; its log: {}",
-                instance.process.name(),
-                instance.process.log()
-            );
-        }
-        Ok(())
-    }
-
-    /// Waits until every instance is ready.
-    pub async fn ready(&mut self) -> anyhow::Result<()> {
-        for instance in &mut self.instances {
-            instance.ready().await?;
-        }
-        Ok(())
-    }
-
-    /// Kills every instance of every service at once, as a power cut would.
-    pub async fn kill_all(&mut self) -> anyhow::Result<()> {
-        // All signals first: nobody may tidy up after another one's end.
-        for instance in &self.instances {
-            instance.process.signal(Signal::SIGKILL)?;
-        }
-        for mut instance in self.instances.drain(..) {
-            instance.process.kill().await?;
-        }
-        Ok(())
-    }
-
-    /// A service's database.
-    pub fn database(&self, service: &str) -> anyhow::Result<&Database> {
-        self.databases.get(service).with_context(|| format!("there is no service {service}"))
+        self.stage.start_as(service, &program, &[]).await
     }
 
     /// Registers a customer and lists goods, and waits until all who need to know of them do.
@@ -319,14 +183,9 @@ impl Shop {
             to_end: true,
             json: true,
         };
-        tokio::task::block_in_place(|| watch::run(&self.world.settings, &all, |line| Ok(writeln!(file, "{line}")?)))?;
+        tokio::task::block_in_place(|| watch::run(&self.settings, &all, |line| Ok(writeln!(file, "{line}")?)))?;
         file.flush()?;
         Ok(path.display().to_string())
-    }
-
-    /// Where its logs are.
-    pub fn logs(&self) -> String {
-        self.folder.display().to_string()
     }
 }
 

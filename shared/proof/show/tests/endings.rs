@@ -36,7 +36,7 @@ async fn every_kind_of_order_ends_as_asked() -> anyhow::Result<()> {
     // What an open order waits for, and what holds it up.
     let silent = placed.iter().find(|order| order.kind == Kind::ExpiresUnconfirmed).context("it was placed")?;
     in_vain(&shop.database("payment")?.pool, silent, "charge").await?;
-    let shell = Shell::new(&shop.world.settings, shop.logs().into())?;
+    let shell = Shell::new(&shop.settings, shop.logs().into())?;
     let told = shell.run(&format!("quadrille saga {}", silent.id)).await?;
     assert!(told.contains("expects PaymentCaptured or PaymentDeclined from payment, for "), "{told}");
     assert!(told.contains("charge tried "), "{told}");
@@ -145,7 +145,7 @@ async fn what_is_folded_may_be_read_again(shop: &mut Shop) -> anyhow::Result<()>
     const PRICES: &str = "select jsonb_agg(price order by sku) from price";
     const ADDRESSES: &str = "select jsonb_agg(to_jsonb(address) - 'changed_at' order by user_id) from address";
     let folded = [("order", "product.events", PRICES), ("notification", "user.events", ADDRESSES)];
-    let settings = shop.world.settings.clone();
+    let settings = shop.settings.clone();
     let rewind = |service: &str, topic: &str| {
         let options = group::Options { to: Start::Beginning, only: vec![topic.to_owned()], yes: true, json: true };
         tokio::task::block_in_place(|| group::rewind(&settings, service, &options))

@@ -40,22 +40,22 @@ impl Fact {
     /// Puts a record and what it turned out to be together.
     pub fn of(catalogue: &Catalogue, record: Record, decoded: Decoded) -> Self {
         let key = catalogue.key_kind(&record.topic).normalize(record.key.as_deref()).unwrap_or_default();
-        let (id, former) = match (catalogue.is_requests(&record.topic), record.header("ce_id"), &decoded) {
-            (true, Some(id), Decoded::Record { info, .. }) => {
-                let source = record.header("ce_source").unwrap_or_default();
-                let former = ids::former_request(&record.topic, &key, source, id);
-                (Some(ids::request(&record.topic, &key, info.record.name, source, id)), former)
-            }
-            // Its type is part of its id, and is not known.
-            (true, Some(_), _) => (None, None),
-            (true, None, _) => {
+        let event = record.event();
+        let (id, former) = match (catalogue.is_requests(&record.topic), event.id, &decoded) {
+            (true, "", _) => {
                 let id = ids::anonymous_request(&record.topic, record.partition, record.offset, record.timestamp_ms);
                 (Some(id), None)
             }
-            (false, ..) => (record.id_header("ce_id"), None),
+            (true, id, Decoded::Record { info, .. }) => {
+                let former = ids::former_request(&record.topic, &key, event.source, id);
+                (Some(ids::request(&record.topic, &key, info.record.name, event.source, id)), former)
+            }
+            // Its type is part of its id, and is not known.
+            (true, ..) => (None, None),
+            (false, id, _) => (Uuid::try_parse(id).ok(), None),
         };
-        let version = record.header("ce_aggregateversion").and_then(|version| version.parse().ok());
-        Self { key, id, former, cause: record.id_header("ce_causationid"), version, decoded, record }
+        let (cause, version) = (Uuid::try_parse(event.causation).ok(), event.version.parse().ok());
+        Self { key, id, former, cause, version, decoded, record }
     }
 
     /// The type's short name, or empty where it is none that we know.

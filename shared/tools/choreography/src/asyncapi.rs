@@ -16,7 +16,7 @@ pub(crate) fn yaml(choreography: &Choreography) -> String {
     let document = Document {
         asyncapi: "3.0.0",
         info: Info {
-            title: "Quadrille's choreography",
+            title: "The choreography",
             version: env!("CARGO_PKG_VERSION"),
             description: "What each service hears and states, and what clients may send. Generated: `quadrille check --write`.",
         },
@@ -276,7 +276,7 @@ fn headers() -> Headers {
         ("ce_type", "the record's full name"),
         ("ce_subject", "the aggregate's id, which is the record key"),
         ("ce_time", "when it was stated"),
-        ("ce_correlationid", "the saga: the order's id; elsewhere the aggregate's id"),
+        ("ce_correlationid", "the saga's id; elsewhere the aggregate's id"),
         ("ce_causationid", "the id of the record that caused it"),
         ("ce_aggregateversion", "1, 2, 3 ... per key and topic"),
         ("content-type", "application/avro"),

@@ -21,7 +21,7 @@ pub fn check(choreography: &Choreography) -> Vec<Problem> {
         questions::without_end,
         endless,
         topics::two_writers,
-        topics::not_keyed_by_the_order,
+        topics::not_keyed_alike,
         topics::unequal_partitions,
         fields::wrong_types,
         declarations::disagreeing,

@@ -43,6 +43,8 @@ impl Generated {
 
     /// Writes the file below `checkout`.
     pub fn write(&self, checkout: &Path) -> io::Result<()> {
-        fs::write(checkout.join(self.path), &self.text)
+        let path = checkout.join(self.path);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, &self.text)
     }
 }

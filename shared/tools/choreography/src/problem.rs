@@ -19,7 +19,7 @@ pub enum Kind {
     Endless,
     /// A topic with two writers.
     TwoWriters,
-    /// A saga topic that is not keyed by the order.
+    /// A saga topic that is not keyed as the saga's others are.
     SagaKey,
     /// Unequal partition counts of saga topics.
     Partitions,

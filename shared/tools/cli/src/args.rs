@@ -1,6 +1,11 @@
 //! The commands and their options; what each does is its own module's business.
 
-use std::{convert::Infallible, path::PathBuf, process::ExitCode};
+use std::{
+    convert::Infallible,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use uuid::Uuid;
@@ -125,10 +130,10 @@ enum Command {
 const ENCODE_HELP: &str = "\
 Examples:
   BROKERS=$(quadrille config kafka.brokers)
-  quadrille encode OrderRequested order.json | kcat -P -b \"$BROKERS\" -t order.requests -k $ID -D :end-of-record:
-  quadrille encode --keys OrderRequested orders.json | kcat -P -b \"$BROKERS\" -t order.requests -K ' ' -D :end-of-record:
+  quadrille encode TYPE record.json | kcat -P -b \"$BROKERS\" -t TOPIC -k KEY -D :end-of-record:
+  quadrille encode --keys TYPE records.json | kcat -P -b \"$BROKERS\" -t TOPIC -K ' ' -D :end-of-record:
 
-kcat cuts its standard input at each byte 10, which Avro contains (a quantity of 5 is such a byte): -D names a delimiter that
+kcat cuts its standard input at each byte 10, which Avro contains (the number 5 is such a byte): -D names a delimiter that
 does not occur instead, and encode refuses to write a record in which it does occur. A pipe named as a file, as in
 `kcat -P ... /dev/stdin` or `kcat -P ... <(quadrille encode ...)`, is skipped by kcat 1.7 without a word. A record in a real
 file can be sent as it is: kcat -P ... FILE.";
@@ -136,14 +141,14 @@ file can be sent as it is: kcat -P ... FILE.";
 const DECODE_HELP: &str = "\
 Examples:
   BROKERS=$(quadrille config kafka.brokers)
-  kcat -C -b \"$BROKERS\" -t order.events -u -f \"$(quadrille decode --kcat-format)\" | quadrille decode
-  quadrille encode OrderRequested order.json | quadrille decode
+  kcat -C -b \"$BROKERS\" -t TOPIC -u -f \"$(quadrille decode --kcat-format)\" | quadrille decode
+  quadrille encode TYPE record.json | quadrille decode
 
 The format has lengths, so that records are told apart exactly, whatever bytes they hold. -u makes kcat write each at once.";
 
 #[derive(Args, Debug)]
 struct ExampleArgs {
-    /// A record type, e.g. OrderRequested
+    /// A record type: `quadrille example` lists them
     r#type: Option<String>,
     /// The fields with their meaning instead
     #[arg(long)]
@@ -158,7 +163,7 @@ struct ExampleArgs {
 
 #[derive(Args, Debug)]
 struct EncodeArgs {
-    /// A record type, e.g. OrderRequested
+    /// A record type: `quadrille example` lists them
     r#type: String,
     /// JSON, one document or several one after another [standard input]
     file: Option<PathBuf>,
@@ -186,7 +191,7 @@ struct DecodeArgs {
 
 #[derive(Args, Debug)]
 struct ProduceArgs {
-    /// A record type, e.g. OrderRequested
+    /// A record type: `quadrille example` lists them
     r#type: String,
     /// JSON, one document or several one after another [standard input]
     file: Option<PathBuf>,
@@ -211,7 +216,7 @@ struct ProduceArgs {
 
 #[derive(Args, Debug)]
 struct WatchArgs {
-    /// Topics, e.g. 'order.*' [all but the heartbeats]
+    /// Topics, * for any text, e.g. '*.events' [all but the heartbeats]
     topics: Vec<String>,
     /// Only this key, in any spelling (* for any text); may be repeated
     #[arg(long)]
@@ -563,11 +568,18 @@ async fn dispatch<Own: Commands>(cli: Cli<Own>, catalogue: Catalogue) -> anyhow:
         Command::Replay { files } => return Ok(done(replay::run(&catalogue.build(), &files)?)),
         Command::Completions { shell } => {
             let mut script = vec![];
-            clap_complete::generate(shell, &mut Cli::<Own>::command(), "quadrille", &mut script);
+            clap_complete::generate(shell, &mut Cli::<Own>::command(), program(), &mut script);
             output::bytes(&script)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name by which this program was called: a workspace may give its own another.
+fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    name.unwrap_or("quadrille").to_owned()
 }
 
 fn done(done: bool) -> ExitCode {

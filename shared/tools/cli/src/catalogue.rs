@@ -69,9 +69,8 @@ impl Catalogue {
         services: impl IntoIterator<Item = Service>,
     ) -> Self {
         let services: &[Service] = services.into_iter().collect::<Vec<_>>().leak();
-        let declared = topics.iter().chain(quadrille_platform::TOPICS);
-        let all = declared.flat_map(|topic| topic.with_services(services.iter().map(|service| service.name)));
-        let all: &[TopicType] = all.collect::<Vec<_>>().leak();
+        let names: Vec<&str> = services.iter().map(|service| service.name).collect();
+        let all: &[TopicType] = quadrille_platform::with_platform(topics, &names).leak();
         let of_topic = |topic: &'static TopicType| {
             let is_its = |info: &&RecordInfo| topic.records.iter().any(|name| name == info.record.name);
             records.iter().chain(quadrille_platform::REGISTRY).filter(is_its).map(move |info| info.on(topic))

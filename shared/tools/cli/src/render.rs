@@ -104,7 +104,7 @@ pub fn line(paint: Paint, record: &Record, decoded: &Decoded) -> String {
 
 /// What a record belongs to: its correlation id, else its key.
 pub fn saga(record: &Record) -> String {
-    record.header("ce_correlationid").map_or_else(|| record.key_text(), str::to_owned)
+    Some(record.event().correlation).filter(|id| !id.is_empty()).map_or_else(|| record.key_text(), str::to_owned)
 }
 
 /// The fields that say something, short: no key (it stands beside), nothing at its default, one level of nesting.

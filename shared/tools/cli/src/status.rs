@@ -61,12 +61,46 @@ pub struct Instance {
     pub started_at: DateTime<Utc>,
     /// When it last said so.
     pub sent_at: DateTime<Utc>,
+    /// Where others reach it; none where it does not know.
+    #[serde(default)]
+    pub advertised: Option<String>,
+    /// The partitions that are its own, by topic.
+    #[serde(default)]
+    pub assigned: Vec<Assigned>,
+    /// Records of them that are still to be read, where it knows.
+    #[serde(default)]
+    pub lag: Option<i64>,
+    /// Records that its service has not published yet, where its database told.
+    #[serde(default)]
+    pub outbox_rows: Option<i64>,
+    /// For how many seconds the oldest of them has waited.
+    #[serde(default)]
+    pub outbox_age_seconds: Option<i64>,
+    /// When the outside last told it what became of an effect.
+    #[serde(default)]
+    pub outside_answered_at: Option<DateTime<Utc>>,
     /// What its health page says now.
     #[serde(default)]
     pub health: String,
 }
 
+/// The partitions of a topic that are an instance's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The topic, without prefix.
+    pub topic: String,
+    /// Their numbers.
+    pub partitions: Vec<i32>,
+    /// Records of them that are still to be read, where that is known.
+    pub lag: Option<i64>,
+}
+
 impl Instance {
+    /// Where it is asked: as it has others told, else where it listens.
+    fn address(&self) -> &str {
+        self.advertised.as_deref().unwrap_or(&self.http)
+    }
+
     /// How long ago it last said that it is there.
     fn silence_ms(&self) -> i64 {
         (Utc::now() - self.sent_at).num_milliseconds()
@@ -120,7 +154,7 @@ pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
     let mut instances = tokio::task::block_in_place(|| instances(settings))?;
     let groups = tokio::task::block_in_place(|| groups(settings, &instances))?;
     let client = http::client()?;
-    let healths = join_all(instances.iter().map(|instance| health(&client, &instance.http))).await;
+    let healths = join_all(instances.iter().map(|instance| health(&client, instance.address()))).await;
     for (instance, health) in instances.iter_mut().zip(healths) {
         instance.health = health;
     }
@@ -250,7 +284,19 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     if status.instances.is_empty() {
         output::line("No instance of any service says that it runs: `make services` starts them.")?;
     } else {
-        let mut table = Table::new(["instance", "version", "health", "runs for", "last beat", "what is not well"]);
+        let mut table = Table::new([
+            "instance",
+            "version",
+            "health",
+            "runs for",
+            "last beat",
+            "partitions",
+            "lag",
+            "outside answered",
+            "what is not well",
+        ]);
+        let ago =
+            |at: DateTime<Utc>| format!("{} ago", output::step((now - at).num_milliseconds()).trim_start_matches('+'));
         for instance in &status.instances {
             let health = match instance.health.as_str() {
                 _ if instance.is_silent() => paint.bad("silent"),
@@ -263,7 +309,10 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
                 instance.version.clone(),
                 health,
                 ran.trim_start_matches('+').to_owned(),
-                format!("{} ago", output::step(instance.silence_ms()).trim_start_matches('+')),
+                ago(instance.sent_at),
+                instance.assigned.iter().map(|topic| topic.partitions.len()).sum::<usize>().to_string(),
+                instance.lag.map(|lag| lag.to_string()).unwrap_or_default(),
+                instance.outside_answered_at.map(ago).unwrap_or_default(),
                 output::printable(&instance.detail),
             ]);
         }
@@ -283,11 +332,16 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
         Table::new(["service", "outbox", "oldest", "inbox", "effects", "parked", "timers", "open dead letters"]);
     for database in &status.databases {
         if let Some(error) = &database.error {
-            let why = format!("its database cannot be read: {}", output::printable(error));
+            // What its instances see of it.
+            let beat = status.instances.iter().filter(|instance| instance.service == database.service);
+            let beat = beat.filter(|instance| !instance.is_silent()).max_by_key(|instance| instance.sent_at);
+            let rows = beat.and_then(|beat| beat.outbox_rows).map(|rows| format!("{rows} by its heartbeat; "));
+            let age = beat.and_then(|beat| beat.outbox_age_seconds).map(|age| output::step(age.saturating_mul(1_000)));
+            let why = format!("{}its database cannot be read: {}", rows.unwrap_or_default(), output::printable(error));
             table.row([
                 database.service.clone(),
                 why,
-                String::new(),
+                age.map(|age| age.trim_start_matches('+').to_owned()).unwrap_or_default(),
                 String::new(),
                 String::new(),
                 String::new(),
@@ -332,6 +386,9 @@ fn summary(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quadrille_core::Record as _;
+    use quadrille_platform::{AssignedTopic, InstanceHeartbeat, REGISTRY};
+
     use super::*;
 
     #[test]
@@ -343,6 +400,30 @@ mod tests {
         // Retention took what was not read, or the topic was made anew: never a negative lag.
         assert_eq!(lag(&partition, Some(3)), 40);
         assert_eq!(lag(&partition, Some(70)), 0);
+    }
+
+    /// One that could not be read would be an instance without a name.
+    #[test]
+    fn a_heartbeat_is_read_with_all_that_it_says() {
+        let answered = DateTime::from_timestamp_micros(1_764_444_444_123_456);
+        let beat = InstanceHeartbeat {
+            http: "http://0.0.0.0:9102".into(),
+            advertised: Some("http://order:9102".into()),
+            assigned: vec![AssignedTopic { topic: "order.requests".into(), partitions: vec![0, 3], lag: Some(2) }],
+            lag: Some(2),
+            outbox_rows: Some(4),
+            outbox_age_seconds: Some(5),
+            outside_answered_at: answered,
+            ..InstanceHeartbeat::new("order-1".into())
+        };
+        let mut datum = vec![];
+        beat.encode(&mut datum);
+        let info = REGISTRY.iter().find(|info| info.record.name == InstanceHeartbeat::TYPE.name).expect("it is there");
+        let json = info.to_json(&datum).expect("it is a heartbeat");
+        let read: Instance = serde_json::from_str(&json).expect("all of it");
+        assert_eq!((read.instance.as_str(), read.address()), ("order-1", "http://order:9102"));
+        assert_eq!((read.lag, read.outbox_rows, read.outbox_age_seconds), (Some(2), Some(4), Some(5)));
+        assert_eq!((read.outside_answered_at, read.assigned[0].partitions.as_slice()), (answered, &[0, 3][..]));
     }
 
     #[test]

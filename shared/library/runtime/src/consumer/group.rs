@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct Group {
     pub known: Brokers,
     /// Another client has taken this one's place, which speaks for the instance from now on.
     pub retired: AtomicBool,
+    /// Partitions came, and the database did not tell their positions in time: the group is left, and joined anew once it does.
+    pub is_left: AtomicBool,
     /// Where partitions begin, of a projection; else where the group has committed.
     pub positions: Option<Positions>,
     pub state: Mutex<Assigned>,
@@ -55,6 +60,7 @@ pub(crate) struct Group {
 #[derive(Clone)]
 pub(super) struct Positions {
     pool: Database,
+    generation: u16,
     tokio: tokio::runtime::Handle,
     stop: CancellationToken,
 }
@@ -63,24 +69,29 @@ pub(super) struct Positions {
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 impl Positions {
-    pub fn new(pool: Database, stop: CancellationToken) -> Self {
-        Self { pool, tokio: tokio::runtime::Handle::current(), stop }
+    pub fn new(pool: Database, generation: u16, stop: CancellationToken) -> Self {
+        Self { pool, generation, tokio: tokio::runtime::Handle::current(), stop }
     }
 
-    /// Waits until the database tells them; none where the service stops before. Nothing can be taken without a database, so whoever polls may
-    /// as well wait here.
-    fn wait(&self) -> Option<BTreeMap<(String, i32), i64>> {
-        self.tokio.block_on(self.stop.run_until_cancelled(async {
-            loop {
-                match position::stored(&self.pool).await {
-                    Ok(stored) => return stored,
-                    Err(error) => {
-                        warn!(%error, "Partitions wait for their positions, which the database does not tell")
-                    }
-                }
-                tokio::time::sleep(TRY_AGAIN).await;
+    /// Waits until the database tells them; none where the service stops before. Nobody waits for one that has not joined its group.
+    pub fn wait(&self) -> Option<BTreeMap<(String, i32), i64>> {
+        self.tokio.block_on(self.stop.run_until_cancelled(self.read()))
+    }
+
+    /// The same within a rebalance, where the whole group waits: for [`limits::POSITIONS`] at most.
+    fn wait_as_member(&self) -> Option<BTreeMap<(String, i32), i64>> {
+        let read = async { tokio::time::timeout(limits::POSITIONS, self.read()).await.ok() };
+        self.tokio.block_on(self.stop.run_until_cancelled(read)).flatten()
+    }
+
+    async fn read(&self) -> BTreeMap<(String, i32), i64> {
+        loop {
+            match position::stored(&self.pool, self.generation).await {
+                Ok(stored) => return stored,
+                Err(error) => warn!(%error, "Partitions wait for their positions, which the database does not tell"),
             }
-        }))
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
     }
 }
 
@@ -92,6 +103,8 @@ pub(super) struct Assignment {
     pub parked: bool,
     /// Where reading goes on although there is more to read, and since when it has not moved.
     pub unread: Option<(i64, Instant)>,
+    /// Records that are still to be read, where that is known.
+    pub lag: Option<i64>,
     /// Where a transaction begins that is open still, and since when.
     pub open: Option<(i64, Instant)>,
     /// Of a projection: where reading has come to, until the worker is told.
@@ -130,12 +143,13 @@ impl Group {
                 .collect(),
             service: P::SERVICE,
             brokers: kafka.brokers.clone(),
-            onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(P::SERVICE)),
+            onlooker: kafka.observer(&format!("quadrille-{}-onlooker", P::SERVICE), &kafka.group(&resources.group())),
             health: Arc::clone(&resources.health),
             broker_uptime,
             progress,
             known: Brokers::default(),
             retired: AtomicBool::default(),
+            is_left: AtomicBool::default(),
             positions,
             state: Mutex::default(),
         }
@@ -153,6 +167,7 @@ impl Group {
             progress: Arc::clone(&self.progress),
             known: Brokers::default(),
             retired: AtomicBool::default(),
+            is_left: AtomicBool::default(),
             positions: self.positions.clone(),
             state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
         }
@@ -217,6 +232,11 @@ impl Group {
         assignment.map(|assignment| assignment.unread = None).is_some()
     }
 
+    /// Whether another client has to take this one's place: it works no more, or has left its partitions to others.
+    pub fn is_over(&self) -> bool {
+        self.known.are_forgotten() || self.is_left.load(Ordering::Relaxed)
+    }
+
     pub fn owns(&self, partition: Partition) -> bool {
         self.assigned().current.contains_key(&partition)
     }
@@ -279,11 +299,11 @@ impl Group {
     /// Takes partitions: of a projection each at its position.
     fn take(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
         let starts = match &self.positions {
-            None => Ok(true),
-            Some(positions) => match positions.wait() {
+            Some(positions) if list.count() > 0 => match positions.wait_as_member() {
                 Some(stored) => self.start_at(list, &stored).map(|()| true),
                 None => Ok(false),
             },
+            _ => Ok(true),
         };
         let assigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
@@ -291,8 +311,8 @@ impl Group {
         };
         match starts.and_then(|known| assigned.map(|()| known)) {
             Ok(true) => {}
-            // The service stops: nothing of them is read.
-            Ok(false) => return,
+            // Nothing of them is read: the service stops, or leaves them to others.
+            Ok(false) => return self.is_left.store(true, Ordering::Relaxed),
             Err(error) => return error!(%error, "Partitions could not be taken"),
         }
         let new = self.partitions(list);
@@ -301,8 +321,16 @@ impl Group {
         let generation = assigned.generations;
         let assignment = |partition: &Partition| {
             let since = Instant::now();
-            let assignment =
-                Assignment { generation, in_hand: 0, parked: false, unread: None, open: None, reached: None, since };
+            let assignment = Assignment {
+                generation,
+                in_hand: 0,
+                parked: false,
+                unread: None,
+                lag: None,
+                open: None,
+                reached: None,
+                since,
+            };
             (*partition, assignment)
         };
         assigned.current.extend(new.iter().map(assignment));
@@ -323,7 +351,7 @@ impl Group {
             list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
         for (topic, partition) in physical {
             let Some(declared) = self.topics.get(&topic) else { continue };
-            let position = stored.get(&(declared.name.to_string(), partition)).filter(|next| **next > 0);
+            let position = stored.get(&(declared.name.to_string(), partition));
             let start = position.map_or(Offset::Beginning, |next| Offset::Offset(*next));
             list.set_partition_offset(&topic, partition, start)?;
         }

@@ -123,9 +123,9 @@ impl<'a, P: Policy> Poller<'a, P> {
         }
     }
 
-    /// Polls until `stop`, or until the client has forgotten every broker. An error means that the client never works again.
+    /// Polls until `stop`, or until another client has to take this one's place. An error means that the client never works again.
     pub(super) fn poll(mut self, stop: &AtomicBool) -> Result<(), RDKafkaErrorCode> {
-        while !stop.load(Ordering::Relaxed) && !self.client.context().known.are_forgotten() {
+        while !stop.load(Ordering::Relaxed) && !self.client.context().is_over() {
             self.advance_past_skipped();
             self.retry_parked();
             self.advance_past_unreadable();

@@ -68,10 +68,7 @@ impl ClientContext for Group {
                     self.note_end((topic, partition), &stats, at);
                 }
                 hidden = hidden.or(self.hidden((topic, partition), &stats));
-                if self.owns((topic, partition)) && stats.consumer_lag >= 0 {
-                    gauge!("quadrille_consumer_lag", "topic" => topic, "partition" => partition.to_string())
-                        .set(stats.consumer_lag as f64);
-                }
+                self.note_lag((topic, partition), &stats);
             }
         }
         match hidden {
@@ -111,7 +108,23 @@ fn end(stats: &rdkafka::statistics::Partition) -> i64 {
     if stats.ls_offset >= 0 { stats.hi_offset.min(stats.ls_offset) } else { stats.hi_offset }
 }
 
+/// What is still to be read, where that is known: of a partition of which nothing was ever committed the client does not tell.
+fn lag(stats: &rdkafka::statistics::Partition) -> Option<i64> {
+    let unread = || (end(stats) >= 0 && stats.next_offset >= 0).then(|| (end(stats) - stats.next_offset).max(0));
+    if stats.consumer_lag >= 0 { Some(stats.consumer_lag) } else { unread() }
+}
+
 impl Group {
+    /// Notes how much of a partition is still to be read, for metrics and the heartbeat.
+    fn note_lag(&self, (topic, partition): Partition, stats: &rdkafka::statistics::Partition) {
+        if let Some(lag) = lag(stats)
+            && let Some(assignment) = self.assigned().current.get_mut(&(topic, partition))
+        {
+            assignment.lag = Some(lag);
+            gauge!("quadrille_consumer_lag", "topic" => topic, "partition" => partition.to_string()).set(lag as f64);
+        }
+    }
+
     /// Notes that a partition is read to its end, as of `at`.
     fn note_end(&self, partition: Partition, stats: &rdkafka::statistics::Partition, at: Instant) {
         let end = end(stats);

@@ -15,14 +15,14 @@ use std::{
 
 use quadrille_cli::kafka::{Admin, Record};
 use quadrille_core::{Fact, Policy, Record as _, ids};
-use quadrille_events::{REGISTRY, StockReplenished, StockReplenishmentRequested, TOPICS};
+use quadrille_events::{StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_platform::DeadLetter;
 use quadrille_runtime::{
     Config, Mapped, Service, Store,
     config::{Log, LogFormat, NoSettings},
     table,
 };
-use quadrille_testkit::{Catalogue, Database, World, decoded};
+use quadrille_testkit::{Database, World, decoded};
 use rdkafka::{
     ClientConfig,
     admin::{NewTopic, TopicReplication},
@@ -152,17 +152,13 @@ impl<P: Policy<State = VersionsBySku>> Store for Versions<P> {
     }
 }
 
-/// The shop's topics. The example is none of its services: its dead letters' topic is made where a test wants it.
-pub fn catalogue() -> Catalogue {
-    Catalogue::new(TOPICS, REGISTRY, [])
-}
-
 impl Shop {
     pub async fn open() -> anyhow::Result<Self> {
         if let Ok(filter) = std::env::var("QUADRILLE_TEST_LOG") {
             let _ = quadrille_runtime::init_logs(&Log { format: LogFormat::Human, filter });
         }
-        let mut world = World::new(catalogue()).await?;
+        // The example is none of the shop's services: its dead letters' topic is made where a test wants it.
+        let mut world = World::new(TOPICS, &[]).await?;
         let database = Database::fresh([]).await;
         service().migrate(&database.url()).await?;
         let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
@@ -287,8 +283,8 @@ pub fn assert_order(records: &[Record]) -> usize {
     let mut seen: BTreeMap<Uuid, (i64, Vec<u8>)> = BTreeMap::new();
     let mut repeats = 0;
     for record in records {
-        let id = record.id_header("ce_id").expect("an event has an id");
-        let version: i64 = record.header("ce_aggregateversion").and_then(|v| v.parse().ok()).expect("and a version");
+        let id = record.event().id.parse().expect("an event has an id");
+        let version: i64 = record.event().version.parse().expect("and a version");
         let value = record.value.clone().unwrap_or_default();
         match seen.get(&id) {
             Some(first) => {

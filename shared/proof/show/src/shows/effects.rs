@@ -114,7 +114,7 @@ impl Desk {
     async fn parked(&mut self, shop: &Shop, order: &Placed, kind: &str) -> anyhow::Result<Uuid> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let (open, unread) = effects::open(&shop.world.settings, Some(PAYMENT)).await?;
+            let (open, unread) = effects::open(&shop.settings, Some(PAYMENT)).await?;
             ensure!(unread.is_empty(), "{}", unread.join(" "));
             let meant =
                 |effect: &&Effect| effect.key == order.key() && effect.kind == kind && effect.parked_at.is_some();
@@ -131,7 +131,7 @@ impl Desk {
 
     async fn redrive(&mut self, shop: &Shop, effect: Uuid) -> anyhow::Result<()> {
         let fields = json!({"effect_id": effect});
-        let came = operate::ask(&shop.world.settings, "RedriveRequested", PAYMENT, &person(), fields).await?;
+        let came = operate::ask(&shop.settings, "RedriveRequested", PAYMENT, &person(), fields).await?;
         ensure!(came.result == "done", "the redrive of {effect} was {}: {}", came.result, came.detail);
         say!("  redriven: {}", came.detail);
         self.redriven += 1;
@@ -139,7 +139,7 @@ impl Desk {
     }
 
     async fn answer(&mut self, shop: &Shop, effect: Uuid, outcome: &str) -> anyhow::Result<()> {
-        let came = answered(shop.world.settings.clone(), effect, outcome.to_owned()).await?;
+        let came = answered(shop.settings.clone(), effect, outcome.to_owned()).await?;
         self.accepted(effect, &came)
     }
 
@@ -152,7 +152,7 @@ impl Desk {
 
     /// Answers what must not be taken.
     async fn refused(&mut self, shop: &Shop, effect: Uuid, outcome: &str, why: &str) -> anyhow::Result<()> {
-        let came = answered(shop.world.settings.clone(), effect, outcome.to_owned()).await?;
+        let came = answered(shop.settings.clone(), effect, outcome.to_owned()).await?;
         let OperatorResult { result, detail } = &came;
         ensure!(result == "refused" && detail.contains(why), "{outcome} was {result}: {detail}, not '{why}'");
         say!("  refused: {detail}");
@@ -165,7 +165,7 @@ impl Desk {
         let pool = shop.database(PAYMENT)?.pool.clone();
         let mut held = pool.begin().await?;
         sqlx::query("select from effect where id = $1 for update").bind(effect).execute(&mut *held).await?;
-        let answer = tokio::spawn(answered(shop.world.settings.clone(), effect, outcome.to_owned()));
+        let answer = tokio::spawn(answered(shop.settings.clone(), effect, outcome.to_owned()));
         let deadline = Instant::now() + TIMEOUT;
         const WAITS: &str = "select count(*) from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock' and query like '%from effect where key%'";
@@ -226,7 +226,7 @@ async fn check_money(shop: &Shop, placed: &[Placed], report: &mut Report) -> any
     }
     report.must_be_none("charges and refunds at the provider", &wrong);
     report.figure(format!("{charges} charges and {refunds} refunds at the provider, none twice"));
-    let (open, _) = effects::open(&shop.world.settings, Some(PAYMENT)).await?;
+    let (open, _) = effects::open(&shop.settings, Some(PAYMENT)).await?;
     report.must(open.is_empty(), || format!("{} effects of payment are still open", open.len()));
     Ok(())
 }

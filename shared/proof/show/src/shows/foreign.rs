@@ -22,7 +22,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let placed = shop.place(&goods, Kind::mixed(ORDERS)).await?;
     shop.settled(&placed, TIMEOUT).await?;
 
-    let settings = &shop.world.settings;
+    let settings = &shop.settings;
     let output = Command::new(python)
         .arg("-E")
         .arg(binaries::root().join("shared/proof/show/foreign.py"))

@@ -67,7 +67,7 @@ pub const SHORT: Size =
 /// Runs the show.
 pub async fn run(size: &Size) -> anyhow::Result<Report> {
     let mut shop = Shop::open_with("hostile", 0, &[]).await?;
-    let registry = OddRegistry::before(&shop.world.settings.registry.url).await?;
+    let registry = OddRegistry::before(&shop.settings.registry.url).await?;
     let mut databases = BTreeMap::new();
     for service in SERVICES {
         let proxy = Proxy::before(&shop.database(service)?.url()).await?;
@@ -85,7 +85,7 @@ pub async fn run(size: &Size) -> anyhow::Result<Report> {
     let mut storm = Storm::new(&shop, &goods).await?;
     let before = resident(&shop)?;
     let instances = shop.instances.iter().map(|i| (i.process.name().to_owned(), i.http.clone())).collect();
-    let standing = Standing::watch(&shop.world.settings, instances)?;
+    let standing = Standing::watch(&shop.settings, instances)?;
     let mut kinds = Kind::mixed(size.orders);
     let mut placed = vec![];
     let faults: Vec<(&str, Fault)> =
@@ -306,7 +306,7 @@ impl Storm {
         }
         Ok(Self {
             random: StdRng::seed_from_u64(SEED),
-            producer: RawProducer::connect(&shop.world.settings)?,
+            producer: RawProducer::connect(&shop.settings)?,
             goods: goods.clone(),
             order_id: id_of(&order),
             cancellation_id: id_of(&cancellation),
@@ -321,7 +321,7 @@ impl Storm {
     /// Batches of every compression that unpack to far more than they take; librdkafka reads those of zstd never, the others whole.
     async fn unreadable(&mut self, shop: &Shop) -> anyhow::Result<()> {
         for (partition, codec, records) in [(5, "zstd", 120usize), (4, "gzip", 30), (3, "lz4", 30)] {
-            let kafka = &shop.world.settings.kafka;
+            let kafka = &shop.settings.kafka;
             let producer: FutureProducer = kafka
                 .client("quadrille-show")
                 .set("compression.type", codec)
@@ -331,7 +331,7 @@ impl Storm {
                 .set("batch.num.messages", "1000000")
                 .set("queue.buffering.max.kbytes", "2000000")
                 .create()?;
-            let (topic, zeros) = (shop.world.settings.topic(TOPIC), vec![0; 1_000_000]);
+            let (topic, zeros) = (shop.settings.topic(TOPIC), vec![0; 1_000_000]);
             let record = || FutureRecord::to(&topic).key("TEA").payload(&zeros).partition(partition);
             let sends = (0..records).map(|_| producer.send(record(), None));
             let mut offsets = vec![];
@@ -473,7 +473,7 @@ impl Storm {
 
 async fn register(shop: &Shop, kind: &str, text: &str) -> anyhow::Result<u32> {
     let subject = format!("someone-elses-{kind}-{}", uuid::Uuid::new_v4().simple());
-    let url = format!("{}/subjects/{subject}/versions", shop.world.settings.registry.url);
+    let url = format!("{}/subjects/{subject}/versions", shop.settings.registry.url);
     let body = json!({ "schemaType": kind, "schema": text });
     let answer: serde_json::Value = reqwest::Client::new().post(url).json(&body).send().await?.json().await?;
     answer["id"].as_u64().and_then(|id| id.try_into().ok()).with_context(|| format!("no id for a {kind}: {answer}"))

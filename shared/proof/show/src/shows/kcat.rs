@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub async fn run() -> anyhow::Result<Report> {
     let mut shop = Shop::open("kcat", 1).await?;
     let goods = shop.stock().await?;
-    let settings = &shop.world.settings;
+    let settings = &shop.settings;
     let shell = Shell::new(settings, shop.logs().into())?;
     let (broker, prefix) = (&settings.kafka.brokers, &settings.kafka.topic_prefix);
     let mut report = Report::default();

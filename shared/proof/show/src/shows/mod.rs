@@ -4,6 +4,7 @@ pub mod deadlines;
 pub mod demo;
 pub mod effects;
 pub mod foreign;
+pub mod foreign_workspace;
 pub mod hostile;
 pub mod kcat;
 pub mod kill;

@@ -105,7 +105,8 @@ async fn ended(shop: &Shop, count: usize) -> anyhow::Result<()> {
 
 /// Stops all but the newest instance of each service, all at once: everything that they own passes on. Returns how long the slowest took.
 async fn leave_one_each(shop: &mut Shop, report: &mut Report) -> anyhow::Result<Duration> {
-    let newest = shop.instances.split_off(shop.instances.len() - SERVICES.len());
+    let others = shop.instances.len() - SERVICES.len();
+    let newest = shop.instances.split_off(others);
     let mut stopping = JoinSet::new();
     for mut instance in std::mem::replace(&mut shop.instances, newest) {
         stopping.spawn(async move {

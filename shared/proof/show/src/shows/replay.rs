@@ -38,7 +38,7 @@ pub async fn run() -> anyhow::Result<Report> {
     let placed = recorded(&mut shop).await?;
     accounts::check(&shop, &placed, &mut report).await?;
 
-    let shell = Shell::new(&shop.world.settings, shop.logs().into())?;
+    let shell = Shell::new(&shop.settings, shop.logs().into())?;
     let (_, exported) = shell.last_line("quadrille history export --out recorded.jsonl").await?;
     say!("quadrille history export: {exported}");
     let (same, told) = shell.last_line("quadrille replay recorded.jsonl").await?;

@@ -20,18 +20,23 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The texts of all Rust files below a folder.
-fn sources(folder: impl AsRef<Path>) -> Vec<String> {
-    let mut texts = vec![];
+/// The texts of all files below a folder with one of these extensions.
+fn texts(folder: impl AsRef<Path>, extensions: &[&str]) -> Vec<String> {
+    let mut found = vec![];
     for entry in std::fs::read_dir(root().join(folder)).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            texts.extend(sources(path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            texts.push(read(path));
+            found.extend(texts(path, extensions));
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)) {
+            found.push(read(path));
         }
     }
-    texts
+    found
+}
+
+/// The texts of all Rust files below a folder.
+fn sources(folder: impl AsRef<Path>) -> Vec<String> {
+    texts(folder, &["rs"])
 }
 
 /// The text literals that follow `mark` in a source, e.g. the names in `counter!("..`.
@@ -44,13 +49,13 @@ fn literals<'a>(source: &'a str, mark: &str) -> Vec<&'a str> {
 fn every_relative_link_leads_somewhere() {
     for document in documents() {
         let folder = root().join(&document.name).parent().unwrap().to_owned();
-        for (text, target) in document.links() {
+        for (link, target) in document.links() {
             if target.contains("://") {
                 continue;
             }
             let (path, anchor) = target.split_once('#').map_or((target.as_str(), None), |(path, a)| (path, Some(a)));
             let path = if path.is_empty() { root().join(&document.name) } else { folder.join(path) };
-            assert!(path.exists(), "{}: [{text}]({target}) leads nowhere", document.name);
+            assert!(path.exists(), "{}: {link} leads nowhere", document.name);
             if let Some(anchor) = anchor {
                 let linked = path.canonicalize().unwrap();
                 let linked = super::markdown::document(linked.strip_prefix(root()).unwrap().to_str().unwrap());
@@ -205,15 +210,39 @@ fn test_vectors_are_what_is_computed() {
     assert!(count >= 9, "{count} vectors");
 }
 
+/// The workspace through which docs/writing-a-service.md leads.
+const WORKSPACE: &str = "docs/meters";
+
 #[test]
-fn the_code_of_writing_a_service_is_that_of_the_examples() {
-    let examples =
-        ["tally", "board", "desk"].map(|name| read(format!("shared/library/runtime/examples/{name}/main.rs")));
+fn the_code_of_writing_a_service_is_that_of_the_workspace_and_of_the_examples() {
+    let kinds = ["rust", "toml", "json", "sql"];
+    let mut files = texts(WORKSPACE, &["rs", "toml", "avsc", "sql"]);
+    files.extend(texts("shared/library/runtime/examples", &["rs"]));
     let blocks = document("docs/writing-a-service.md").blocks();
-    let code: Vec<_> = blocks.iter().filter(|block| block.info == "rust").collect();
-    assert!(code.len() >= 8, "{} blocks", code.len());
+    let code: Vec<_> = blocks.iter().filter(|block| kinds.contains(&&*block.info)).collect();
+    assert!(code.len() >= 20, "{} blocks", code.len());
     for block in code {
-        let is_there = examples.iter().any(|example| example.contains(&block.text));
-        assert!(is_there, "this is in no example:\n{}", block.text);
+        assert!(files.iter().any(|file| file.contains(&block.text)), "this is in no file:\n{}", block.text);
+    }
+}
+
+/// Two workspaces in one target folder build a dependency once if they ask for the same profile, version and features.
+#[test]
+fn the_workspace_is_built_as_the_library_is() {
+    let (library, own) = (read("Cargo.toml"), read(format!("{WORKSPACE}/Cargo.toml")));
+    let section = |text: &str, head: &str| -> BTreeSet<String> {
+        let lines = text.lines().skip_while(|line| *line != head).skip(1).take_while(|line| !line.starts_with('['));
+        lines.filter(|line| line.contains(" = ")).map(str::to_owned).collect()
+    };
+    for head in ["[profile.dev]", "[profile.dev.package.\"*\"]"] {
+        assert!(!section(&own, head).is_empty(), "{WORKSPACE} has no {head}");
+        assert_eq!(section(&own, head), section(&library, head), "{head} of {WORKSPACE}");
+    }
+    let wanted = section(&library, "[workspace.dependencies]");
+    let own = section(&own, "[workspace.dependencies]");
+    let outside: Vec<&String> = own.iter().filter(|line| !line.contains("path = ")).collect();
+    assert!(outside.len() >= 5, "{outside:?}");
+    for line in outside {
+        assert!(wanted.contains(line), "{WORKSPACE} asks for another {line}");
     }
 }

@@ -162,7 +162,7 @@ async fn the_commands_of_the_documents_do_what_they_say() -> anyhow::Result<()> 
 }
 
 async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result<()> {
-    let world = &shop.world.settings;
+    let world = &shop.settings;
     let order = shop.instances.iter().find(|instance| instance.service == "order").context("an order service")?;
     let programs = find("quadrille")?;
     let programs = programs.parent().unwrap_or(Path::new("."));

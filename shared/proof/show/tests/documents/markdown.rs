@@ -1,7 +1,11 @@
-//! As much of Markdown as the documents use.
+//! What stands in the documents.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
+use pulldown_cmark::{CodeBlockKind, Event, OffsetIter, Options, Parser, Tag, TagEnd};
 use quadrille_show::binaries::root;
 
 /// A document of this repository.
@@ -37,65 +41,74 @@ pub fn document(name: &str) -> Document {
 }
 
 impl Document {
+    fn events(&self) -> OffsetIter<'_> {
+        Parser::new_ext(&self.text, Options::ENABLE_TABLES).into_offset_iter()
+    }
+
     /// Its fenced blocks.
     pub fn blocks(&self) -> Vec<Block> {
-        let mut blocks = vec![];
-        let mut lines = self.text.lines();
-        while let Some(line) = lines.next() {
-            if let Some(info) = line.strip_prefix("```") {
-                let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-                blocks.push(Block { info: info.to_owned(), text: text.join("\n") + "\n" });
+        let (mut blocks, mut is_within) = (vec![], false);
+        for (event, _) in self.events() {
+            match event {
+                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => {
+                    blocks.push(Block { info: info.into_string(), text: String::new() });
+                    is_within = true;
+                }
+                Event::End(TagEnd::CodeBlock) => is_within = false,
+                Event::Text(text) if is_within => blocks.last_mut().unwrap().text.push_str(&text),
+                _ => {}
             }
         }
         blocks
     }
 
-    /// Everything but fenced blocks.
+    /// Everything but blocks of code, as it stands.
     pub fn prose(&self) -> String {
-        let mut fenced = false;
-        let prose = self.text.lines().filter(|line| {
-            let fence = line.starts_with("```");
-            fenced ^= fence;
-            !fence && !fenced
-        });
-        prose.collect::<Vec<_>>().join("\n")
+        let code = self.events().filter(|(event, _)| matches!(event, Event::Start(Tag::CodeBlock(_))));
+        let (mut prose, mut from) = (String::new(), 0);
+        for (_, block) in code {
+            prose += &self.text[from..block.start];
+            from = block.end;
+        }
+        prose + &self.text[from..]
     }
 
     /// Code within lines.
     pub fn spans(&self) -> Vec<String> {
-        let prose = self.prose();
-        // A span's end is the next backtick; none of ours contains one.
-        prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
+        let span = |(event, _)| if let Event::Code(code) = event { Some(code.into_string()) } else { None };
+        self.events().filter_map(span).collect()
     }
 
-    /// Text and target of each link.
-    pub fn links(&self) -> Vec<(String, String)> {
-        let prose = self.prose();
-        let link = |(at, _): (usize, &str)| {
-            let text = &prose[prose[..at].rfind('[')? + 1..at];
-            let target = prose[at + 2..].split(')').next()?;
-            Some((text.to_owned(), target.to_owned()))
+    /// Each link as it stands, and its target.
+    pub fn links(&self) -> Vec<(&str, String)> {
+        let link = |(event, place): (Event, Range<usize>)| match event {
+            Event::Start(Tag::Link { dest_url, .. }) => Some((&self.text[place], dest_url.into_string())),
+            _ => None,
         };
-        prose.match_indices("](").filter_map(link).collect()
+        self.events().filter_map(link).collect()
     }
 
     /// The names by which its headings can be linked to.
     pub fn anchors(&self) -> Vec<String> {
-        let prose = self.prose();
-        let headings = prose.lines().filter_map(|line| Some(line.trim_start_matches('#')).filter(|rest| *rest != line));
-        let slug = |heading: &str| -> String {
-            let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let headings = self.events().filter(|(event, _)| matches!(event, Event::Start(Tag::Heading { .. })));
+        let slug = |(_, place): (Event, Range<usize>)| -> String {
+            let heading = self.text[place].trim_start_matches('#').trim();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
             kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
         };
         headings.map(slug).collect()
     }
 
-    /// The rows of its tables, cell by cell.
+    /// The rows of its tables, cell by cell, as they stand.
     pub fn rows(&self) -> Vec<Vec<String>> {
-        let row = |line: &str| {
-            let cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
-            Some(cells.map(|cell| cell.trim().to_owned()).collect())
-        };
-        self.prose().lines().filter_map(row).collect()
+        let mut rows = vec![];
+        for (event, place) in self.events() {
+            match event {
+                Event::Start(Tag::TableHead | Tag::TableRow) => rows.push(vec![]),
+                Event::Start(Tag::TableCell) => rows.last_mut().unwrap().push(self.text[place].trim().to_owned()),
+                _ => {}
+            }
+        }
+        rows
     }
 }

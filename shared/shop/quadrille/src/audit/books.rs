@@ -169,7 +169,7 @@ impl Books {
             return self.malformed(fact, place, reason);
         }
         match (topic.kind, fact.id) {
-            (TopicKind::Requests, Some(id)) => self.enter_request(fact, id, place, &value),
+            (TopicKind::Requests, Some(id)) => self.enter_request(fact, id, place, &value, report),
             (_, Some(id)) => self.enter_event(fact, id, place, topic, &value, truncated, report),
             (_, None) => self.malformed(fact, place, "an event without ce_id".into()),
         }
@@ -193,14 +193,20 @@ impl Books {
         self.letters.insert((text(&value["topic"]), partition, number("offset")));
     }
 
-    fn enter_request(&mut self, fact: &Fact, id: Uuid, place: Place, value: &Value) {
-        // The same input again is answered once, whatever it says the second time.
-        if self.ids.insert(id, (0, place)).is_some() {
+    fn enter_request(&mut self, fact: &Fact, id: Uuid, place: Place, value: &Value, report: &mut Report) {
+        let content = content(fact);
+        // The same input again is answered once, whatever it says the second time. A service, though, says one thing under one id.
+        if let Some((known, first)) = self.ids.get(&id) {
             self.repeats += 1;
+            if *known != content && is_of_a_service(fact) {
+                let what = format!("has the id of the request at {first}, but says something else");
+                report.offence(Rule::Once, place, what);
+            }
             return;
         }
+        self.ids.insert(id, (content, place));
         if let Some(former) = fact.former {
-            self.ids.entry(former).or_insert((0, place));
+            self.ids.entry(former).or_insert((content, place));
         }
         self.requests.push(Request {
             name: fact.name(),
@@ -282,9 +288,9 @@ impl Books {
     }
 
     fn enter_cause(&mut self, fact: &Fact, place: Place, value: &Value, report: &mut Report) {
-        if fact.record.header("ce_correlationid") != Some(&fact.key) {
-            let said = fact.record.header("ce_correlationid").unwrap_or("nothing");
-            report.offence(Rule::Causes, place, format!("has the correlation id {said}, its saga is {}", fact.key));
+        let said = fact.record.event().correlation;
+        if said != fact.key {
+            report.offence(Rule::Causes, place, format!("has the correlation id '{said}', its saga is {}", fact.key));
         }
         if quadrille_platform::TOPICS.iter().any(|topic| topic.name == place.topic) {
             // It tells of an effect, a letter or a request, which is no record's doing.
@@ -347,8 +353,14 @@ impl Books {
 
 /// Whether a record says that the service wrote it whose topic it is.
 fn is_of_its_service(fact: &Fact, topic: &TopicType) -> bool {
-    let source = fact.record.header("ce_source").unwrap_or_default();
+    let source = fact.record.event().source;
     matches!(&topic.writer, TopicWriter::Service(service) if source == format!("/quadrille/{service}"))
+}
+
+/// Whether a record says that one of our services wrote it.
+fn is_of_a_service(fact: &Fact) -> bool {
+    let source = fact.record.header("ce_source").unwrap_or_default();
+    source.strip_prefix("/quadrille/").is_some_and(|service| DECLARATIONS.iter().any(|known| known.service == service))
 }
 
 /// Whether nothing can come of a record: it is of a type that no service hears, so all pass over it whatever it holds, and no service

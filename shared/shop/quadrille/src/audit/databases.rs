@@ -21,7 +21,31 @@ pub struct Database {
     pub timers: HashSet<String>,
     /// Every dead letter.
     pub dead_letters: Vec<DeadLetter>,
+    /// The requests that it has stated, as far as it keeps a history.
+    pub requests: Vec<Requested>,
 }
+
+/// A request that a service stated: committed, so it has to be on its topic.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Requested {
+    /// The full name of its type.
+    pub r#type: String,
+    /// The topic, without prefix.
+    pub topic: String,
+    /// The key.
+    pub key: String,
+    /// Its `ce_id`.
+    pub id: String,
+    /// When it was decided, in milliseconds since 1970.
+    pub ms: i64,
+}
+
+/// Facts that have no version: they are requests.
+const REQUESTS: &str = "
+    select fact->>'type' as type, fact->>'topic' as topic, fact->>'key' as key, fact->>'id' as id,
+        (extract(epoch from (decided->>'now')::timestamptz) * 1000)::bigint as ms
+    from history, json_array_elements(decided->'came_to'->'facts') fact
+    where fact->'version' is null";
 
 /// A dead letter's origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +134,7 @@ async fn read_one(
         open,
     };
     database.dead_letters = letters.into_iter().map(letter).collect();
+    database.requests = sqlx::query_as(REQUESTS).fetch_all(&mut connection).await?;
     databases.services.insert(service.to_owned(), database);
 
     match service {

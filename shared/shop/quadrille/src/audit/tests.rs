@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use quadrille_cli::{codec::Decoded, kafka::Unreadable};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
     books::Books,
     checks::Checks,
-    databases::{Database, Databases, DeadLetter, Stock},
+    databases::{Database, Databases, DeadLetter, Requested, Stock},
     provider::{Ledger, Sums},
     report::{Report, Rule},
 };
@@ -323,7 +324,7 @@ fn causes_that_no_record_is() {
     let report = History::delivered().change("OrderConfirmed", |made| made.without("ce_causationid")).audit();
     offends(&report, Rule::Causes, "no ce_causationid");
     let report = History::delivered().change("OrderConfirmed", |made| made.header("ce_correlationid", "other")).audit();
-    offends(&report, Rule::Causes, "correlation id other");
+    offends(&report, Rule::Causes, "correlation id 'other'");
 }
 
 #[test]
@@ -347,6 +348,38 @@ fn facts_that_are_committed_and_not_published() {
     offends(&report, Rule::Committed, "3 facts are committed and not published");
     late.services.get_mut("order").expect("there").oldest_ms = Some(LATER - 1);
     sound(&History::delivered().audit_with(&late, None));
+}
+
+#[test]
+fn requests_of_services_that_are_committed_and_not_on_their_topic_or_there_with_two_contents() {
+    let id = Uuid::from_u128(7).to_string();
+    let stated = || {
+        Made::request("OrderCancellationRequested", ORDER).header("ce_source", "/quadrille/user").header("ce_id", &id)
+    };
+    let requested = Requested {
+        r#type: "quadrille.order.OrderCancellationRequested".into(),
+        topic: "order.requests".into(),
+        key: ORDER.into(),
+        id: id.clone(),
+        ms: 0,
+    };
+    let with = |requested: Requested| {
+        let mut databases = databases();
+        databases.services.get_mut("user").expect("there").requests.push(requested);
+        databases
+    };
+    // The order has ended, so that it is refused.
+    let refused = |request: &Made| Made::event("OrderCancellationRefused", ORDER, 5).caused_by(request);
+    let asked = stated();
+    let published = History::delivered().and(asked.clone()).and(refused(&asked));
+    sound(&published.audit_with(&with(requested.clone()), None));
+    let lost = History::delivered().audit_with(&with(requested.clone()), None);
+    offends(&lost, Rule::Committed, "is committed and not on order.requests");
+    sound(&History::delivered().audit_with(&with(Requested { ms: LATER - 1, ..requested.clone() }), None));
+    let repeated = published.clone().and(asked.again());
+    sound(&repeated.audit_with(&with(requested.clone()), None));
+    let forged = published.and(asked.again().with("/reason", json!("another one")));
+    offends(&forged.audit_with(&with(requested), None), Rule::Once, "but says something else");
 }
 
 #[test]

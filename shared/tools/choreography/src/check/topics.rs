@@ -1,11 +1,9 @@
-//! Topics: one writer each, the saga's all keyed by the order and partitioned alike.
+//! Topics: one writer each, the saga's all keyed and partitioned alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Choreography, Kind, Problem};
 
-/// The field that is the record key of all that belongs to one order's saga.
-pub(crate) const SAGA_KEY: &str = "order_id";
 const TOPICS_FILE: &str = "schemas/topics.toml";
 
 pub(super) fn two_writers(choreography: &Choreography) -> Vec<Problem> {
@@ -37,17 +35,28 @@ fn saga_topics(choreography: &Choreography) -> impl Iterator<Item = &String> {
     choreography.services.iter().flat_map(|service| &service.saga_topics)
 }
 
-pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem> {
+/// What most of them are: that is meant.
+fn most<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts = BTreeMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count): &(T, usize)| *count).map(|(value, _)| value)
+}
+
+pub(super) fn not_keyed_alike(choreography: &Choreography) -> Vec<Problem> {
     let mut found = vec![];
-    for topic in saga_topics(choreography).filter_map(|name| choreography.topic(name)) {
-        if topic.key != "uuid" {
+    let topics: Vec<_> = saga_topics(choreography).filter_map(|name| choreography.topic(name)).collect();
+    let keys = most(topics.iter().map(|topic| &*topic.key)).unwrap_or_default();
+    let records = topics.iter().flat_map(|topic| choreography.records_of(&topic.name));
+    let field = most(records.map(|record| &*record.key)).unwrap_or_default();
+    for topic in topics {
+        if topic.key != keys {
             let what = format!("belongs to the saga, and its keys are {}", topic.key);
-            let fix = "key it by the order: key = \"uuid\"";
+            let fix = format!("key it as the saga's other topics are: key = \"{keys}\"");
             found.push(Problem::new(Kind::SagaKey, TOPICS_FILE, &topic.name, what, fix));
         }
-        for record in choreography.records_of(&topic.name).filter(|record| record.key != SAGA_KEY) {
+        for record in choreography.records_of(&topic.name).filter(|record| record.key != field) {
             let what = format!("stands on {}, which belongs to the saga, and its key is `{}`", topic.name, record.key);
-            let fix = format!("key it by the order: \"quadrille.key\": \"{SAGA_KEY}\"");
+            let fix = format!("key it as the saga's other records are: \"quadrille.key\": \"{field}\"");
             found.push(Problem::new(Kind::SagaKey, &record.file, &record.name, what, fix));
         }
     }
@@ -63,7 +72,7 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
         for fact in facts {
             if let Some(topic) = choreography.topics_of(fact).find(|topic| !declared.contains(&*topic.name)) {
                 let what = format!("is asked or undone, and {} is not listed as the saga's", topic.name);
-                let fix = format!("list {} under `saga_topics`, and key it by the order", topic.name);
+                let fix = format!("list {} under `saga_topics`, and key it as the others there are", topic.name);
                 found.push(Problem::new(Kind::SagaKey, &service.file, fact, what, fix));
             }
         }
@@ -73,11 +82,7 @@ pub(super) fn not_keyed_by_the_order(choreography: &Choreography) -> Vec<Problem
 
 pub(super) fn unequal_partitions(choreography: &Choreography) -> Vec<Problem> {
     let topics: Vec<_> = saga_topics(choreography).filter_map(|name| choreography.topic(name)).collect();
-    // What most of them have is meant.
-    let count = |partitions: u32| topics.iter().filter(|topic| topic.partitions == partitions).count();
-    let Some(meant) = topics.iter().map(|topic| topic.partitions).max_by_key(|partitions| count(*partitions)) else {
-        return vec![];
-    };
+    let Some(meant) = most(topics.iter().map(|topic| topic.partitions)) else { return vec![] };
     let unequal = topics.iter().filter(|topic| topic.partitions != meant);
     let problem = |topic: &&crate::Topic| {
         let what = format!("has {} partitions, and the saga's other topics have {meant}", topic.partitions);

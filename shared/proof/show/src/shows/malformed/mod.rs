@@ -46,7 +46,7 @@ pub async fn run() -> anyhow::Result<Report> {
     say!("services hear {} topics; logs in {}", topics.len(), shop.logs());
 
     let mut bench =
-        Bench { producer: RawProducer::connect(&shop.world.settings)?, expected: Expected::default(), placed: vec![] };
+        Bench { producer: RawProducer::connect(&shop.settings)?, expected: Expected::default(), placed: vec![] };
     let mut series: BTreeMap<&str, Vec<Specimen>> = BTreeMap::new();
     for topic in &topics {
         series.insert(topic, series_for(&shop, topic, &heard).await?);
@@ -117,7 +117,7 @@ pub async fn run() -> anyhow::Result<Report> {
 
 /// The audit must raise an alarm at each dead letter that holds a saga up, and find nothing else. Returns how many alarms it raised.
 async fn audit_alarms(shop: &Shop, expected: &Expected, report: &mut Report) -> anyhow::Result<u64> {
-    let audited = audit::settled(&shop.world.settings, audit::Options::default()).await?;
+    let audited = audit::settled(&shop.settings, audit::Options::default()).await?;
     let mut alarms = 0;
     for (rule, finding) in &audited.findings {
         if *rule == audit::Rule::DeadLetters {
@@ -157,7 +157,7 @@ async fn registered(shop: &Shop, heard: &Heard, report: &mut Report) -> anyhow::
 
 /// The malformed records for one topic: every kind of every type that is heard there, again and again.
 async fn series_for(shop: &Shop, topic: &str, heard: &Heard) -> anyhow::Result<Vec<Specimen>> {
-    let registry = shop.world.settings.registry()?;
+    let registry = shop.settings.registry()?;
     let id_of = |info: &'static RecordInfo| {
         let registry = registry.clone();
         async move {

@@ -2,10 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use quadrille_core::ids;
+use uuid::Uuid;
+
 use super::Checks;
 use crate::{
     audit::{
         books::{Entry, Saga},
+        databases::Requested,
         report::Rule,
     },
     orders::State,
@@ -40,11 +44,32 @@ impl Checks<'_> {
             }
         }
         let mut counted = format!("{} outboxes with {waiting} facts", self.databases.services.len());
+        let stated = self.stated_requests();
+        if stated > 0 {
+            counted += &format!("; {stated} requests of services were looked for on their topics");
+        }
         if let Some(rows) = &self.databases.orders {
             self.states(rows);
             counted += &format!("; {} orders' states were compared with their facts", rows.len());
         }
         self.report.finding(Rule::Committed).counted = counted;
+    }
+
+    /// Each request that a service has committed is on its topic; that it is there once, the books say. Tells how many there are.
+    fn stated_requests(&mut self) -> usize {
+        let published: HashSet<Uuid> = self.books.requests.iter().filter_map(|request| request.ids[0]).collect();
+        let stated = self.databases.services.iter();
+        let stated =
+            stated.flat_map(|(service, database)| database.requests.iter().map(move |stated| (service, stated)));
+        for (service, stated) in stated.clone() {
+            let Requested { r#type, topic, key, id, ms } = stated;
+            let known = ids::request(topic, key, r#type, &format!("/quadrille/{service}"), id);
+            if !published.contains(&known) && !self.books.truncated {
+                let what = format!("{type} {id} of {key} is committed and not on {topic}");
+                self.missing_at(format!("{service}'s history"), Rule::Committed, *ms, None, what);
+            }
+        }
+        stated.count()
     }
 
     pub(super) fn states(&mut self, rows: &HashMap<String, String>) {

@@ -1,0 +1,341 @@
+//! The example `shelf`, a read model that is rebuilt beside the one that serves: what either answers all the while, what is taken over, who serves
+//! from when on, and what is refused.
+
+#[allow(dead_code, reason = "it has a main of its own")]
+#[path = "../examples/shelf/main.rs"]
+mod shelf;
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use quadrille_events::{StockReplenished, TOPICS};
+use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_testkit::{Database, World};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use reqwest::StatusCode;
+use sqlx::AssertSqlSafe;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::{self, example};
+
+const STOCK: &str = "stock.events";
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A generation, what came last, and how much came in all.
+type Answer = (u16, (i64, i64));
+
+struct Shop {
+    world: World,
+    database: Database,
+}
+
+struct Instance {
+    stop: CancellationToken,
+    ended: JoinHandle<anyhow::Result<()>>,
+    url: String,
+}
+
+impl Instance {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.ended.await?
+    }
+
+    async fn is(&self, path: &str) -> bool {
+        reqwest::get(format!("{}/health/{path}", self.url)).await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn until_it_is(&self, path: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !self.is(path).await {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute it is not {path}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn item(&self, sku: &str) -> anyhow::Result<Answer> {
+        answer(&self.url, sku).await?.ok_or_else(|| anyhow::anyhow!("it refuses to answer"))
+    }
+
+    /// Asks for `sku` without a break until `done`, and returns how often it was answered and refused. Each answer is `right`.
+    fn ask(&self, sku: &'static str, right: Answer, done: CancellationToken) -> JoinHandle<anyhow::Result<(u32, u32)>> {
+        let url = self.url.clone();
+        tokio::spawn(async move {
+            let (mut answered, mut refused) = (0, 0);
+            while !done.is_cancelled() {
+                match answer(&url, sku).await? {
+                    Some(answer) => {
+                        anyhow::ensure!(answer == right, "{answer:?} in place of {right:?}");
+                        answered += 1;
+                    }
+                    None => refused += 1,
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok((answered, refused))
+        })
+    }
+}
+
+/// What is answered; nothing where it is refused with 503.
+async fn answer(url: &str, sku: &str) -> anyhow::Result<Option<Answer>> {
+    let answer = reqwest::get(format!("{url}/shelf/{sku}")).await?;
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&answer.error_for_status()?.bytes().await?)?))
+}
+
+impl Shop {
+    async fn open() -> anyhow::Result<Self> {
+        let world = World::new(TOPICS, &[]).await?;
+        let database = Database::fresh([]).await;
+        shelf::service::<1>(true).migrate(&database.url()).await?;
+        Ok(Self { world, database })
+    }
+
+    fn config(&self) -> Config<NoSettings> {
+        self.world.config("shelf", &self.database.url())
+    }
+
+    /// Starts an instance of a generation, and waits until it listens.
+    async fn start<const G: u16>(&self, takes_over: bool) -> anyhow::Result<Instance> {
+        let mut config = self.config();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        config.http.bind = format!("127.0.0.1:{port}");
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(shelf::service::<G>(takes_over).run_until(config, stop.clone().cancelled_owned()));
+        let instance = Instance { stop, ended, url: format!("http://127.0.0.1:{port}") };
+        instance.until_it_is("live").await?;
+        Ok(instance)
+    }
+
+    /// Why an instance ends by itself.
+    async fn refused<const G: u16>(&self, takes_over: bool) -> anyhow::Result<String> {
+        let started = shelf::service::<G>(takes_over).run_until(self.config(), std::future::pending());
+        let ended = tokio::time::timeout(TIMEOUT, started).await?;
+        Ok(ended.expect_err("it is refused").to_string())
+    }
+
+    /// So many pieces came, as the `version`-th event of the SKU.
+    async fn came(&mut self, sku: &str, version: i64, pieces: i32) -> anyhow::Result<()> {
+        let value = self.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), pieces)).await?;
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
+        self.world.send_raw(STOCK, Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
+    }
+
+    /// As retention does: the topic holds none of what it has now.
+    async fn delete_records(&self) -> anyhow::Result<()> {
+        let kafka = &self.world.settings.kafka;
+        let topic = self.world.settings.topic(STOCK);
+        let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create()?;
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..6 {
+            let (_, end) = client.fetch_watermarks(&topic, partition, TIMEOUT)?;
+            ends.add_partition_offset(&topic, partition, Offset::Offset(end))?;
+        }
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create()?;
+        let deleted = admin.delete_records(&ends, &AdminOptions::new()).await?;
+        for partition in deleted.elements() {
+            partition.error()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a query says so.
+    async fn until(&self, query: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !self.is(query).await? {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute not: {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn is(&self, query: &str) -> anyhow::Result<bool> {
+        Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.database.pool).await?)
+    }
+}
+
+/// Cases: rows of which topics hold nothing, some, and all; an instance that is killed in the middle; two instances of either generation, asked without
+/// a break; what comes after the switch; the old generation, kept up to date until it is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let old = [shop.start::<1>(true).await?, shop.start::<1>(true).await?];
+    for sku in 0..10 {
+        shop.came(&format!("GONE-{sku}"), 1, 7).await?;
+        shop.came(&format!("SOME-{sku}"), 1, 3).await?;
+    }
+    shop.until("select coalesce(sum(taken), 0) = 20 from shelf").await?;
+    shop.delete_records().await?;
+    for version in 2..=21 {
+        for sku in 0..10 {
+            shop.came(&format!("SOME-{sku}"), version, 1).await?;
+            shop.came(&format!("ALL-{sku}"), version - 1, 2).await?;
+        }
+    }
+    shop.until("select sum(taken) = 420 from shelf").await?;
+    assert_eq!(old[0].item("GONE-3").await?, (1, (7, 7)));
+    assert_eq!(old[1].item("SOME-3").await?, (1, (1, 23)));
+
+    let done = CancellationToken::new();
+    let mut asked = vec![old[0].ask("GONE-3", (1, (7, 7)), done.clone())];
+    asked.push(old[1].ask("SOME-3", (1, (1, 23)), done.clone()));
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let mut killed = tokio::process::Command::new(example("shelf"))
+        .envs(shop.world.environment(&shop.database.url()))
+        .env("QUADRILLE__BATCH__MAX_INPUTS", "1")
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    shop.until("select coalesce(sum(taken), 0) > 20 from g2.shelf").await?;
+    killed.kill().await?;
+    assert!(shop.is("select sum(taken) < 400 from g2.shelf").await?, "it was filled before it was killed");
+    assert!(shop.is("select served_at is null and taken_over = 30 from generation where number = 2").await?);
+
+    let new = [shop.start::<2>(true).await?, shop.start::<2>(true).await?];
+    asked.push(new[0].ask("GONE-3", (2, (700, 7)), done.clone()));
+    asked.push(new[1].ask("SOME-3", (2, (100, 23)), done.clone()));
+    for instance in &new {
+        instance.until_it_is("ready").await?;
+    }
+    assert!(shop.is("select sum(taken) = 400 from g2.shelf").await?, "each record that is held was taken once");
+    let answers = "select count(*) = 30 and bool_and((last, sum) in ((700, 7), (100, 23), (200, 40))) from g2.shelf";
+    assert!(shop.is(answers).await?);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    done.cancel();
+    let mut counts = vec![];
+    for asked in asked {
+        counts.push(asked.await??);
+    }
+    assert!(counts.iter().all(|(answered, _)| *answered > 0), "{counts:?}");
+    assert_eq!((counts[0].1, counts[1].1), (0, 0), "the old generation answers all the time");
+    assert!(counts[2].1 > 0, "the new one does not before it is complete: {counts:?}");
+    eprintln!("answered and refused, of old and new: {counts:?}");
+
+    // Both go on, and it is not switched again.
+    const SERVED: &str = "select served_at::text from generation where number = 2";
+    let served: String = sqlx::query_scalar(SERVED).fetch_one(&shop.database.pool).await?;
+    shop.came("GONE-3", 2, 5).await?;
+    shop.until("select (select last = 5 from public.shelf where sku = 'GONE-3') and last = 500 and sum = 12 from g2.shelf where sku = 'GONE-3'")
+        .await?;
+    assert_eq!((old[1].item("GONE-3").await?, new[1].item("GONE-3").await?), ((1, (5, 12)), (2, (500, 12))));
+    let [one, two] = new;
+    one.stop().await?;
+    let again = shop.start::<2>(true).await?;
+    again.until_it_is("ready").await?;
+    assert_eq!(sqlx::query_scalar::<_, String>(SERVED).fetch_one(&shop.database.pool).await?, served);
+
+    let drop = || async {
+        let url = shop.database.url();
+        shelf::service::<2>(true).drop_generation(&url, 1, "ann", "the new one is right").await
+    };
+    let kept = drop().await.expect_err("its instances run").to_string();
+    assert!(kept.contains("an instance keeps generation 1"), "{kept}");
+    for instance in old {
+        instance.stop().await?;
+    }
+    let began = Instant::now();
+    let dropped = loop {
+        match drop().await {
+            Ok(dropped) => break dropped,
+            Err(error) => anyhow::ensure!(began.elapsed() < TIMEOUT, error),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    assert_eq!(dropped, "generation 1 is dropped, with 0 open dead letters; generation 2 serves");
+    assert!(shop.is("select to_regclass('public.shelf') is null").await?);
+    let refused = shop.refused::<1>(true).await?;
+    assert!(refused.contains("generation 1 was dropped at"), "{refused}");
+    assert_eq!(two.item("GONE-3").await?, (2, (500, 12)));
+    again.stop().await?;
+    two.stop().await
+}
+
+/// Cases: nothing is taken over and topics hold all; the same once records are gone; then with what is taken over; a lower number than has served.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let first = shop.start::<1>(false).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    shelf::service::<3>(false).migrate(&shop.database.url()).await?;
+    let third = shop.start::<3>(false).await?;
+    third.until_it_is("ready").await?;
+    assert_eq!(third.item("TEA").await?, (3, (300, 3)));
+
+    shop.delete_records().await?;
+    shelf::service::<4>(false).migrate(&shop.database.url()).await?;
+    let refused = shop.refused::<4>(false).await?;
+    assert!(
+        refused.starts_with("stock.events/") && refused.contains("would vanish when generation 4 serves"),
+        "{refused}"
+    );
+    assert!(shop.is("select not exists(select from generation where number = 4)").await?);
+    let fourth = shop.start::<4>(true).await?;
+    fourth.until_it_is("ready").await?;
+    assert_eq!(fourth.item("TEA").await?, (4, (300, 3)));
+
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let refused = shop.refused::<2>(true).await?;
+    assert!(refused.contains("generation 3 has served: give this build a higher one than 2"), "{refused}");
+    for instance in [first, third, fourth] {
+        instance.stop().await?;
+    }
+    Ok(())
+}
+
+/// Cases: a record that only the first generation cannot handle; one that none can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let first = shop.start::<1>(true).await?;
+    shop.came("TEA", 1, -1).await?;
+    shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
+    shop.until("select count(*) = 2 from dead_letter").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = shop.start::<2>(true).await?;
+    second.until_it_is("ready").await?;
+    assert_eq!(second.item("TEA").await?, (2, (-100, -1)));
+    let letters: Vec<(i32, String)> =
+        sqlx::query_as("select generation, reason from dead_letter order by generation, \"offset\"")
+            .fetch_all(&shop.database.pool)
+            .await?;
+    let letters: Vec<(i32, &str)> = letters.iter().map(|(number, reason)| (*number, &**reason)).collect();
+    assert_eq!(letters, [(1, "handling_failed"), (1, "bad_frame"), (2, "bad_frame")]);
+    first.stop().await?;
+    second.stop().await
+}
+
+/// Cases: a service that states; whoever may use the first generation's tables; migrating again.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_generation_are_made_by_migrate() -> anyhow::Result<()> {
+    let database = Database::fresh([]).await;
+    let refused = support::service().generation(2).migrate(&database.url()).await.expect_err("it states").to_string();
+    assert!(refused.contains("tally does not only listen"), "{refused}");
+
+    sqlx::raw_sql("alter default privileges in schema public grant insert on tables to quadrille_audit")
+        .execute(&database.pool)
+        .await?;
+    for _ in 0..2 {
+        shelf::service::<1>(true).migrate(&database.url()).await?;
+        shelf::service::<2>(true).migrate(&database.url()).await?;
+    }
+    let may = "select has_schema_privilege('quadrille_audit', 'g2', 'usage') and has_table_privilege('quadrille_audit', 'g2.shelf', 'insert')
+         and not has_table_privilege('quadrille_audit', 'g2.shelf', 'delete')";
+    assert!(sqlx::query_scalar::<_, bool>(may).fetch_one(&database.pool).await?);
+    Ok(())
+}
