@@ -79,10 +79,12 @@ impl Document {
         self.events().filter_map(span).collect()
     }
 
-    /// Each link as it stands, and its target.
+    /// Each link and picture as it stands, and its target.
     pub fn links(&self) -> Vec<(&str, String)> {
         let link = |(event, place): (Event, Range<usize>)| match event {
-            Event::Start(Tag::Link { dest_url, .. }) => Some((&self.text[place], dest_url.into_string())),
+            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                Some((&self.text[place], dest_url.into_string()))
+            }
             _ => None,
         };
         self.events().filter_map(link).collect()
