@@ -43,10 +43,10 @@ const STOCK: &str = "stock.events";
 /// A change is heard within 5 s even where the word of it is lost; as much again for a slow machine.
 const HEARD: Duration = Duration::from_secs(10);
 
-/// The connections on which instances of this database listen for what is committed, known by what they did last.
-const LISTENING: &str = "select count(*) from pg_stat_activity where datname = current_database()
+/// Whether two instances of this database listen for what is committed: their connections are known by what they did last.
+const LISTENING: &str = "select count(*) = 2 from pg_stat_activity where datname = current_database()
      and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
-/// The same, cut.
+/// Their connections, cut.
 const CUT: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database()
      and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
 
@@ -363,8 +363,7 @@ async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> 
     let (one, two) = (board.start().await?, board.start().await?);
     board.came("TEA", 1, 1).await?;
     board.until("select exists(select from stock where pieces = 1)").await?;
-    let listening: i64 = sqlx::query_scalar(LISTENING).fetch_one(&board.database.pool).await?;
-    assert_eq!(listening, 2);
+    board.until(LISTENING).await?;
 
     for (version, cut) in [(2, false), (3, true)] {
         let waiting = async || tokio::try_join!(one.pieces("TEA", version), two.pieces("TEA", version));
