@@ -41,6 +41,7 @@ impl Policy for Usage {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("page", &input.key)]

@@ -63,12 +63,12 @@ struct Total {
 const TOTAL: &str = "select count(*) as meters, coalesce(sum(used), 0)::bigint as used, \
     coalesce(sum(measured), 0)::bigint as measured, coalesce(sum(refused), 0)::bigint as refused from page";
 
-async fn total(context: &Context) -> sqlx::Result<Total> {
+async fn total(context: &Context<Usage>) -> sqlx::Result<Total> {
     let total: Total = sqlx::query_as(TOTAL).fetch_one(context.pool()).await?;
     Ok(Total { as_of: context.as_of().await?, ..total })
 }
 
-fn routes(context: Context) -> Router {
+fn routes(context: Context<Usage>) -> Router {
     let now = context.clone();
     let told = |told: sqlx::Result<Total>| match told {
         Ok(total) => Json(total).into_response(),

@@ -36,6 +36,7 @@ impl<const G: u16> Policy for Shelf<G> {
     type Effect = Nothing;
     type Outcome = Nothing;
     type Timer = Nothing;
+    type Command = Nothing;
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("shelf", &input.key)]
     }
@@ -101,7 +102,7 @@ impl<const G: u16> Store for Tables<G> {
     }
 }
 
-fn routes(context: Context) -> Router {
+fn routes<const G: u16>(context: Context<Shelf<G>>) -> Router {
     let item = async move |Path(sku): Path<String>| {
         let found = sqlx::query_as::<_, (i64, i64)>("select last, sum from shelf where sku = $1").bind(sku);
         match found.fetch_optional(context.pool()).await {
