@@ -1,7 +1,7 @@
 //! The platform's own records: dead letters, heartbeats, and what operators ask of a service.
 //!
 //! They are generated from this crate's `schemas/`, as a workspace's own are from its folder, and stand beside those: [`TOPICS`] and
-//! [`REGISTRY`] are what a tool adds to a workspace's, [`folder`] what it adds to a folder that it has read. Dead letters are one topic
+//! [`RECORD_TYPES`] are what a tool adds to a workspace's, [`folder`] what it adds to a folder that it has read. Dead letters are one topic
 //! here and one per service there is: see [`TopicType::with_services`](quadrille_core::TopicType::with_services).
 
 use quadrille_core::TopicType;
@@ -17,5 +17,5 @@ pub fn with_platform(own: &[&TopicType], services: &[&str]) -> Vec<TopicType> {
 
 /// The topics and records as if they were read from their folder, which nobody has who only uses this crate.
 pub fn folder() -> Folder {
-    Folder::built_in(TOPICS, REGISTRY)
+    Folder::built_in(TOPICS, RECORD_TYPES)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quadrille_platform::{REGISTRY, folder};
+use quadrille_platform::{RECORD_TYPES, folder};
 use quadrille_schemas::{check, is_frozen, wire::check_golden};
 
 fn root() -> &'static Path {
@@ -23,7 +23,7 @@ fn the_schemas_fit_all_of_their_frozen_versions() {
 
 #[test]
 fn every_golden_record_is_read() {
-    let count = check_golden(root(), REGISTRY).unwrap_or_else(|problems| panic!("{problems}"));
+    let count = check_golden(root(), RECORD_TYPES).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(count >= 6, "{count} golden records");
 }
 

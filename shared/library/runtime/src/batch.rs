@@ -68,7 +68,7 @@ impl<'a, P: Policy> Batch<'a, P> {
             match &item.work {
                 Work::Record(record, message) => batch.push(Origin::Record(record), message),
                 Work::Rejected(record, rejection) => batch.rejected.push((record, rejection.clone())),
-                Work::Redelivery(letter, message) => batch.redeliveries.push((*letter, message)),
+                Work::Redrive(letter, message) => batch.redeliveries.push((*letter, message)),
                 Work::Reached(reached) => batch.reached.extend(reached),
                 Work::Timer(envelope) | Work::Outcome(_, envelope) => {
                     batch.inputs.push(BatchInput::new(Origin::Runtime, Cow::Borrowed(envelope), None));

@@ -43,7 +43,7 @@ impl<S: Store> Batches<S> {
     pub async fn commit(&self, inputs: impl IntoIterator<Item = Envelope<S::Policy>>) -> anyhow::Result<()> {
         // As work that came from no topic: there is no offset to move.
         let items: Vec<_> = inputs.into_iter().map(|input| WorkItem::from(Work::Timer(input))).collect();
-        self.0.handle(&items).await?;
+        self.0.run_bounded(&items).await?;
         Ok(())
     }
 

@@ -108,7 +108,8 @@ impl<P: Policy> Commands<P> {
         }
         let json = serde_json::to_vec(&command).map_err(|error| CommandError::Failed(error.to_string()))?;
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let trace = telemetry::extract(id, header("traceparent").unwrap_or_default(), header("tracestate").unwrap_or_default());
+        let trace =
+            telemetry::extract(id, header("traceparent").unwrap_or_default(), header("tracestate").unwrap_or_default());
         let envelope = Envelope { id, cause: id, key, version: 0, trace, input: Input::Command(command) };
         let (answer, answered) = oneshot::channel();
         let pending = Pending { envelope, bytes: json.len(), answer: Some(answer) };

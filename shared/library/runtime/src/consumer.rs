@@ -101,7 +101,7 @@ impl Consumer {
     /// Notes that records are handled: their offsets are committed within a second, or when the partition passes on.
     ///
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
-    pub fn handled<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
+    pub fn store_offsets<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
         let client = self.client();
         let group = client.context();
         let mut handled: HashMap<(Partition, u64), (i64, usize)> = HashMap::new();

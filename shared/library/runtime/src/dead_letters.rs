@@ -170,7 +170,7 @@ pub(crate) async fn close(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<B
 }
 
 /// The events of those of these letters that are closed now.
-pub(crate) async fn closed(
+pub(crate) async fn number_closed(
     tx: &mut PgConnection,
     service: &str,
     ids: &[Uuid],

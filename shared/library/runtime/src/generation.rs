@@ -372,7 +372,7 @@ pub(crate) async fn drop<P: Policy>(
     .bind(why)
     .fetch_all(&mut *tx)
     .await?;
-    let events = dead_letters::closed(&mut tx, P::SERVICE, &letters).await?;
+    let events = dead_letters::number_closed(&mut tx, P::SERVICE, &letters).await?;
     platform_events::insert(&mut tx, P::SERVICE, &events).await?;
     let forget = match own.served_at {
         Some(_) => "update generation set dropped_at = clock_timestamp() where number = $1",

@@ -16,7 +16,7 @@ pub(crate) const TAKE_OVER: Duration = Duration::from_secs(3_600);
 /// How long a connection to the database, or one of the pool's, is waited for.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// One request to the schema registry, from connecting to the last byte of its answer.
-pub(crate) const REGISTRY: Duration = Duration::from_secs(5);
+pub(crate) const RECORD_TYPES: Duration = Duration::from_secs(5);
 /// One question to a Kafka broker: metadata, watermarks, committed offsets.
 pub(crate) const BROKER: Duration = Duration::from_secs(5);
 

@@ -82,7 +82,7 @@ impl<P: Policy> Redriver<P> {
             }
         };
         // A worker that has ended takes nothing more: the claim runs out, and another instance goes on.
-        let _ = self.worker.send(WorkItem::sized(Work::Redelivery(id, message), room)).await;
+        let _ = self.worker.send(WorkItem::sized(Work::Redrive(id, message), room)).await;
         Ok(())
     }
 

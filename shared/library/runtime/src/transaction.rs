@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! close the dead letters that are handled again -> carry out operators' requests -> make, lock and load the rows touched
-//!   -> enter the inbox -> hold back -> settle timers and effects -> the policy decides
-//!   -> save state, outbox, effects, timers, history -> keep what came of the requests -> write dead letters
-//!   -> state platform events -> commit
+//!   -> enter the inbox -> hold back -> claim timers and outcomes -> the policy decides
+//!   -> save rows -> write history, outbox, effects and timers -> leave the inbox
+//!   -> keep what came of the requests -> write dead letters -> state platform events -> commit
 //! ```
 //!
 //! A projection, which only listens, has the way without what it cannot have come to: in place of the inbox and what follows of it stand its
@@ -12,11 +12,11 @@
 //!
 //! ```text
 //! close the dead letters that are handled again -> carry out operators' requests -> make, lock and load the rows touched
-//!   -> take positions -> the policy decides -> save state, history -> keep what came of the requests -> write dead letters
-//!   -> state platform events -> move positions on -> commit
+//!   -> take positions -> the policy decides -> save rows -> write history
+//!   -> keep what came of the requests -> write dead letters -> state platform events -> move positions on -> commit
 //! ```
 //!
-//! Each step is a method of [`Transaction`], in this order, and whatever the batch's size it is one statement per table. READ COMMITTED is
+//! Each step is a method of [`Transaction`], in this order, and its statements are for the whole batch, whatever its size. READ COMMITTED is
 //! enough: every row that a decision reads is locked before it is read, and an outbox number is drawn only under those locks.
 
 use std::{
@@ -93,15 +93,15 @@ pub(crate) struct Wakeups {
 impl<S: Store> Transactions<S> {
     /// Commits what `items` come to, within bounds. On any failure nothing of it has happened, or it has been committed and the answer was
     /// lost: then the inbox knows it.
-    pub async fn handle(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
-        let committed = self.pool.bounded(self.commit(items)).await;
+    pub async fn run_bounded(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
+        let committed = self.pool.bounded(self.run(items)).await;
         if let Err(Failure::Transient(_)) = committed {
             self.pool.renew();
         }
         committed
     }
 
-    async fn commit(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
+    async fn run(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
         let mut session = self.pool.session().await?;
         let mut tx = session.begin().await?;
         let mut transaction = Transaction::new(self, &mut tx, items);
@@ -113,15 +113,19 @@ impl<S: Store> Transactions<S> {
             let taken = transaction.take_positions(items).await?;
             transaction.decide(&Moment { now: taken.now, claims: Claims::default() })?;
             transaction.save_rows().await?;
+            transaction.write_history().await?;
             positions = Some(taken);
         } else if !transaction.batch.inputs.is_empty() {
             transaction.lock_rows().await?;
             let entered = transaction.enter_inbox().await?;
             transaction.hold_back(&entered).await?;
-            let claims = transaction.settle().await?;
+            let claims = transaction.claim_timers_and_outcomes().await?;
             transaction.decide(&Moment { now: entered.now, claims })?;
             transaction.save_rows().await?;
-            transaction.save_rest().await?;
+            transaction.write_history().await?;
+            transaction.write_outbox().await?;
+            transaction.write_effects_and_timers().await?;
+            transaction.leave_inbox().await?;
         }
         transaction.keep_requests().await?;
         transaction.write_dead_letters().await?;
@@ -286,7 +290,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
     /// Removes the rows of the timers that fire and of the effects that have had their outcome, and tells which other effects are claimed.
     ///
     /// A timer that was cleared, or an effect that has had its outcome, has no row any more: then the input counts as seen.
-    async fn settle(&mut self) -> Result<Claims, Failure> {
+    async fn claim_timers_and_outcomes(&mut self) -> Result<Claims, Failure> {
         let inputs = &mut self.batch.inputs;
         let due = inputs.iter().filter(|input| matches!(input.envelope.input, Input::Timer(_)));
         let due: Vec<Uuid> = due.map(|input| input.envelope.id).collect();
@@ -358,23 +362,38 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         Ok(())
     }
 
-    /// Saves the rows that were changed, and the decisions that changed them.
+    /// Saves the rows that were changed.
     async fn save_rows(&mut self) -> Result<(), Failure> {
         self.of.store.save(self.tx, &self.before, &self.state, &self.processed.facts).await?;
+        Ok(())
+    }
+
+    /// Writes the decisions with all that they were made from, where a history is kept: under the same locks.
+    async fn write_history(&mut self) -> Result<(), Failure> {
         history::insert(self.tx, &self.history).await?;
         Ok(())
     }
 
-    /// Saves what else was decided.
-    async fn save_rest(&mut self) -> Result<(), Failure> {
+    /// Writes the facts: outbox numbers are drawn here, under the locks.
+    async fn write_outbox(&mut self) -> Result<(), Failure> {
+        outbox::insert::<S::Policy>(self.tx, &self.processed.facts).await?;
+        Ok(())
+    }
+
+    /// Writes the effects and timers that are wanted, and removes those that are no more.
+    async fn write_effects_and_timers(&mut self) -> Result<(), Failure> {
         let (tx, processed) = (&mut *self.tx, &self.processed);
-        outbox::insert::<S::Policy>(tx, &processed.facts).await?;
         effects::withdraw(tx, &processed.withdrawn).await?;
         effects::insert(tx, &processed.effects).await?;
         timers::clear(tx, &processed.cleared).await?;
         timers::insert(tx, &processed.timers).await?;
+        Ok(())
+    }
+
+    /// Takes the ids of those inputs out of the inbox again that did not take effect now.
+    async fn leave_inbox(&mut self) -> Result<(), Failure> {
         let not_now = self.batch.inputs.iter().filter(|input| input.leaves_inbox());
-        inbox::leave(tx, &not_now.map(|input| input.envelope.id).collect::<Vec<_>>()).await?;
+        inbox::leave(self.tx, &not_now.map(|input| input.envelope.id).collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -405,7 +424,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
     /// States what began and ceased to wait for a person, and what came of their requests.
     async fn state_platform_events(&mut self) -> Result<(), Failure> {
         let letters: Vec<Uuid> = self.closed.iter().chain(self.requests.discarded()).copied().collect();
-        self.platform_events.extend(dead_letters::closed(self.tx, S::Policy::SERVICE, &letters).await?);
+        self.platform_events.extend(dead_letters::number_closed(self.tx, S::Policy::SERVICE, &letters).await?);
         platform_events::insert(self.tx, S::Policy::SERVICE, &self.platform_events).await?;
         self.committed.wakeups.relay |= !self.platform_events.is_empty();
         Ok(())

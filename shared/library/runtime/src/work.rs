@@ -27,7 +27,7 @@ pub(crate) enum Work<P: Policy> {
     /// A record that cannot be handled: it becomes a dead letter, and its offset moves on.
     Rejected(Box<RawRecord>, Rejection),
     /// A dead letter that is handled again: its row is closed.
-    Redelivery(Uuid, Message<P>),
+    Redrive(Uuid, Message<P>),
     /// A due timer: its row is removed.
     Timer(Envelope<P>),
     /// Where reading has come to, of a projection: its positions move on.
@@ -56,7 +56,7 @@ impl<P: Policy> WorkItem<P> {
     pub fn record(&self) -> Option<&RawRecord> {
         match &self.work {
             Work::Record(record, _) | Work::Rejected(record, _) => Some(record),
-            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Command(_) | Work::Reached(_) => None,
+            Work::Redrive(..) | Work::Timer(_) | Work::Outcome(..) | Work::Command(_) | Work::Reached(_) => None,
         }
     }
 
@@ -65,7 +65,7 @@ impl<P: Policy> WorkItem<P> {
         match &self.work {
             Work::Record(record, _) | Work::Rejected(record, _) => record.bytes(),
             Work::Command(pending) => pending.bytes,
-            Work::Redelivery(..) | Work::Timer(_) | Work::Outcome(..) | Work::Reached(_) => 0,
+            Work::Redrive(..) | Work::Timer(_) | Work::Outcome(..) | Work::Reached(_) => 0,
         }
     }
 
@@ -97,10 +97,10 @@ impl<P: Policy> Work<P> {
     /// What it is called in logs.
     pub fn name(&self) -> String {
         match self {
-            Self::Record(_, Message::Input(envelope, _)) | Self::Redelivery(_, Message::Input(envelope, _)) => {
+            Self::Record(_, Message::Input(envelope, _)) | Self::Redrive(_, Message::Input(envelope, _)) => {
                 format!("{} {}", input_name(&envelope.input), envelope.id)
             }
-            Self::Record(_, Message::Operator(request)) | Self::Redelivery(_, Message::Operator(request)) => {
+            Self::Record(_, Message::Operator(request)) | Self::Redrive(_, Message::Operator(request)) => {
                 format!("operator's request {}", request.id)
             }
             Self::Rejected(record, _) => {

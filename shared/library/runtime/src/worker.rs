@@ -73,7 +73,7 @@ impl<S: Store> Worker<S> {
                 batch = self.batch() => batch,
             };
             let Some(batch) = batch else { return };
-            if self.handle(batch, &stop).await.is_err() {
+            if self.process_batch(batch, &stop).await.is_err() {
                 return;
             }
         }
@@ -94,7 +94,7 @@ impl<S: Store> Worker<S> {
             }
         }
         if !claimed.is_empty() {
-            let _ = self.handle(claimed, stop).await;
+            let _ = self.process_batch(claimed, stop).await;
         }
     }
 
@@ -127,14 +127,18 @@ impl<S: Store> Worker<S> {
     }
 
     /// Commits a batch; where one of its items cannot be handled, each by itself, so that it stops only itself.
-    async fn handle(&mut self, batch: Vec<WorkItem<S::Policy>>, stop: &CancellationToken) -> Result<(), Stopped> {
+    async fn process_batch(
+        &mut self,
+        batch: Vec<WorkItem<S::Policy>>,
+        stop: &CancellationToken,
+    ) -> Result<(), Stopped> {
         self.progress.busy(true);
-        let handled = self.handle_all(batch, stop).await;
+        let handled = self.isolate_failures(batch, stop).await;
         self.progress.busy(false);
         handled
     }
 
-    async fn handle_all(
+    async fn isolate_failures(
         &mut self,
         mut batch: Vec<WorkItem<S::Policy>>,
         stop: &CancellationToken,
@@ -144,13 +148,13 @@ impl<S: Store> Worker<S> {
         if batch.is_empty() {
             return Ok(());
         }
-        let Err(failure) = self.commit(&mut batch, stop).await? else { return Ok(()) };
+        let Err(failure) = self.commit_with_retry(&mut batch, stop).await? else { return Ok(()) };
         if batch.len() == 1 {
             return self.put_aside(batch.remove(0), failure, stop).await;
         }
         warn!("A batch of {} is handled one by one: {failure}", batch.len());
         for mut item in batch {
-            if let Err(failure) = self.commit(slice::from_mut(&mut item), stop).await? {
+            if let Err(failure) = self.commit_with_retry(slice::from_mut(&mut item), stop).await? {
                 self.put_aside(item, failure, stop).await?;
             }
         }
@@ -158,7 +162,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Commits items together, and tries as long as only the infrastructure or a race is in the way.
-    async fn commit(
+    async fn commit_with_retry(
         &mut self,
         items: &mut [WorkItem<S::Policy>],
         stop: &CancellationToken,
@@ -167,10 +171,10 @@ impl<S: Store> Worker<S> {
         let (mut unique_tries, mut slow_tries) = (0, 0);
         loop {
             let began = Instant::now();
-            let cause = match self.transactions.handle(items).await {
+            let cause = match self.transactions.run_bounded(items).await {
                 Ok(committed) => {
                     histogram!("quadrille_transaction_seconds").record(began.elapsed().as_secs_f64());
-                    self.committed(items, committed).await;
+                    self.after_commit(items, committed).await;
                     return Ok(Ok(()));
                 }
                 Err(Failure::Poisoned(cause)) => return Ok(Err(cause)),
@@ -197,8 +201,8 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    async fn committed(&mut self, items: &mut [WorkItem<S::Policy>], committed: Committed) {
-        self.consumer.handled(items.iter().filter_map(WorkItem::record));
+    async fn after_commit(&mut self, items: &mut [WorkItem<S::Policy>], committed: Committed) {
+        self.consumer.store_offsets(items.iter().filter_map(WorkItem::record));
         let commands = items.iter_mut().filter_map(|item| match &mut item.work {
             Work::Command(pending) => Some(pending),
             _ => None,
@@ -261,7 +265,7 @@ impl<S: Store> Worker<S> {
                 Ok(dead_letter) => dead_letter,
                 Err(work) => return self.back_off(work, &failure).await,
             };
-            let Err(again) = self.commit(slice::from_mut(&mut item), stop).await? else { return Ok(()) };
+            let Err(again) = self.commit_with_retry(slice::from_mut(&mut item), stop).await? else { return Ok(()) };
             self.health.error("dead_letters", &again);
             failure = again;
             stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.ok_or(Stopped)?;
@@ -271,7 +275,7 @@ impl<S: Store> Worker<S> {
     async fn back_off(&self, work: Work<S::Policy>, failure: &str) -> Result<(), Stopped> {
         let pool = &self.transactions.pool;
         let done = match work {
-            Work::Redelivery(letter, _) => dead_letters::failed(pool, letter, "handling_failed", "", failure).await,
+            Work::Redrive(letter, _) => dead_letters::failed(pool, letter, "handling_failed", "", failure).await,
             Work::Timer(timer) => timers::back_off(pool, timer.id, failure).await,
             Work::Outcome(effect, _) => effects::back_off(pool, effect, failure).await,
             Work::Command(mut pending) => {

@@ -12,7 +12,7 @@ use std::{
 
 use quadrille_cli::{Catalogue, Service, kafka::Record};
 use quadrille_core::{Policy as _, Record as _, ids};
-use quadrille_events::{REGISTRY, StockReplenished, StockReplenishmentRequested, TOPICS};
+use quadrille_events::{RECORD_TYPES, StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Database, Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
@@ -236,7 +236,7 @@ async fn a_command_is_in_the_history_and_decided_again() -> anyhow::Result<()> {
     let lines: Vec<String> = sqlx::query_scalar(lines).fetch_all(&desk.database.pool).await?;
     let told = r#""input":{"command":{"Replenish":{"quantity":2,"sku":"TEA"}}}"#;
     assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 2, "{lines:?}");
-    let report = Catalogue::new(TOPICS, REGISTRY, [Service::of::<desk::Desk>()])
+    let report = Catalogue::new(TOPICS, RECORD_TYPES, [Service::of::<desk::Desk>()])
         .build()
         .replay(lines.join("\n").as_bytes(), "desk")?;
     assert_eq!((report.decisions, report.facts, report.is_same()), (2, 2, true), "{report}");

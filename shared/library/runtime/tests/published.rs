@@ -9,7 +9,7 @@ use quadrille_cli::{
     kafka::Admin,
     settings::Overrides,
 };
-use quadrille_events::{REGISTRY, TOPICS};
+use quadrille_events::{RECORD_TYPES, TOPICS};
 use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::Database;
 use rdkafka::{
@@ -305,7 +305,7 @@ async fn the_doctor_says_what_to_do() -> anyhow::Result<()> {
     )
     .execute(&database.pool)
     .await?;
-    let catalogue = Catalogue::new(TOPICS, REGISTRY, [Service::of::<tally::Tally>()]);
+    let catalogue = Catalogue::new(TOPICS, RECORD_TYPES, [Service::of::<tally::Tally>()]);
     let mut settings = Settings::load(catalogue, Overrides::default())?;
     settings.database.prefix = prefix;
     let looks = doctor::examine(&settings).await;

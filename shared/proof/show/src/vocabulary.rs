@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quadrille_core::RecordType;
-use quadrille_events::{REGISTRY, RecordInfo};
+use quadrille_events::{RECORD_TYPES, RecordInfo};
 use quadrille_roster::DECLARATIONS;
 
 /// The record types that each service hears.
@@ -11,7 +11,7 @@ pub type Heard = BTreeMap<&'static str, Vec<&'static RecordInfo>>;
 
 /// What all services hear.
 pub fn heard() -> Heard {
-    let info = |heard: &RecordType| REGISTRY.iter().find(|info| info.record == *heard);
+    let info = |heard: &RecordType| RECORD_TYPES.iter().find(|info| info.record == *heard);
     DECLARATIONS.iter().map(|declared| (declared.service, declared.hears.iter().filter_map(info).collect())).collect()
 }
 

@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
-use quadrille_events::{REGISTRY, write_golden};
+use quadrille_events::{RECORD_TYPES, write_golden};
 use quadrille_schemas::{Problems, freeze};
 
 fn main() -> Result<(), Problems> {
     let repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."));
-    for (root, registry) in [("schemas", REGISTRY), ("shared/library/platform/schemas", quadrille_platform::REGISTRY)] {
+    for (root, registry) in
+        [("schemas", RECORD_TYPES), ("shared/library/platform/schemas", quadrille_platform::RECORD_TYPES)]
+    {
         let root = repository.join(root);
         for frozen in freeze(&root)? {
             println!("{}", frozen.file);

@@ -2,7 +2,7 @@
 //!
 //! One source, never written twice: `schemas/<topic>/<Record>.avsc` says what a record is, this crate is made from it at
 //! build time. Each struct implements [`quadrille_core::Record`] (Avro) and serde (JSON); [`topics`] has an enum per topic,
-//! [`TOPICS`] the declared topics, [`REGISTRY`] every record type with docs, example and JSON coding.
+//! [`TOPICS`] the declared topics, [`RECORD_TYPES`] every record type with docs, example and JSON coding.
 //!
 //! ```
 //! use quadrille_core::Record;
@@ -27,7 +27,7 @@ pub type Money = quadrille_schemas::wire::Decimal<12, 2>;
 
 include!(concat!(env!("OUT_DIR"), "/records.rs"));
 
-/// The entries of [`REGISTRY`] with that name: a full name (`quadrille.order.OrderCreated`) or a short one.
+/// The entries of [`RECORD_TYPES`] with that name: a full name (`quadrille.order.OrderCreated`) or a short one.
 pub fn records_named(name: &str) -> impl Iterator<Item = &'static RecordInfo> {
-    REGISTRY.iter().filter(move |info| info.record.name == name || info.short_name() == name)
+    RECORD_TYPES.iter().filter(move |info| info.record.name == name || info.short_name() == name)
 }

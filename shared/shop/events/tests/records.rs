@@ -1,12 +1,12 @@
 //! Every record type of the shop and of the platform: examples, round trips, and what is refused.
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use quadrille_events::{Encoded, REGISTRY, RecordInfo, TOPICS};
+use quadrille_events::{Encoded, RECORD_TYPES, RecordInfo, TOPICS};
 use quadrille_schemas::{Record, Schema, Type};
 use serde_json::{Map, Value, json};
 
 fn all() -> impl Iterator<Item = &'static RecordInfo> {
-    REGISTRY.iter().chain(quadrille_platform::REGISTRY)
+    RECORD_TYPES.iter().chain(quadrille_platform::RECORD_TYPES)
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 
 use quadrille_cli::{Catalogue, Sagas, Service};
 use quadrille_core::Policy;
-use quadrille_events::{REGISTRY, TOPICS};
+use quadrille_events::{RECORD_TYPES, TOPICS};
 use quadrille_roster::{Visitor, each};
 
 /// The shop's topics, records and services, and the platform's.
 pub static CATALOGUE: LazyLock<Catalogue> =
-    LazyLock::new(|| Catalogue::new(TOPICS, REGISTRY, each(&Services)).with_sagas(ORDERS));
+    LazyLock::new(|| Catalogue::new(TOPICS, RECORD_TYPES, each(&Services)).with_sagas(ORDERS));
 
 /// Orders, as the order service has them.
 const ORDERS: Sagas = Sagas {

@@ -196,7 +196,7 @@ enum Schema {
 }
 
 fn schema(record: &Record) -> Schema {
-    match quadrille_platform::REGISTRY.iter().find(|info| info.record.name == record.full_name) {
+    match quadrille_platform::RECORD_TYPES.iter().find(|info| info.record.name == record.full_name) {
         None => Schema::File(to(format!("../{}", newest(record)))),
         Some(info) => {
             Schema::Here(serde_json::from_str(info.record.schema).expect("a generated record's schema is JSON"))

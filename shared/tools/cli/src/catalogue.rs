@@ -61,7 +61,7 @@ pub struct Sagas {
 }
 
 impl Catalogue {
-    /// The topics and record types that a workspace's schemas folder was generated to (`TOPICS` and `REGISTRY`), its services, and what
+    /// The topics and record types that a workspace's schemas folder was generated to (`TOPICS` and `RECORD_TYPES`), its services, and what
     /// the platform has beside them.
     pub fn new(
         topics: &'static [&'static TopicType],
@@ -73,7 +73,7 @@ impl Catalogue {
         let all: &[TopicType] = quadrille_platform::with_platform(topics, &names).leak();
         let of_topic = |topic: &'static TopicType| {
             let is_its = |info: &&RecordInfo| topic.records.iter().any(|name| name == info.record.name);
-            records.iter().chain(quadrille_platform::REGISTRY).filter(is_its).map(move |info| info.on(topic))
+            records.iter().chain(quadrille_platform::RECORD_TYPES).filter(is_its).map(move |info| info.on(topic))
         };
         let of_all: &[RecordInfo] = all.iter().flat_map(of_topic).collect::<Vec<_>>().leak();
         Self { topics: all, records: of_all, services, sagas: None, own: (topics, records) }
@@ -214,7 +214,7 @@ mod tests {
     fn what_there_is_follows_from_the_services_that_are_named() {
         let [user, order, ..] = CATALOGUE.services else { panic!("two services") };
         let own = &quadrille_events::TOPICS[..1];
-        let catalogue = Catalogue::new(own, quadrille_events::REGISTRY, [*user, order.without_database()]);
+        let catalogue = Catalogue::new(own, quadrille_events::RECORD_TYPES, [*user, order.without_database()]);
         assert_eq!(catalogue.service_names().collect::<Vec<_>>(), ["user", "order"]);
         assert_eq!(catalogue.databases(), ["user"]);
         let platform =

@@ -11,7 +11,7 @@
 //! #[tokio::main]
 //! async fn main() -> ExitCode {
 //!     let services = [Service::of::<Orders>(), Service::of::<Payment>()];
-//!     quadrille_cli::run(Catalogue::new(events::TOPICS, events::REGISTRY, services)).await
+//!     quadrille_cli::run(Catalogue::new(events::TOPICS, events::RECORD_TYPES, services)).await
 //! }
 //! ```
 //!
@@ -30,10 +30,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod args;
 pub mod catalogue;
 pub mod check;
 pub mod codec;
+mod commands;
 pub mod databases;
 pub mod dead_letters;
 pub mod decode;
@@ -60,8 +60,8 @@ pub mod topics;
 pub mod types;
 pub mod watch;
 
-pub use args::{Commands, run, run_with};
 pub use catalogue::{Catalogue, Sagas, Service};
+pub use commands::{Commands, run, run_with};
 pub use place::Place;
 /// The client of Kafka and of the registry.
 pub use quadrille_kafka as kafka;

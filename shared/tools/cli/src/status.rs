@@ -387,7 +387,7 @@ fn summary(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use quadrille_core::Record as _;
-    use quadrille_platform::{AssignedTopic, InstanceHeartbeat, REGISTRY};
+    use quadrille_platform::{AssignedTopic, InstanceHeartbeat, RECORD_TYPES};
 
     use super::*;
 
@@ -418,7 +418,8 @@ mod tests {
         };
         let mut datum = vec![];
         beat.encode(&mut datum);
-        let info = REGISTRY.iter().find(|info| info.record.name == InstanceHeartbeat::TYPE.name).expect("it is there");
+        let info =
+            RECORD_TYPES.iter().find(|info| info.record.name == InstanceHeartbeat::TYPE.name).expect("it is there");
         let json = info.to_json(&datum).expect("it is a heartbeat");
         let read: Instance = serde_json::from_str(&json).expect("all of it");
         assert_eq!((read.instance.as_str(), read.address()), ("order-1", "http://order:9102"));

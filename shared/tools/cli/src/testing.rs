@@ -8,7 +8,7 @@ use quadrille_roster::{Visitor, each};
 use crate::{Catalogue, catalogue::Service};
 
 pub static CATALOGUE: LazyLock<Catalogue> =
-    LazyLock::new(|| Catalogue::new(quadrille_events::TOPICS, quadrille_events::REGISTRY, each(&Services)));
+    LazyLock::new(|| Catalogue::new(quadrille_events::TOPICS, quadrille_events::RECORD_TYPES, each(&Services)));
 
 struct Services;
 

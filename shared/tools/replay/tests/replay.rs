@@ -79,7 +79,7 @@ fn replayed(lines: &[Line]) -> anyhow::Result<Report> {
 
 fn build() -> Build {
     let services = vec![Replayed::of::<Orders>(), Replayed::of::<Payment>()];
-    Build { services, records: quadrille_events::REGISTRY }
+    Build { services, records: quadrille_events::RECORD_TYPES }
 }
 
 fn refused(report: anyhow::Result<Report>) -> String {

@@ -57,7 +57,7 @@ pub(super) struct Poller<'a, P: Policy> {
     downstream: &'a Downstream<P>,
     parked: HashMap<Partition, Parked>,
     /// Where reading goes on behind records that were skipped, with the generation that they were read under.
-    skipped: HashMap<Partition, (u64, i64)>,
+    unsubscribed: HashMap<Partition, (u64, i64)>,
     /// When the worker was last told where reading has come to.
     told_reached: Instant,
     /// The look at an offset that seems not to be readable, on a thread of its own.
@@ -117,7 +117,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             client,
             downstream,
             parked: HashMap::new(),
-            skipped: HashMap::new(),
+            unsubscribed: HashMap::new(),
             told_reached: Instant::now(),
             searching: None,
         }
@@ -126,7 +126,7 @@ impl<'a, P: Policy> Poller<'a, P> {
     /// Polls until `stop`, or until another client has to take this one's place. An error means that the client never works again.
     pub(super) fn poll(mut self, stop: &AtomicBool) -> Result<(), RDKafkaErrorCode> {
         while !stop.load(Ordering::Relaxed) && !self.client.context().is_over() {
-            self.advance_past_skipped();
+            self.advance_past_unsubscribed();
             self.retry_parked();
             self.advance_past_unreadable();
             self.tell_reached();
@@ -176,7 +176,7 @@ impl<'a, P: Policy> Poller<'a, P> {
                 let known = record.topic.records.iter().find(|known| **known == name).map_or("other", |known| known);
                 counter!("quadrille_records_skipped_total", "topic" => &*record.topic.name, "type" => known)
                     .increment(1);
-                self.skipped.insert(record.topic_partition(), (record.generation, record.offset + 1));
+                self.unsubscribed.insert(record.topic_partition(), (record.generation, record.offset + 1));
                 Ok(())
             }
         }
@@ -197,7 +197,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         match self.downstream.tokio.block_on(async { tokio::time::timeout(wait, capacity).await }) {
             Ok(Ok((slot, memory))) => {
                 // What was skipped before it goes on with it.
-                self.skipped.remove(&record.topic_partition());
+                self.unsubscribed.remove(&record.topic_partition());
                 self.client.context().take_in_hand(&record);
                 slot.send(WorkItem::sized(work(Box::new(record)), memory));
                 Ok(())
@@ -307,14 +307,14 @@ impl<'a, P: Policy> Poller<'a, P> {
     }
 
     /// Moves offsets past skipped records, once nothing before them is still to be committed.
-    fn advance_past_skipped(&mut self) {
-        if self.skipped.is_empty() {
+    fn advance_past_unsubscribed(&mut self) {
+        if self.unsubscribed.is_empty() {
             return;
         }
         let group = self.client.context();
         let assigned = group.assigned();
         let mut done = vec![];
-        self.skipped.retain(|partition, (generation, next)| match assigned.current.get(partition) {
+        self.unsubscribed.retain(|partition, (generation, next)| match assigned.current.get(partition) {
             Some(assignment) if assignment.generation == *generation && assignment.in_hand > 0 => true,
             Some(assignment) if assignment.generation == *generation => {
                 done.push((*partition, *generation, *next));
@@ -418,7 +418,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             counter!("quadrille_records_unreadable_total", "topic" => topic).increment((to - from).max(1) as u64);
             match self.client.seek(physical, partition, Offset::Offset(to), limits::BROKER) {
                 // The letter stands for all of them.
-                Ok(()) => drop(self.skipped.insert((topic, partition), (generation, to))),
+                Ok(()) => drop(self.unsubscribed.insert((topic, partition), (generation, to))),
                 Err(error) => warn!(topic, partition, %error, "Reading could not be set behind it yet"),
             }
         }

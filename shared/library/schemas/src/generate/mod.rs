@@ -27,7 +27,7 @@ use crate::{Folder, NamedType, Problem, Problems, Record, RecordFile, Schema, Ty
 /// - `topics`: per topic its declaration (`topics::ORDER_EVENTS`) and an enum over its records (`topics::OrderEvents`), by
 ///   `quadrille_core::records!`;
 /// - `keys`: the forms of record keys that `topics.toml` declares;
-/// - `TOPICS`: the declarations of all topics; `REGISTRY`: every record type with its docs, example and JSON coding.
+/// - `TOPICS`: the declarations of all topics; `RECORD_TYPES`: every record type with its docs, example and JSON coding.
 ///
 /// Cargo is told to run the build script again when the folder changes.
 pub fn build(root: &str) {

@@ -27,7 +27,7 @@ pub(super) fn code(folder: &Folder) -> String {
     }
     code += &format!(
         "];\n\n/// Every record type of every topic, with its docs, an example, and its coding from and to JSON.\n\
-         pub static REGISTRY: &[{WIRE}::RecordInfo] = &[\n"
+         pub static RECORD_TYPES: &[{WIRE}::RecordInfo] = &[\n"
     );
     for topic in &folder.topics {
         for file in folder.records.iter().filter(|file| topic.name == file.folder) {

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<Report> {
     let names: Vec<OsString> = std::env::args_os().skip(1).collect();
     anyhow::ensure!(!names.is_empty(), "name the files to replay, which `quadrille history export --out FILE` writes");
-    let build = Build { services: each(&Replayed), records: quadrille_events::REGISTRY };
+    let build = Build { services: each(&Replayed), records: quadrille_events::RECORD_TYPES };
     let mut report = Report::default();
     for path in names {
         let name = path.to_string_lossy();

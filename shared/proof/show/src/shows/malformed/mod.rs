@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use quadrille_core::{Record as _, TopicKind, TopicType};
 use quadrille_events::{RecordInfo, TOPICS};
-use quadrille_platform::{DeadLetter, InstanceHeartbeat, REGISTRY, RedriveRequested};
+use quadrille_platform::{DeadLetter, InstanceHeartbeat, RECORD_TYPES, RedriveRequested};
 use quadrille_program::say;
 use quadrille_shop::audit;
 use quadrille_testkit::decoded;
@@ -169,7 +169,7 @@ async fn series_for(shop: &Shop, topic: &str, heard: &Heard) -> anyhow::Result<V
         heard.values().flatten().copied().filter(|info| info.record.topic.name == topic).collect();
     types.sort_by_key(|info| info.record.name);
     types.dedup_by_key(|info| info.record.name);
-    let foreign = REGISTRY
+    let foreign = RECORD_TYPES
         .iter()
         .find(|info| info.record.name == "quadrille.platform.RedriveRequested")
         .context("a foreign type")?;
