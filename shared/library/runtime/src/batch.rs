@@ -130,8 +130,7 @@ impl<'a, P: Policy> BatchInput<'a, P> {
         }
     }
 
-    /// Whether its id, entered by this transaction, must leave the inbox again: it is to be handled later, or the same word is when it comes
-    /// from elsewhere.
+    /// Whether its id must leave the inbox again, since the same id is to take effect when it comes later.
     pub fn leaves_inbox(&self) -> bool {
         matches!(self.verdict, Verdict::Waits | Verdict::TooOld | Verdict::TooEarly)
     }

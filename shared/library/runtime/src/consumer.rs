@@ -109,8 +109,8 @@ impl Consumer {
             let assigned = group.assigned();
             for record in records {
                 let partition = record.topic_partition();
-                if assigned.is(partition, record.generation) {
-                    let (next, count) = handled.entry((partition, record.generation)).or_default();
+                if assigned.is(partition, record.epoch) {
+                    let (next, count) = handled.entry((partition, record.epoch)).or_default();
                     *next = (*next).max(record.offset + 1);
                     *count += 1;
                 }
@@ -119,9 +119,9 @@ impl Consumer {
         group.store(&client, handled.iter().map(|((partition, _), (next, _))| (*partition, *next)));
         // Counted down last: from then on the poller may store what lies behind.
         let mut assigned = group.assigned();
-        for ((partition, generation), (_, count)) in handled {
+        for ((partition, epoch), (_, count)) in handled {
             if let Some(assignment) = assigned.current.get_mut(&partition)
-                && assignment.generation == generation
+                && assignment.epoch == epoch
             {
                 assignment.in_hand = assignment.in_hand.saturating_sub(count);
             }

@@ -273,7 +273,7 @@ impl Due {
             topic,
             partition: self.partition,
             offset: self.offset,
-            generation: 0,
+            epoch: 0,
             timestamp_ms: self.record_time.timestamp_millis(),
             key: self.key,
             value: self.value,

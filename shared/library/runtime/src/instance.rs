@@ -293,8 +293,8 @@ impl Parts {
                 timers,
                 taking.clone(),
             )));
-            let reading = DeadlineBarrier::new::<S::Policy>(resources, broker_uptime, config.timers.after_return_ms);
-            others.spawn(part(timers::run_deadlines(resources.pool.clone(), worker.clone(), reading, taking.clone())));
+            let barrier = DeadlineBarrier::new::<S::Policy>(resources, broker_uptime, config.timers.after_return_ms);
+            others.spawn(part(timers::run_deadlines(resources.pool.clone(), worker.clone(), barrier, taking.clone())));
         }
         let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));
         let redriver = Redriver {

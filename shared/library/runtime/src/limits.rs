@@ -16,18 +16,18 @@ pub(crate) const TAKE_OVER: Duration = Duration::from_secs(3_600);
 /// How long a connection to the database, or one of the pool's, is waited for.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// One request to the schema registry, from connecting to the last byte of its answer.
-pub(crate) const RECORD_TYPES: Duration = Duration::from_secs(5);
+pub(crate) const REGISTRY: Duration = Duration::from_secs(5);
 /// One question to a Kafka broker: metadata, watermarks, committed offsets.
 pub(crate) const BROKER: Duration = Duration::from_secs(5);
 
 /// One request for a service's own routes, from its headers to those of the answer.
 pub(crate) const ROUTE: Duration = Duration::from_secs(10);
-/// A command's commit, as its handler waits for it: half of the above, so that there is time to answer by what was committed.
+/// The body of such a request, in bytes.
+pub(crate) const ROUTE_BODY: usize = 256 * 1024;
+/// A command's commit, as its handler waits for it: half of [`ROUTE`], so that there is time to answer by what was committed.
 pub(crate) const COMMAND: Duration = Duration::from_secs(5);
 /// A client of this instance that takes nothing of its answer for so long is cut off.
 pub(crate) const TAKEN: Duration = Duration::from_secs(10);
-/// The body of such a request, in bytes.
-pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 
 /// With work waiting and nothing done for so long an instance is not ready: who asks each second sees it within half a minute, since what
 /// waits is known five seconds late.

@@ -11,7 +11,7 @@ pub(crate) struct RawRecord {
     pub partition: i32,
     pub offset: i64,
     /// The assignment under which it was read: an offset is stored under the same one only.
-    pub generation: u64,
+    pub epoch: u64,
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
@@ -218,7 +218,7 @@ mod tests {
             topic: quadrille_events::StockReplenished::TYPE.topic,
             partition: 0,
             offset: 0,
-            generation: 0,
+            epoch: 0,
             timestamp_ms: 0,
             key,
             value,

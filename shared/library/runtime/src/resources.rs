@@ -37,7 +37,7 @@ impl Resources {
             generation,
             instance: format!("{service}-{}", uuid::Uuid::now_v7().simple()),
             kafka: config.kafka.clone(),
-            registry: Registry::new(&config.registry, limits::RECORD_TYPES)?,
+            registry: Registry::new(&config.registry, limits::REGISTRY)?,
             pool: pool(&database, generation, config),
             // A delete that is lost in a crash of the server is a repeat, and the outbox is read in the order of its index.
             database: by_index(&database).options([("synchronous_commit", "off"), ("enable_sort", "off")]),

@@ -143,7 +143,7 @@ pub(crate) async fn run<P: Policy>(
 pub(crate) async fn run_deadlines<P: Policy>(
     pool: Database,
     worker: mpsc::Sender<WorkItem<P>>,
-    reading: DeadlineBarrier,
+    barrier: DeadlineBarrier,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -152,7 +152,7 @@ pub(crate) async fn run_deadlines<P: Policy>(
             let Some(due) = due else { return Ok::<_, sqlx::Error>(wait) };
             let read = tokio::select! {
                 () = stop.cancelled() => return Ok(wait),
-                read = reading.wait_until_consumed(due) => read,
+                read = barrier.wait_until_consumed(due) => read,
             };
             hand_on::<P>(&pool, &worker, Kind::Deadline, read).await?;
             Ok(next(&pool, Kind::Deadline).await?.wait)

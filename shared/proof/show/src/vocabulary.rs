@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_that_is_heard_is_in_the_registry() {
+    fn every_type_that_is_heard_has_a_record_type() {
         let heard = heard();
         assert!(DECLARATIONS.iter().all(|declared| heard[declared.service].len() == declared.hears.len()));
         assert!(heard.values().all(|types| !types.is_empty()));

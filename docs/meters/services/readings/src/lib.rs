@@ -38,7 +38,7 @@ impl Policy for Readings {
     type Effect = Nothing; // what it asks the outside to do
     type Outcome = Nothing; // what the outside answers
     type Timer = Nothing;
-    type Command = Nothing;
+    type Command = Nothing; // what it is told over HTTP
 
     fn rows(_: &State, input: &Envelope<Self>) -> Vec<Row> {
         vec![Row::new("meter", &input.key)]

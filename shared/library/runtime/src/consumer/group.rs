@@ -41,7 +41,7 @@ pub(crate) struct Group {
     pub topics: HashMap<String, &'static TopicType>,
     pub service: &'static str,
     pub brokers: String,
-    /// For the look at gaps: a client that joins no group.
+    /// For the retention check: a client that joins no group.
     pub onlooker: ClientConfig,
     pub health: Arc<Health>,
     pub broker_uptime: Arc<BrokerUptime>,
@@ -96,7 +96,7 @@ impl Positions {
 }
 
 pub(super) struct Assignment {
-    pub generation: u64,
+    pub epoch: u64,
     /// Records that the worker has and has not committed yet.
     pub in_hand: usize,
     /// Its records wait in this process.
@@ -115,15 +115,15 @@ pub(super) struct Assignment {
 
 #[derive(Default)]
 pub(super) struct Assigned {
-    pub generations: u64,
+    pub epochs: u64,
     pub current: HashMap<Partition, Assignment>,
     /// Since when this instance has been on its way into the group.
     pub joining: Option<Instant>,
 }
 
 impl Assigned {
-    pub fn is(&self, partition: Partition, generation: u64) -> bool {
-        self.current.get(&partition).is_some_and(|assignment| assignment.generation == generation)
+    pub fn is(&self, partition: Partition, epoch: u64) -> bool {
+        self.current.get(&partition).is_some_and(|assignment| assignment.epoch == epoch)
     }
 }
 
@@ -169,7 +169,7 @@ impl Group {
             retired: AtomicBool::default(),
             is_left: AtomicBool::default(),
             positions: self.positions.clone(),
-            state: Mutex::new(Assigned { generations: self.assigned().generations, ..Assigned::default() }),
+            state: Mutex::new(Assigned { epochs: self.assigned().epochs, ..Assigned::default() }),
         }
     }
 
@@ -179,7 +179,7 @@ impl Group {
 
     pub fn take_in_hand(&self, record: &RawRecord) {
         let mut assigned = self.assigned();
-        if assigned.is(record.topic_partition(), record.generation)
+        if assigned.is(record.topic_partition(), record.epoch)
             && let Some(assignment) = assigned.current.get_mut(&record.topic_partition())
         {
             assignment.in_hand += 1;
@@ -217,18 +217,14 @@ impl Group {
         self.assigned().current.iter().find_map(|(partition, assignment)| {
             let (offset, since) = assignment.unread.filter(|_| !assignment.parked)?;
             let is_asked_for = || skips.rejection(partition.0, partition.1, offset).is_some();
-            (since.elapsed() >= limits::UNREADABLE || is_asked_for()).then_some((
-                *partition,
-                assignment.generation,
-                offset,
-            ))
+            (since.elapsed() >= limits::UNREADABLE || is_asked_for()).then_some((*partition, assignment.epoch, offset))
         })
     }
 
     /// Counts a partition's standstill anew; false where it has passed on.
-    pub fn moved(&self, partition: Partition, generation: u64) -> bool {
+    pub fn moved(&self, partition: Partition, epoch: u64) -> bool {
         let mut assigned = self.assigned();
-        let assignment = assigned.current.get_mut(&partition).filter(|assignment| assignment.generation == generation);
+        let assignment = assigned.current.get_mut(&partition).filter(|assignment| assignment.epoch == epoch);
         assignment.map(|assignment| assignment.unread = None).is_some()
     }
 
@@ -260,7 +256,7 @@ impl Group {
     /// Copies a message of a partition that is ours.
     pub fn to_raw_record(&self, message: &BorrowedMessage<'_>) -> Option<RawRecord> {
         let topic = *self.topics.get(message.topic())?;
-        let generation = self.assigned().current.get(&(&topic.name, message.partition()))?.generation;
+        let epoch = self.assigned().current.get(&(&topic.name, message.partition()))?.epoch;
         let headers = headers(message, |headers| RawHeaders::admit(headers));
         let (headers, header_fault) = headers.unwrap_or((RawHeaders::default(), Some(HeaderFault::NotText)));
         let (value, cut) = message.payload().map(admit_value).unzip();
@@ -268,7 +264,7 @@ impl Group {
             topic,
             partition: message.partition(),
             offset: message.offset(),
-            generation,
+            epoch,
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key: message.key().map(<[u8]>::to_vec),
             value,
@@ -286,10 +282,10 @@ impl Group {
 
 impl Group {
     /// Notes where reading has come to; what is known already is not forgotten for less.
-    pub fn note_reached(&self, generation: u64, reached: Reached) {
+    pub fn note_reached(&self, epoch: u64, reached: Reached) {
         let mut assigned = self.assigned();
         let assignment = assigned.current.get_mut(&reached.partition);
-        if let Some(assignment) = assignment.filter(|assignment| assignment.generation == generation)
+        if let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch)
             && assignment.reached.is_none_or(|known| reached.next > known.next || reached.at_end.is_some())
         {
             assignment.reached = Some(reached);
@@ -317,12 +313,12 @@ impl Group {
         }
         let new = self.partitions(list);
         let mut assigned = self.assigned();
-        assigned.generations += 1;
-        let generation = assigned.generations;
+        assigned.epochs += 1;
+        let epoch = assigned.epochs;
         let assignment = |partition: &Partition| {
             let since = Instant::now();
             let assignment = Assignment {
-                generation,
+                epoch,
                 in_hand: 0,
                 parked: false,
                 unread: None,

@@ -56,7 +56,7 @@ pub(super) struct Poller<'a, P: Policy> {
     client: &'a Arc<BaseConsumer<Group>>,
     downstream: &'a Downstream<P>,
     parked: HashMap<Partition, Parked>,
-    /// Where reading goes on behind records that were skipped, with the generation that they were read under.
+    /// Where reading goes on behind records that were not subscribed to, with the epoch that they were read under.
     unsubscribed: HashMap<Partition, (u64, i64)>,
     /// When the worker was last told where reading has come to.
     told_reached: Instant,
@@ -66,7 +66,7 @@ pub(super) struct Poller<'a, P: Policy> {
 
 struct Search {
     partition: Partition,
-    generation: u64,
+    epoch: u64,
     found: std::thread::JoinHandle<KafkaResult<Vec<UnreadableBatch>>>,
 }
 
@@ -176,7 +176,7 @@ impl<'a, P: Policy> Poller<'a, P> {
                 let known = record.topic.records.iter().find(|known| **known == name).map_or("other", |known| known);
                 counter!("quadrille_records_skipped_total", "topic" => &*record.topic.name, "type" => known)
                     .increment(1);
-                self.unsubscribed.insert(record.topic_partition(), (record.generation, record.offset + 1));
+                self.unsubscribed.insert(record.topic_partition(), (record.epoch, record.offset + 1));
                 Ok(())
             }
         }
@@ -196,7 +196,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         };
         match self.downstream.tokio.block_on(async { tokio::time::timeout(wait, capacity).await }) {
             Ok(Ok((slot, memory))) => {
-                // What was skipped before it goes on with it.
+                // What was passed over before it goes on with it.
                 self.unsubscribed.remove(&record.topic_partition());
                 self.client.context().take_in_hand(&record);
                 slot.send(WorkItem::sized(work(Box::new(record)), memory));
@@ -306,7 +306,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         true
     }
 
-    /// Moves offsets past skipped records, once nothing before them is still to be committed.
+    /// Moves offsets past records that were not subscribed to, once nothing before them is still to be committed.
     fn advance_past_unsubscribed(&mut self) {
         if self.unsubscribed.is_empty() {
             return;
@@ -314,10 +314,10 @@ impl<'a, P: Policy> Poller<'a, P> {
         let group = self.client.context();
         let assigned = group.assigned();
         let mut done = vec![];
-        self.unsubscribed.retain(|partition, (generation, next)| match assigned.current.get(partition) {
-            Some(assignment) if assignment.generation == *generation && assignment.in_hand > 0 => true,
-            Some(assignment) if assignment.generation == *generation => {
-                done.push((*partition, *generation, *next));
+        self.unsubscribed.retain(|partition, (epoch, next)| match assigned.current.get(partition) {
+            Some(assignment) if assignment.epoch == *epoch && assignment.in_hand > 0 => true,
+            Some(assignment) if assignment.epoch == *epoch => {
+                done.push((*partition, *epoch, *next));
                 false
             }
             _ => false,
@@ -327,8 +327,8 @@ impl<'a, P: Policy> Poller<'a, P> {
             group.progress.made();
         }
         if group.positions.is_some() {
-            for (partition, generation, next) in &done {
-                group.note_reached(*generation, Reached { partition: *partition, next: *next, at_end: None });
+            for (partition, epoch, next) in &done {
+                group.note_reached(*epoch, Reached { partition: *partition, next: *next, at_end: None });
             }
         }
         group.store(self.client, done.into_iter().map(|(partition, _, next)| (partition, next)));
@@ -357,11 +357,11 @@ impl<'a, P: Policy> Poller<'a, P> {
     fn advance_past_unreadable(&mut self) {
         let group = self.client.context();
         let Some(search) = self.searching.take() else {
-            if let Some((partition, generation, from)) = group.standing_still(&self.downstream.skips) {
+            if let Some((partition, epoch, from)) = group.standing_still(&self.downstream.skips) {
                 let (client, topic) = (group.onlooker.clone(), group.physical(partition.0).to_owned());
                 let find = move || unreadable_in_a_row(&client, &topic, partition.1, from);
                 match std::thread::Builder::new().name(format!("{}-unreadable", group.service)).spawn(find) {
-                    Ok(found) => self.searching = Some(Search { partition, generation, found }),
+                    Ok(found) => self.searching = Some(Search { partition, epoch, found }),
                     Err(error) => warn!(%error, "Why a partition stands still could not be looked at"),
                 }
             }
@@ -373,7 +373,7 @@ impl<'a, P: Policy> Poller<'a, P> {
         }
         let (topic, partition) = search.partition;
         // Whatever comes of it, the next look has its time.
-        if !group.moved(search.partition, search.generation) {
+        if !group.moved(search.partition, search.epoch) {
             return;
         }
         let found = match search.found.join() {
@@ -382,7 +382,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             Err(_panic) => return,
         };
         for batch in found {
-            if !self.advance_past_batch(search.partition, search.generation, batch) {
+            if !self.advance_past_batch(search.partition, search.epoch, batch) {
                 // Without room it is found again: the partition still stands.
                 break;
             }
@@ -390,7 +390,7 @@ impl<'a, P: Policy> Poller<'a, P> {
     }
 
     /// Tells of one batch, and sets reading behind it. Whether it is told.
-    fn advance_past_batch(&mut self, (topic, partition): Partition, generation: u64, batch: UnreadableBatch) -> bool {
+    fn advance_past_batch(&mut self, (topic, partition): Partition, epoch: u64, batch: UnreadableBatch) -> bool {
         let UnreadableBatch { from, to, cause } = batch;
         let Some((physical, declared)) = self.client.context().topic(topic) else {
             return false;
@@ -404,7 +404,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             topic: declared,
             partition,
             offset: from,
-            generation,
+            epoch,
             timestamp_ms: -1,
             key: None,
             value: None,
@@ -418,7 +418,7 @@ impl<'a, P: Policy> Poller<'a, P> {
             counter!("quadrille_records_unreadable_total", "topic" => topic).increment((to - from).max(1) as u64);
             match self.client.seek(physical, partition, Offset::Offset(to), limits::BROKER) {
                 // The letter stands for all of them.
-                Ok(()) => drop(self.unsubscribed.insert((topic, partition), (generation, to))),
+                Ok(()) => drop(self.unsubscribed.insert((topic, partition), (epoch, to))),
                 Err(error) => warn!(topic, partition, %error, "Reading could not be set behind it yet"),
             }
         }

@@ -129,11 +129,11 @@ impl Group {
     fn note_end(&self, partition: Partition, stats: &rdkafka::statistics::Partition, at: Instant) {
         let end = end(stats);
         let is_at_end = end >= 0 && stats.next_offset >= end && stats.fetchq_cnt == 0 && stats.fetch_state == "active";
-        let generation = self.assigned().current.get(&partition).and_then(|assignment| {
-            (!assignment.parked && assignment.since.elapsed() >= FRESH).then_some(assignment.generation)
+        let epoch = self.assigned().current.get(&partition).and_then(|assignment| {
+            (!assignment.parked && assignment.since.elapsed() >= FRESH).then_some(assignment.epoch)
         });
-        if let Some(generation) = generation.filter(|_| is_at_end) {
-            self.note_reached(generation, Reached { partition, next: stats.next_offset, at_end: Some(at) });
+        if let Some(epoch) = epoch.filter(|_| is_at_end) {
+            self.note_reached(epoch, Reached { partition, next: stats.next_offset, at_end: Some(at) });
         }
     }
 

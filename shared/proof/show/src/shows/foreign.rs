@@ -27,7 +27,7 @@ pub async fn run() -> anyhow::Result<Report> {
         .arg("-E")
         .arg(binaries::root().join("shared/proof/show/foreign.py"))
         .env("BROKERS", &settings.kafka.brokers)
-        .env("RECORD_TYPES", &settings.registry.url)
+        .env("REGISTRY", &settings.registry.url)
         .env("PREFIX", &settings.kafka.topic_prefix)
         .env("ORDERS", ORDERS.to_string())
         .env("SCHEMAS", binaries::root().join("schemas"))
