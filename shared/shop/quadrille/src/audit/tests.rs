@@ -108,7 +108,17 @@ impl History {
     }
 
     fn audit_at(&self, now_ms: i64, databases: &Databases, ledger: Option<&Ledger>) -> (Report, u64) {
-        let (mut report, mut books) = (Report::new(), Books::new(false));
+        self.audit_books(Books::new(false), now_ms, databases, ledger)
+    }
+
+    fn audit_books(
+        &self,
+        mut books: Books,
+        now_ms: i64,
+        databases: &Databases,
+        ledger: Option<&Ledger>,
+    ) -> (Report, u64) {
+        let mut report = Report::new();
         for made in &self.0 {
             books.enter(&made.fact(), false, now_ms, &mut report);
         }
@@ -375,6 +385,13 @@ fn requests_of_services_that_are_committed_and_not_on_their_topic_or_there_with_
     sound(&published.audit_with(&with(requested.clone()), None));
     let lost = History::delivered().audit_with(&with(requested.clone()), None);
     offends(&lost, Rule::Committed, "is committed and not on order.requests");
+    // That retention has taken other records excuses nothing; that it has taken this one does.
+    let truncated =
+        |now_ms| History::delivered().audit_books(Books::new(true), now_ms, &with(requested.clone()), None).0;
+    offends(&truncated(LATER), Rule::Committed, "is committed and not on order.requests");
+    let of_requests =
+        |report: &Report| report.offences.iter().any(|offence| offence.what.contains("is committed and not on"));
+    assert!(!of_requests(&truncated(400 * 86_400_000)), "older than any topic of requests keeps");
     sound(&History::delivered().audit_with(&with(Requested { ms: LATER - 1, ..requested.clone() }), None));
     let repeated = published.clone().and(asked.again());
     sound(&repeated.audit_with(&with(requested.clone()), None));

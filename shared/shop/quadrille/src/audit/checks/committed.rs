@@ -7,15 +7,16 @@ use uuid::Uuid;
 
 use super::Checks;
 use crate::{
+    CATALOGUE,
     audit::{
         books::{Entry, Saga},
-        databases::Requested,
+        databases::{Database, Requested},
         report::Rule,
     },
     orders::State,
 };
 
-impl Checks<'_> {
+impl<'a> Checks<'a> {
     pub(super) fn causes(&mut self) {
         let unknown = self.books.caused.iter().filter(|(cause, _)| !self.books.knows(cause));
         let mut unknown: Vec<_> =
@@ -55,21 +56,31 @@ impl Checks<'_> {
         self.report.finding(Rule::Committed).counted = counted;
     }
 
-    /// Each request that a service has committed is on its topic; that it is there once, the books say. Tells how many there are.
+    /// Each request that a service has committed is on its topic for as long as that keeps it; that it is there once, the books say. Tells
+    /// how many were looked for.
     fn stated_requests(&mut self) -> usize {
         let published: HashSet<Uuid> = self.books.requests.iter().filter_map(|request| request.ids[0]).collect();
-        let stated = self.databases.services.iter();
-        let stated =
-            stated.flat_map(|(service, database)| database.requests.iter().map(move |stated| (service, stated)));
-        for (service, stated) in stated.clone() {
-            let Requested { r#type, topic, key, id, ms } = stated;
+        let kept = |stated: &Requested| {
+            let retention = CATALOGUE.topic(&stated.topic).and_then(|topic| topic.retention);
+            retention.is_none_or(|kept| i128::from(self.now_ms - stated.ms) < kept.as_millis() as i128)
+        };
+        let of = |(service, database): (&'a String, &'a Database)| {
+            database
+                .requests
+                .iter()
+                .filter(|stated| kept(stated))
+                .map(move |stated| (service, stated))
+                .collect::<Vec<_>>()
+        };
+        let stated: Vec<_> = self.databases.services.iter().flat_map(of).collect();
+        for (service, Requested { r#type, topic, key, id, ms }) in &stated {
             let known = ids::request(topic, key, r#type, &format!("/quadrille/{service}"), id);
-            if !published.contains(&known) && !self.books.truncated {
+            if !published.contains(&known) {
                 let what = format!("{type} {id} of {key} is committed and not on {topic}");
                 self.missing_at(format!("{service}'s history"), Rule::Committed, *ms, None, what);
             }
         }
-        stated.count()
+        stated.len()
     }
 
     pub(super) fn states(&mut self, rows: &HashMap<String, String>) {
