@@ -11,12 +11,17 @@ use std::{
 };
 
 use quadrille_cli::{Catalogue, Service, kafka::Record};
-use quadrille_core::{Policy as _, Record as _, ids};
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Record as _, Row, ids};
 use quadrille_events::{RECORD_TYPES, StockReplenished, StockReplenishmentRequested, TOPICS};
-use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_runtime::{
+    Config, Context, Service as Runtime, Store,
+    axum::{Json, Router, http::HeaderMap, routing::post},
+    config::NoSettings,
+};
 use quadrille_testkit::{Database, Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::{process::Child, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -85,12 +90,18 @@ impl At {
     }
 
     async fn ready(self) -> anyhow::Result<Self> {
+        self.says(true).await?;
+        Ok(self)
+    }
+
+    /// Waits until it says that it is ready, or that it is not.
+    async fn says(&self, ready: bool) -> anyhow::Result<()> {
         let began = Instant::now();
-        while !self.is_ready().await {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "it is not ready");
+        while self.is_ready().await != ready {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "it does not say ready: {ready}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -111,11 +122,19 @@ impl Desk {
     }
 
     /// Starts an instance, and waits until it is ready.
-    async fn start_with(&self, mut config: Config<NoSettings>) -> anyhow::Result<Instance> {
+    async fn start_with(&self, config: Config<NoSettings>) -> anyhow::Result<Instance> {
+        self.start_as(desk::service(), config).await
+    }
+
+    async fn start_as<S: Store>(
+        &self,
+        service: Runtime<S>,
+        mut config: Config<NoSettings>,
+    ) -> anyhow::Result<Instance> {
         let port = free_port()?;
         config.http.bind = format!("127.0.0.1:{port}");
         let stop = CancellationToken::new();
-        let ended = tokio::spawn(desk::service().run_until(config, stop.clone().cancelled_owned()));
+        let ended = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
         Ok(Instance { stop, ended, at: At(format!("http://127.0.0.1:{port}")).ready().await? })
     }
 
@@ -140,6 +159,27 @@ impl Desk {
         let all = self.shop.world.read(&StockReplenishmentRequested::TYPE.topic.name).await?;
         assert_eq!((all.len(), distinct(&all)), (count, count));
         Ok(())
+    }
+
+    /// Stock came, of which somebody else had wanted it.
+    async fn came(&mut self, sku: &str, replenishment: Uuid) -> anyhow::Result<()> {
+        let value = self.shop.world.framed(&StockReplenished::new(sku.into(), replenishment, 1)).await?;
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", "1".to_owned())];
+        self.shop.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
+    }
+
+    /// Holds up the worker, with one command in its hands, until what is returned is rolled back: what is sent meanwhile is one batch.
+    async fn hold_up(
+        &self,
+        at: &At,
+    ) -> anyhow::Result<(Transaction<'static, Postgres>, JoinHandle<anyhow::Result<StatusCode>>)> {
+        let mut hold = self.database.pool.begin().await?;
+        sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
+        let in_hand = tokio::spawn(at.clone().status("in hand", 1));
+        self.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
+            .await?;
+        Ok((hold, in_hand))
     }
 
     async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
@@ -321,11 +361,7 @@ async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()>
     config.http.commands = 1;
     let one = desk.start_with(config).await?;
     one.at.wanted("there", "TEA", 1).await?;
-    let mut hold = desk.database.pool.begin().await?;
-    sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
-    let in_hand = tokio::spawn(one.at.clone().status("in hand", 1));
-    desk.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
-        .await?;
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
     let waits = tokio::spawn(one.at.clone().status("waits", 1));
     // It waits by now.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -436,6 +472,101 @@ async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyho
     let left: i64 = sqlx::query_scalar(left).bind(command("key 0")).fetch_one(&desk.database.pool).await?;
     assert_eq!(left, 0);
     desk.requested_once(15).await?;
+    one.stop().await
+}
+
+/// As the example, but at once, and it cannot say which rows it needs for some.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Rowless;
+
+const NO_ROWS: &str = "NO-ROWS";
+
+impl Policy for Rowless {
+    const SERVICE: &'static str = "desk";
+    const TABLES: &'static [&'static str] = &["replenishment"];
+    type State = desk::Wanted;
+    type Heard = desk::Heard;
+    type Stated = desk::Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+    type Command = desk::Command;
+
+    fn rows(_: &Self::State, input: &Envelope<Self>) -> Vec<Row> {
+        let sku = match &input.input {
+            Input::Record(desk::Heard::StockReplenished(came)) => &came.sku,
+            Input::Command(desk::Command::Replenish { sku, .. }) => sku,
+            _ => unreachable!("it has no others"),
+        };
+        assert!(sku != NO_ROWS, "no rows are known");
+        vec![Row::new("replenishment", &input.key)]
+    }
+
+    fn react(_: &Self::State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
+        Decision::nothing()
+    }
+
+    fn evolve(wanted: &mut Self::State, input: &Envelope<Self>, _: &Decision<Self>) {
+        wanted.insert(input.key.clone(), desk::Replenishment { sku: input.key.clone(), quantity: 1, came: true });
+    }
+
+    fn version<'a>(_: &'a mut Self::State, _: &Self::Stated) -> &'a mut i64 {
+        unreachable!("nobody numbers requests")
+    }
+}
+
+struct RowlessTable;
+
+impl Store for RowlessTable {
+    type Policy = Rowless;
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        ids: &[String],
+        wanted: &mut desk::Wanted,
+    ) -> sqlx::Result<()> {
+        desk::Table.load(tx, table, ids, wanted).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &desk::Wanted,
+        new: &desk::Wanted,
+        _: &[Fact<Rowless>],
+    ) -> sqlx::Result<()> {
+        desk::Table.save(tx, old, new, &[]).await
+    }
+}
+
+/// Cases: a record among others, of which it alone is a dead letter; a command, whose caller alone is told. The instance goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    for sku in ["A", NO_ROWS, "B", "C"] {
+        desk.came(sku, Uuid::new_v4()).await?;
+    }
+    let routes = |context: Context<Rowless>| {
+        let tell = async move |headers: HeaderMap, Json(asked): Json<Value>| {
+            let id = Uuid::new_v4();
+            let told = desk::Command::Replenish { sku: asked["sku"].as_str().unwrap_or_default().into(), quantity: 1 };
+            context.commands().send(id, id, told, &headers).await.map(|_| ())
+        };
+        Router::new().route("/replenishments", post(tell))
+    };
+    let one = desk
+        .start_as(Runtime::new(RowlessTable).migrations(&sqlx::migrate!("examples/desk")).routes(routes), desk.config())
+        .await?;
+    desk.until("select count(*) = 3 from replenishment where came").await?;
+    desk.until("select exists (select from dead_letter)").await?;
+    let letters: Vec<(String, String)> =
+        sqlx::query_as("select reason, detail from dead_letter").fetch_all(&desk.database.pool).await?;
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].0 == "handling_failed" && letters[0].1.contains("no rows are known"), "{letters:?}");
+    assert_eq!(one.at.want("no rows", NO_ROWS, 1).await?.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(one.at.want("rows", "TEA", 1).await?.status(), StatusCode::OK);
     one.stop().await
 }
 
