@@ -285,6 +285,14 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 input.verdict = Verdict::Waits;
             }
         }
+        // The batch may bring a command twice, of which the inbox took the second for seen: nothing came of the first.
+        let inputs = self.batch.inputs.iter();
+        let too_old = inputs.filter(|input| input.verdict == Verdict::TooOld).map(|input| input.envelope.id);
+        let too_old: BTreeSet<Uuid> = too_old.collect();
+        let commands = self.batch.inputs.iter_mut().filter(|input| matches!(input.origin, Origin::Route));
+        for command in commands.filter(|command| too_old.contains(&command.envelope.id)) {
+            command.verdict = Verdict::TooOld;
+        }
         Ok(())
     }
 

@@ -570,7 +570,7 @@ async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::R
     one.stop().await
 }
 
-/// Long after its end: what it came to has gone, and it is not begun anew.
+/// Long after its end: what it came to has gone, and it is not begun anew. Cases: one after another; several in one batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
     let desk = Desk::open().await?;
@@ -583,6 +583,15 @@ async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
     for _ in 0..2 {
         assert_eq!(one.at.clone().status("gone", 1).await?, StatusCode::GONE);
     }
-    desk.requested_once(0).await?;
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let copies = [1; 3].map(|quantity| tokio::spawn(one.at.clone().status("gone", quantity)));
+    // They wait by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hold.rollback().await?;
+    assert_eq!(in_hand.await??, StatusCode::ACCEPTED);
+    for copy in copies {
+        assert_eq!(copy.await??, StatusCode::GONE);
+    }
+    desk.requested_once(1).await?;
     one.stop().await
 }
