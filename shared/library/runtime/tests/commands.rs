@@ -30,6 +30,8 @@ use crate::support::{Shop, distinct, example};
 
 /// A handler gives its command up after 5 s; as much again for a slow machine.
 const ANSWERED: Duration = Duration::from_secs(10);
+/// With a batch in hand and none committed it is ready for half a minute at most; and some patience.
+const UNREADY: Duration = Duration::from_secs(45);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A desk in a world where somebody has stock.
@@ -166,6 +168,18 @@ impl Desk {
         let value = self.shop.world.framed(&StockReplenished::new(sku.into(), replenishment, 1)).await?;
         let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", "1".to_owned())];
         self.shop.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
+    }
+
+    /// From now on the database refuses this row, as if the service had no right to it: which may pass, as far as anybody knows.
+    async fn forbid(&self, row: Uuid) -> anyhow::Result<()> {
+        let forbid = format!(
+            "create function forbid() returns trigger language plpgsql as
+                 $$ begin raise 'forbidden' using errcode = 'insufficient_privilege'; end $$;
+             create trigger forbid before insert or update on replenishment for each row
+                 when (new.id = '{row}') execute function forbid();"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(forbid)).execute(&self.database.pool).await?;
         Ok(())
     }
 
@@ -472,6 +486,49 @@ async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyho
     let left: i64 = sqlx::query_scalar(left).bind(command("key 0")).fetch_one(&desk.database.pool).await?;
     assert_eq!(left, 0);
     desk.requested_once(15).await?;
+    one.stop().await
+}
+
+/// What one command cannot come to looks like a fault of the database, so it is tried again and again, but not after its caller has left. Cases:
+/// it is alone; a record is in its batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let one = desk.start().await?;
+    desk.forbid(command("forbidden")).await?;
+    assert_eq!(one.at.clone().status("forbidden", 1).await?, StatusCode::SERVICE_UNAVAILABLE);
+    let began = Instant::now();
+    while one.at.clone().status("behind", 1).await? != StatusCode::ACCEPTED {
+        anyhow::ensure!(began.elapsed() < TIMEOUT, "everything waits behind it");
+    }
+
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let forbidden = tokio::spawn(one.at.clone().status("forbidden", 1));
+    desk.came("TEA", Uuid::from_u128(1)).await?;
+    // Both wait by now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hold.rollback().await?;
+    assert_eq!(in_hand.await??, StatusCode::ACCEPTED);
+    assert_eq!(forbidden.await??, StatusCode::SERVICE_UNAVAILABLE);
+    desk.until("select count(*) = 3 from inbox").await?;
+    desk.requested_once(2).await?;
+    one.stop().await
+}
+
+/// The database takes writes, but not the one that is in hand: whoever sends commands is told, and told again once it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_commits_nothing_is_not_ready_for_commands() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let one = desk.start().await?;
+    let forbidden = Uuid::from_u128(1);
+    desk.forbid(forbidden).await?;
+    let began = Instant::now();
+    desk.came("TEA", forbidden).await?;
+    one.at.says(false).await?;
+    assert!(began.elapsed() < UNREADY, "it took {:?}", began.elapsed());
+    sqlx::raw_sql("drop trigger forbid on replenishment").execute(&desk.database.pool).await?;
+    one.at.says(true).await?;
+    one.at.wanted("after", "TEA", 1).await?;
     one.stop().await
 }
 
