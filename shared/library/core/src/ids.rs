@@ -35,7 +35,7 @@ pub fn former_request(topic: &str, key: &str, source: &str, ce_id: &str) -> Opti
     (!parts.into_iter().all(is_number)).then(|| v5(&[topic, key, source, ce_id]))
 }
 
-/// A record without an id of its own: a request without `ce_id`, a record of a state topic, a dead letter. The timestamp tells a topic that was made anew from the one before.
+/// A record without an id of its own: a request without `ce_id`, a record of a state topic. The timestamp tells a topic that was made anew from the one before.
 pub fn anonymous_request(topic: &str, partition: i32, offset: i64, timestamp_ms: i64) -> Uuid {
     v5(&[topic, &partition.to_string(), &offset.to_string(), &timestamp_ms.to_string()])
 }

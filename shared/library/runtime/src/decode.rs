@@ -187,7 +187,12 @@ impl Decoder {
         let source = event.source;
         let former = Some(event.id).filter(|ce_id| is_request && !ce_id.is_empty());
         let former = former.and_then(|ce_id| ids::former_request(&topic.name, &key, source, ce_id));
-        let id = match (topic.kind, event.id) {
+        let ce_id = match topic.kind {
+            // As builds published letters that gave them no headers. Their key is their id.
+            TopicKind::DeadLetters if event.id.is_empty() => &key,
+            _ => event.id,
+        };
+        let id = match (topic.kind, ce_id) {
             (TopicKind::Requests, "") => by_position(),
             (TopicKind::Requests, ce_id) => ids::request(&topic.name, &key, name, source, ce_id),
             (TopicKind::Events | TopicKind::DeadLetters, ce_id) => Uuid::try_parse(ce_id).map_err(|_| {

@@ -31,7 +31,7 @@ pub struct Health {
 /// and nothing else is to be done, progress ends.
 const NEEDED: [&str; 4] = ["kafka", "group", "database", "progress"];
 /// Of a service that takes commands: those of whoever asks whether it is ready wait for nothing else.
-const NEEDED_FOR_COMMANDS: [&str; 1] = ["database"];
+const NEEDED_FOR_COMMANDS: [&str; 2] = ["database", "worker"];
 
 /// One part's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +91,8 @@ impl Health {
     }
 
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
-    /// a write, goes on where work waits, and keeps a generation that serves. One that takes commands is while its database takes a write:
-    /// whoever sends them is not turned away because a broker is.
+    /// a write, goes on where work waits, and keeps a generation that serves. One that takes commands is while its database takes a write and
+    /// its worker commits what it has in hand: whoever sends them is not turned away because a broker is.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
         let works = |part: &&str| !matches!(checks.get(*part), Some(Check::Error(_)));

@@ -21,7 +21,10 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 pub(crate) struct Progress(Mutex<State>);
 
 struct State {
+    /// When something was last done, or nothing waited.
     last: Instant,
+    /// When a batch was last committed, or none was in hand.
+    committed: Instant,
     /// A batch is in hand.
     busy: bool,
     /// Why the last try to commit it failed.
@@ -30,15 +33,22 @@ struct State {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self(Mutex::new(State { last: Instant::now(), busy: false, failure: String::new() }))
+        let now = Instant::now();
+        Self(Mutex::new(State { last: now, committed: now, busy: false, failure: String::new() }))
     }
 }
 
 impl Progress {
-    /// Something is done: a batch is committed, or records of no concern are passed over.
+    /// Records of no concern are passed over.
     pub fn made(&self) {
+        self.state().last = Instant::now();
+    }
+
+    /// A batch is committed.
+    pub fn committed(&self) {
         let mut state = self.state();
         state.last = Instant::now();
+        state.committed = state.last;
         state.failure.clear();
     }
 
@@ -63,8 +73,23 @@ impl Progress {
             state.last = Instant::now();
             return None;
         };
-        let why = if state.failure.is_empty() { String::new() } else { format!(": {}", state.failure) };
-        Some((state.last.elapsed(), format!("{what} waits{why}")))
+        Some((state.last.elapsed(), format!("{what} waits{}", state.why())))
+    }
+
+    /// How long the worker has had batches in hand and committed none: the broker has no part in it.
+    fn worker_standstill(&self) -> Option<(Duration, String)> {
+        let mut state = self.state();
+        if !state.busy {
+            state.committed = Instant::now();
+            return None;
+        }
+        Some((state.committed.elapsed(), format!("a batch is in hand{}", state.why())))
+    }
+}
+
+impl State {
+    fn why(&self) -> String {
+        if self.failure.is_empty() { String::new() } else { format!(": {}", self.failure) }
     }
 }
 
@@ -93,6 +118,13 @@ pub(crate) async fn watch(
                 resources.health.ok("progress");
                 said = None;
             }
+        }
+        match progress.worker_standstill() {
+            Some((since, why)) if since >= limits::NO_PROGRESS => {
+                let cause = format!("nothing has been committed for {} s, although {why}", since.as_secs());
+                resources.health.error("worker", &cause);
+            }
+            _ => resources.health.ok("worker"),
         }
         stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await;
     }

@@ -211,10 +211,11 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
     /// Makes, locks and loads the rows that the inputs touch, in order of table and key.
     async fn lock_rows(&mut self) -> Result<(), Failure> {
         for table in S::Policy::TABLES {
-            let of_table = |row: &Row| row.table == *table;
-            let inputs = self.batch.inputs.iter();
-            let rows = inputs.flat_map(|input| S::Policy::rows(&self.state, &input.envelope)).filter(of_table);
-            let keys: BTreeSet<String> = rows.map(|row| row.key).collect();
+            let mut keys = BTreeSet::new();
+            for input in &self.batch.inputs {
+                let rows = rows::<S::Policy>(&self.state, &input.envelope)?;
+                keys.extend(rows.into_iter().filter(|row| row.table == *table).map(|row| row.key));
+            }
             if self.of.tells_changes {
                 self.touched.extend(keys.iter().map(|key| Row::new(table, key)));
             }
@@ -278,11 +279,19 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             false => BTreeSet::new(),
         };
         for input in self.batch.inputs.iter_mut().filter(|input| input.is_fresh()) {
-            if is_about_gone::<S>(&self.state, &input.envelope, &entered.gone) {
+            if is_about_gone::<S>(&self.state, &input.envelope, &entered.gone)? {
                 input.verdict = Verdict::TooOld;
             } else if input.event().is_some_and(|(topic, key)| held.contains(&(topic.to_owned(), key.to_owned()))) {
                 input.verdict = Verdict::Waits;
             }
+        }
+        // The batch may bring a command twice, of which the inbox took the second for seen: nothing came of the first.
+        let inputs = self.batch.inputs.iter();
+        let too_old = inputs.filter(|input| input.verdict == Verdict::TooOld).map(|input| input.envelope.id);
+        let too_old: BTreeSet<Uuid> = too_old.collect();
+        let commands = self.batch.inputs.iter_mut().filter(|input| matches!(input.origin, Origin::Route));
+        for command in commands.filter(|command| too_old.contains(&command.envelope.id)) {
+            command.verdict = Verdict::TooOld;
         }
         Ok(())
     }
@@ -341,7 +350,10 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 self.committed.seen += 1;
                 continue;
             }
-            let unlocked = self.of.history.and_then(|_| S::Policy::record_unlocked(&self.state, &input.envelope));
+            let unlocked = match self.of.history {
+                Some(_) => caught(|| S::Policy::record_unlocked(&self.state, &input.envelope))?,
+                None => None,
+            };
             let processed = decide(&mut self.state, moment, &input.envelope)?;
             if let Some(header) = self.of.history {
                 // Before the batch merges it: what one input wants another one of its batch may withdraw.
@@ -442,12 +454,14 @@ fn is_about_gone<S: Store>(
     state: &<S::Policy as Policy>::State,
     input: &Envelope<S::Policy>,
     gone: &BTreeSet<String>,
-) -> bool {
+) -> Result<bool, Failure> {
+    let Some(ended) = S::ENDED.filter(|_| gone.contains(&input.key)) else { return Ok(false) };
+    if !matches!(input.input, Input::Record(_) | Input::Gone(_) | Input::Command(_)) {
+        return Ok(false);
+    }
     // Another kind of key may have the same letters: a user's id is the client's choice, and so is an order's.
-    let is_about = |table| S::Policy::rows(state, input).iter().any(|row| row.table == table && row.key == input.key);
-    matches!(input.input, Input::Record(_) | Input::Gone(_) | Input::Command(_))
-        && gone.contains(&input.key)
-        && S::ENDED.is_some_and(|ended| is_about(ended.table))
+    let rows = rows::<S::Policy>(state, input)?;
+    Ok(rows.iter().any(|row| row.table == ended.table && row.key == input.key))
 }
 
 fn is_changed<T: Rows>(row: &Row, before: &T, after: &T) -> bool {
@@ -463,9 +477,17 @@ fn is_cleared<P: Policy>(processed: &Processed<P>, input: &Envelope<P>) -> bool 
     processed.cleared.iter().any(|cleared| cleared.0 == input.key && cleared.1 == name)
 }
 
-/// A policy that panics is a poisoned input, not the end of the service.
+fn rows<P: Policy>(state: &P::State, input: &Envelope<P>) -> Result<Vec<Row>, Failure> {
+    caught(|| P::rows(state, input))
+}
+
 fn decide<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelope<P>) -> Result<Processed<P>, Failure> {
-    catch_unwind(AssertUnwindSafe(|| process(state, moment, input))).map_err(|panic| {
+    caught(|| process(state, moment, input))
+}
+
+/// A policy that panics is a poisoned input, not the end of the service.
+fn caught<T>(policy: impl FnOnce() -> T) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(policy)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
         Failure::Poisoned(format!("the policy panicked: {text}"))

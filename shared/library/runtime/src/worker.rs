@@ -3,7 +3,6 @@
 //! Batches form by themselves: under load more waits by the time a transaction ends, so the next one is larger; nothing lingers.
 
 use std::{
-    slice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -143,33 +142,36 @@ impl<S: Store> Worker<S> {
         mut batch: Vec<WorkItem<S::Policy>>,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
-        // Nobody learns what comes of a command whose caller has gone; they send it again if they want it.
-        batch.retain(|item| !matches!(&item.work, Work::Command(pending) if !pending.is_awaited()));
-        if batch.is_empty() {
-            return Ok(());
-        }
         let Err(failure) = self.commit_with_retry(&mut batch, stop).await? else { return Ok(()) };
         if batch.len() == 1 {
             return self.put_aside(batch.remove(0), failure, stop).await;
         }
         warn!("A batch of {} is handled one by one: {failure}", batch.len());
-        for mut item in batch {
-            if let Err(failure) = self.commit_with_retry(slice::from_mut(&mut item), stop).await? {
-                self.put_aside(item, failure, stop).await?;
+        for item in batch {
+            let mut alone = vec![item];
+            if let Err(failure) = self.commit_with_retry(&mut alone, stop).await? {
+                self.put_aside(alone.remove(0), failure, stop).await?;
             }
         }
         Ok(())
     }
 
-    /// Commits items together, and tries as long as only the infrastructure or a race is in the way.
+    /// Commits items together, and tries as long as only the infrastructure or a race is in the way. What fails is left in `items`.
+    ///
+    /// Before each try the commands are let go of whose callers have gone: nobody learns what comes of them, and one whose fault looks like the
+    /// infrastructure's holds up the others no longer. Where a commit was tried whose answer was lost, the inbox knows them.
     async fn commit_with_retry(
         &mut self,
-        items: &mut [WorkItem<S::Policy>],
+        items: &mut Vec<WorkItem<S::Policy>>,
         stop: &CancellationToken,
     ) -> Result<Result<(), String>, Stopped> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         let (mut unique_tries, mut slow_tries) = (0, 0);
         loop {
+            items.retain(|item| !matches!(&item.work, Work::Command(pending) if !pending.is_awaited()));
+            if items.is_empty() {
+                return Ok(Ok(()));
+            }
             let began = Instant::now();
             let cause = match self.transactions.run_bounded(items).await {
                 Ok(committed) => {
@@ -208,7 +210,7 @@ impl<S: Store> Worker<S> {
             _ => None,
         });
         commands.zip(committed.commands).for_each(|(pending, verdict)| pending.committed(verdict));
-        self.progress.made();
+        self.progress.committed();
         if committed.wakeups.relay {
             self.relay.facts();
         }
@@ -261,11 +263,12 @@ impl<S: Store> Worker<S> {
         let mut backoff = Backoff::new(FIRST_BACKOFF, LAST_BACKOFF);
         loop {
             error!("{} cannot be handled: {failure}", item.work.name());
-            item = match item.into_dead_letter(&failure) {
-                Ok(dead_letter) => dead_letter,
+            let mut dead_letter = match item.into_dead_letter(&failure) {
+                Ok(dead_letter) => vec![dead_letter],
                 Err(work) => return self.back_off(work, &failure).await,
             };
-            let Err(again) = self.commit_with_retry(slice::from_mut(&mut item), stop).await? else { return Ok(()) };
+            let Err(again) = self.commit_with_retry(&mut dead_letter, stop).await? else { return Ok(()) };
+            item = dead_letter.remove(0);
             self.health.error("dead_letters", &again);
             failure = again;
             stop.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.ok_or(Stopped)?;

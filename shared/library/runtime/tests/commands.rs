@@ -11,12 +11,17 @@ use std::{
 };
 
 use quadrille_cli::{Catalogue, Service, kafka::Record};
-use quadrille_core::{Policy as _, Record as _, ids};
+use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Record as _, Row, ids};
 use quadrille_events::{RECORD_TYPES, StockReplenished, StockReplenishmentRequested, TOPICS};
-use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_runtime::{
+    Config, Context, Service as Runtime, Store,
+    axum::{Json, Router, http::HeaderMap, routing::post},
+    config::NoSettings,
+};
 use quadrille_testkit::{Database, Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::{process::Child, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +30,8 @@ use crate::support::{Shop, distinct, example};
 
 /// A handler gives its command up after 5 s; as much again for a slow machine.
 const ANSWERED: Duration = Duration::from_secs(10);
+/// With a batch in hand and none committed it is ready for half a minute at most; and some patience.
+const UNREADY: Duration = Duration::from_secs(45);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A desk in a world where somebody has stock.
@@ -85,12 +92,18 @@ impl At {
     }
 
     async fn ready(self) -> anyhow::Result<Self> {
+        self.says(true).await?;
+        Ok(self)
+    }
+
+    /// Waits until it says that it is ready, or that it is not.
+    async fn says(&self, ready: bool) -> anyhow::Result<()> {
         let began = Instant::now();
-        while !self.is_ready().await {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "it is not ready");
+        while self.is_ready().await != ready {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "it does not say ready: {ready}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -111,11 +124,19 @@ impl Desk {
     }
 
     /// Starts an instance, and waits until it is ready.
-    async fn start_with(&self, mut config: Config<NoSettings>) -> anyhow::Result<Instance> {
+    async fn start_with(&self, config: Config<NoSettings>) -> anyhow::Result<Instance> {
+        self.start_as(desk::service(), config).await
+    }
+
+    async fn start_as<S: Store>(
+        &self,
+        service: Runtime<S>,
+        mut config: Config<NoSettings>,
+    ) -> anyhow::Result<Instance> {
         let port = free_port()?;
         config.http.bind = format!("127.0.0.1:{port}");
         let stop = CancellationToken::new();
-        let ended = tokio::spawn(desk::service().run_until(config, stop.clone().cancelled_owned()));
+        let ended = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
         Ok(Instance { stop, ended, at: At(format!("http://127.0.0.1:{port}")).ready().await? })
     }
 
@@ -140,6 +161,39 @@ impl Desk {
         let all = self.shop.world.read(&StockReplenishmentRequested::TYPE.topic.name).await?;
         assert_eq!((all.len(), distinct(&all)), (count, count));
         Ok(())
+    }
+
+    /// Stock came, of which somebody else had wanted it.
+    async fn came(&mut self, sku: &str, replenishment: Uuid) -> anyhow::Result<()> {
+        let value = self.shop.world.framed(&StockReplenished::new(sku.into(), replenishment, 1)).await?;
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", "1".to_owned())];
+        self.shop.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
+    }
+
+    /// From now on the database refuses this row, as if the service had no right to it: which may pass, as far as anybody knows.
+    async fn forbid(&self, row: Uuid) -> anyhow::Result<()> {
+        let forbid = format!(
+            "create function forbid() returns trigger language plpgsql as
+                 $$ begin raise 'forbidden' using errcode = 'insufficient_privilege'; end $$;
+             create trigger forbid before insert or update on replenishment for each row
+                 when (new.id = '{row}') execute function forbid();"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(forbid)).execute(&self.database.pool).await?;
+        Ok(())
+    }
+
+    /// Holds up the worker, with one command in its hands, until what is returned is rolled back: what is sent meanwhile is one batch.
+    async fn hold_up(
+        &self,
+        at: &At,
+    ) -> anyhow::Result<(Transaction<'static, Postgres>, JoinHandle<anyhow::Result<StatusCode>>)> {
+        let mut hold = self.database.pool.begin().await?;
+        sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
+        let in_hand = tokio::spawn(at.clone().status("in hand", 1));
+        self.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
+            .await?;
+        Ok((hold, in_hand))
     }
 
     async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
@@ -321,11 +375,7 @@ async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()>
     config.http.commands = 1;
     let one = desk.start_with(config).await?;
     one.at.wanted("there", "TEA", 1).await?;
-    let mut hold = desk.database.pool.begin().await?;
-    sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
-    let in_hand = tokio::spawn(one.at.clone().status("in hand", 1));
-    desk.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
-        .await?;
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
     let waits = tokio::spawn(one.at.clone().status("waits", 1));
     // It waits by now.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -439,7 +489,145 @@ async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyho
     one.stop().await
 }
 
-/// Long after its end: what it came to has gone, and it is not begun anew.
+/// What one command cannot come to looks like a fault of the database, so it is tried again and again, but not after its caller has left. Cases:
+/// it is alone; a record is in its batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let one = desk.start().await?;
+    desk.forbid(command("forbidden")).await?;
+    assert_eq!(one.at.clone().status("forbidden", 1).await?, StatusCode::SERVICE_UNAVAILABLE);
+    let began = Instant::now();
+    while one.at.clone().status("behind", 1).await? != StatusCode::ACCEPTED {
+        anyhow::ensure!(began.elapsed() < TIMEOUT, "everything waits behind it");
+    }
+
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let forbidden = tokio::spawn(one.at.clone().status("forbidden", 1));
+    desk.came("TEA", Uuid::from_u128(1)).await?;
+    // Both wait by now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hold.rollback().await?;
+    assert_eq!(in_hand.await??, StatusCode::ACCEPTED);
+    assert_eq!(forbidden.await??, StatusCode::SERVICE_UNAVAILABLE);
+    desk.until("select count(*) = 3 from inbox").await?;
+    desk.requested_once(2).await?;
+    one.stop().await
+}
+
+/// The database takes writes, but not the one that is in hand: whoever sends commands is told, and told again once it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_commits_nothing_is_not_ready_for_commands() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let one = desk.start().await?;
+    let forbidden = Uuid::from_u128(1);
+    desk.forbid(forbidden).await?;
+    let began = Instant::now();
+    desk.came("TEA", forbidden).await?;
+    one.at.says(false).await?;
+    assert!(began.elapsed() < UNREADY, "it took {:?}", began.elapsed());
+    sqlx::raw_sql("drop trigger forbid on replenishment").execute(&desk.database.pool).await?;
+    one.at.says(true).await?;
+    one.at.wanted("after", "TEA", 1).await?;
+    one.stop().await
+}
+
+/// As the example, but at once, and it cannot say which rows it needs for some.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Rowless;
+
+const NO_ROWS: &str = "NO-ROWS";
+
+impl Policy for Rowless {
+    const SERVICE: &'static str = "desk";
+    const TABLES: &'static [&'static str] = &["replenishment"];
+    type State = desk::Wanted;
+    type Heard = desk::Heard;
+    type Stated = desk::Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+    type Command = desk::Command;
+
+    fn rows(_: &Self::State, input: &Envelope<Self>) -> Vec<Row> {
+        let sku = match &input.input {
+            Input::Record(desk::Heard::StockReplenished(came)) => &came.sku,
+            Input::Command(desk::Command::Replenish { sku, .. }) => sku,
+            _ => unreachable!("it has no others"),
+        };
+        assert!(sku != NO_ROWS, "no rows are known");
+        vec![Row::new("replenishment", &input.key)]
+    }
+
+    fn react(_: &Self::State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
+        Decision::nothing()
+    }
+
+    fn evolve(wanted: &mut Self::State, input: &Envelope<Self>, _: &Decision<Self>) {
+        wanted.insert(input.key.clone(), desk::Replenishment { sku: input.key.clone(), quantity: 1, came: true });
+    }
+
+    fn version<'a>(_: &'a mut Self::State, _: &Self::Stated) -> &'a mut i64 {
+        unreachable!("nobody numbers requests")
+    }
+}
+
+struct RowlessTable;
+
+impl Store for RowlessTable {
+    type Policy = Rowless;
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        ids: &[String],
+        wanted: &mut desk::Wanted,
+    ) -> sqlx::Result<()> {
+        desk::Table.load(tx, table, ids, wanted).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &desk::Wanted,
+        new: &desk::Wanted,
+        _: &[Fact<Rowless>],
+    ) -> sqlx::Result<()> {
+        desk::Table.save(tx, old, new, &[]).await
+    }
+}
+
+/// Cases: a record among others, of which it alone is a dead letter; a command, whose caller alone is told. The instance goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    for sku in ["A", NO_ROWS, "B", "C"] {
+        desk.came(sku, Uuid::new_v4()).await?;
+    }
+    let routes = |context: Context<Rowless>| {
+        let tell = async move |headers: HeaderMap, Json(asked): Json<Value>| {
+            let id = Uuid::new_v4();
+            let told = desk::Command::Replenish { sku: asked["sku"].as_str().unwrap_or_default().into(), quantity: 1 };
+            context.commands().send(id, id, told, &headers).await.map(|_| ())
+        };
+        Router::new().route("/replenishments", post(tell))
+    };
+    let one = desk
+        .start_as(Runtime::new(RowlessTable).migrations(&sqlx::migrate!("examples/desk")).routes(routes), desk.config())
+        .await?;
+    desk.until("select count(*) = 3 from replenishment where came").await?;
+    desk.until("select exists (select from dead_letter)").await?;
+    let letters: Vec<(String, String)> =
+        sqlx::query_as("select reason, detail from dead_letter").fetch_all(&desk.database.pool).await?;
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].0 == "handling_failed" && letters[0].1.contains("no rows are known"), "{letters:?}");
+    assert_eq!(one.at.want("no rows", NO_ROWS, 1).await?.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(one.at.want("rows", "TEA", 1).await?.status(), StatusCode::OK);
+    one.stop().await
+}
+
+/// Long after its end: what it came to has gone, and it is not begun anew. Cases: one after another; several in one batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
     let desk = Desk::open().await?;
@@ -452,6 +640,15 @@ async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
     for _ in 0..2 {
         assert_eq!(one.at.clone().status("gone", 1).await?, StatusCode::GONE);
     }
-    desk.requested_once(0).await?;
+    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let copies = [1; 3].map(|quantity| tokio::spawn(one.at.clone().status("gone", quantity)));
+    // They wait by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hold.rollback().await?;
+    assert_eq!(in_hand.await??, StatusCode::ACCEPTED);
+    for copy in copies {
+        assert_eq!(copy.await??, StatusCode::GONE);
+    }
+    desk.requested_once(1).await?;
     one.stop().await
 }

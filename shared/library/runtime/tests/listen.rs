@@ -270,12 +270,14 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
     Ok(())
 }
 
-/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard, one older than
-/// its topic's retention too.
+/// Cases: a heartbeat, without headers or not, is heard; a key that is gone takes its row with it; a service's dead letters are heard, as one input
+/// with headers and without, one older than its topic's retention too; one that says another id than a UUID is a dead letter itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
     let mut board = Board::open().await?;
-    let (one, two) = (board.start().await?, board.start().await?);
+    let mut config = board.config();
+    config.history.keep = true;
+    let (one, two) = (board.start_with(config.clone()).await?, board.start_with(config).await?);
     // Their own.
     board.until("select count(*) = 2 from instance where name like 'board-%'").await?;
     board.world.send(&heartbeat("stranger-1")).await?;
@@ -292,12 +294,17 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     let letter = letter("inventory");
     let mut datum = vec![];
     letter.encode(&mut datum);
-    // Twice, as after a process that died in between; and once as nobody sends it.
-    for headers in [&[("ce_id", letter.key())][..], &[("ce_id", letter.key())], &[]] {
+    // Twice, as after a process that died in between; once as earlier builds sent it; and once as nobody does.
+    let of_none = [("ce_id", "42".to_owned())];
+    for headers in [&[("ce_id", letter.key())][..], &[("ce_id", letter.key())], &[], &of_none] {
         board.world.send_raw(&topic, Some(letter.key().as_bytes()), &frame(id, &datum), headers).await?;
     }
-    board.until("select exists(select from letters where service = 'inventory' and count = 2)").await?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 3)").await?;
     board.until("select exists(select from dead_letter where reason = 'no_id')").await?;
+    let ids =
+        "select distinct decided->>'id' from history where decided->'input'->'record'->>'type' like '%DeadLetter'";
+    let ids: Vec<String> = sqlx::query_scalar(ids).fetch_all(&board.database.pool).await?;
+    assert_eq!(ids, [letter.key()], "with headers and without it is one input");
     // It is held still, so it is taken: nothing is forgotten that tells whether it was.
     let (topic, value) = (board.world.settings.topic(&topic), frame(id, &datum));
     let long_ago = Utc::now() - chrono::TimeDelta::days(1_000);
@@ -305,7 +312,7 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     let headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(&id) });
     let old = FutureRecord::<str, [u8]>::to(&topic).payload(&value).timestamp(long_ago.timestamp_millis());
     board.producer.send(old.key(&key).headers(headers), None).await.map_err(|(error, _)| error)?;
-    board.until("select exists(select from letters where service = 'inventory' and count = 3)").await?;
+    board.until("select exists(select from letters where service = 'inventory' and count = 4)").await?;
     one.stop().await
 }
 
