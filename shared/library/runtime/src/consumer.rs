@@ -52,8 +52,7 @@ impl Consumer {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let kafka = &resources.kafka;
-        let positions =
-            is_projection::<P>().then(|| Positions::new(resources.pool.clone(), resources.generation, stop.clone()));
+        let positions = is_projection::<P>().then(|| Positions::new(resources.pool.clone(), stop.clone()));
         let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, resources.instance), &resources.group());
         if positions.is_some() {
             // They tell when a partition's end is reached.

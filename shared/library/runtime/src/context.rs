@@ -60,7 +60,7 @@ impl<P: Policy> Context<P> {
     ///
     /// The database does not tell.
     pub async fn as_of(&self) -> sqlx::Result<Option<DateTime<Utc>>> {
-        position::as_of(&self.pool, self.generation, &self.topics).await
+        position::as_of(&self.pool, &self.topics).await
     }
 }
 

@@ -239,16 +239,17 @@ pub(crate) struct Due {
     headers: Json<Vec<KeptHeader>>,
 }
 
-/// Claims letters of a generation that are due, for `CLAIM`, of a held key only the first that is open.
+/// Claims letters of a generation that are due, for `CLAIM`, of a held key only the first that is open. A later generation's `next_try` is kept as
+/// `due`, by a trigger: see 0017_generation.sql.
 pub(crate) async fn claim(pool: &Database, generation: u16, most: usize) -> sqlx::Result<Vec<Due>> {
     const CLAIM: &str = "30 seconds";
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "update dead_letter set next_try = clock_timestamp() + interval '{CLAIM}'
          where id = any(array(
-             select id from dead_letter letter where generation = $2 and closed_at is null and next_try <= now() and (holds is null or not exists (
+             select id from dead_letter letter where generation = $2 and closed_at is null and coalesce(next_try, due) <= now() and (holds is null or not exists (
                  select from dead_letter first where first.closed_at is null and first.topic = letter.topic
                      and first.holds = letter.holds and first.\"offset\" < letter.\"offset\"))
-             order by next_try limit $1 for update skip locked))
+             order by coalesce(next_try, due) limit $1 for update skip locked))
          returning id, topic, partition, \"offset\", record_time, key, value, value_size, headers"
     )))
     .bind(most as i64)

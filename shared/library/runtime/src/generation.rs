@@ -1,7 +1,7 @@
 //! A read model's generations: a build whose rows come out different fills its own beside those that serve, and is switched to when it stands
 //! where they stand.
 //!
-//! A generation is a schema with the service's tables, positions, and a group that reads for it. Everything else of the service (outbox, lease, dead
+//! A generation is a schema with the service's tables and its positions, and a group that reads for it. Everything else of the service (outbox, lease, dead
 //! letters, operators' requests) is one for all of them. An instance keeps and answers from its own generation alone, since its statements know
 //! these tables and no others.
 
@@ -23,7 +23,7 @@ use rdkafka::{
     error::KafkaResult,
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgConnection,
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgExecutor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,14 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    dead_letters, health::Health, heard, lease::answered, limits, platform_events, resources::Resources, startup,
+    dead_letters,
+    failure::Failure,
+    health::Health,
+    heard,
+    lease::answered,
+    limits, platform_events,
+    resources::{self, Resources},
+    retention_check, startup,
     store::Store,
 };
 
@@ -55,6 +62,9 @@ impl Start {
         self.first > 0 && self.topic.kind != TopicKind::State
     }
 }
+
+/// All of them.
+const ALL: &str = "select number, begun_at, served_at, dropped_at from generation order by number";
 
 /// A generation's row.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -102,9 +112,26 @@ pub(crate) fn group(service: &str, generation: u16) -> String {
     }
 }
 
-/// Makes a generation's schema, where whoever may use the migrator's tables in `public` may use its tables too.
-pub(crate) async fn make_schema(database: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
+fn was_dropped(number: i32, at: DateTime<Utc>) -> String {
+    format!("generation {number} was dropped at {at}: give this build a higher one")
+}
+
+/// Makes a generation's schema with its positions, where whoever may use the migrator's tables in `public` may use its tables too.
+///
+/// # Errors
+///
+/// It was dropped: an instance that was suspended then would go on into the one that is made now.
+pub(crate) async fn make_schema(database: &mut PgConnection, generation: u16) -> anyhow::Result<()> {
+    let (number, schema) = (i32::from(generation), schema(generation));
     let mut tx = database.begin().await?;
+    sqlx::query("insert into public.generation (number) values ($1) on conflict do nothing")
+        .bind(number)
+        .execute(&mut *tx)
+        .await?;
+    let dropped = sqlx::query_scalar("select dropped_at from public.generation where number = $1");
+    if let Some(at) = dropped.bind(number).fetch_one(&mut *tx).await? {
+        bail!(was_dropped(number, at));
+    }
     sqlx::raw_sql(AssertSqlSafe(format!(
         "create schema if not exists {schema};
          do $$ declare allowed record; begin
@@ -118,15 +145,18 @@ pub(crate) async fn make_schema(database: &mut PgConnection, schema: &str) -> sq
                  execute format('alter default privileges in schema {schema} grant %s on %s to %s', allowed.privilege,
                      case allowed.kind when 'r' then 'tables' else 'sequences' end, allowed.grantee);
              end loop;
-         end $$"
+         end $$;
+         create table if not exists {schema}.position (like public.position including all)
+             with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
     )))
     .execute(&mut *tx)
     .await?;
-    tx.commit().await
+    Ok(tx.commit().await?)
 }
 
 /// Waits until this build's generation has begun: at once for the first that there is; any other one takes over what its store takes, on
-/// `database`, and reads from the first records that its topics hold.
+/// `database`, and reads from the first records that its topics hold. It waits while the generation that serves is not kept up to date: what that one
+/// has not taken and the topics no longer hold would be in neither.
 ///
 /// # Errors
 ///
@@ -139,6 +169,7 @@ pub(crate) async fn begin<S: Store>(
     startup::wait_for(&resources.health, "generation", async || match begin_once(resources, store, database).await {
         Ok(()) => Ok(Ok(())),
         Err(NotBegun::Refused(error)) => Err(error),
+        Err(NotBegun::Waits(why)) => Ok(Err(why)),
         Err(NotBegun::Database(error)) => Ok(Err(format!(
             "the database (database.url) does not let generation {} begin: {error}",
             resources.generation
@@ -154,6 +185,8 @@ pub(crate) async fn begin<S: Store>(
 enum NotBegun {
     /// For good.
     Refused(anyhow::Error),
+    /// Until something else has happened.
+    Waits(String),
     Database(sqlx::Error),
     Kafka(anyhow::Error),
 }
@@ -168,18 +201,10 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
     let number = i32::from(resources.generation);
     let refused = |why: String| Err(NotBegun::Refused(anyhow::Error::msg(why)));
     let mut connection = answered(database.connect()).await?;
-    // One moment for all that is taken over. Of two instances the second one fails here, and finds it begun when it comes again.
-    let mut tx = answered(connection.begin_with("begin isolation level repeatable read")).await?;
-    let make = sqlx::query("insert into generation (number) values ($1) on conflict do nothing").bind(number);
-    answered(make.execute(&mut *tx)).await?;
-    let all: Vec<Generation> = answered(
-        sqlx::query_as("select number, begun_at, served_at, dropped_at from generation order by number for update")
-            .fetch_all(&mut *tx),
-    )
-    .await?;
+    let all: Vec<Generation> = answered(sqlx::query_as(ALL).fetch_all(&mut connection)).await?;
     let own = all.iter().find(|generation| generation.number == number);
     if let Some(at) = own.and_then(|own| own.dropped_at) {
-        return refused(format!("generation {number} was dropped at {at}: give this build a higher one"));
+        return refused(was_dropped(number, at));
     }
     if own.is_some_and(|own| own.begun_at.is_some()) {
         return Ok(());
@@ -189,18 +214,44 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
     }
     let Some(serving) = serving(&all) else {
         // Nothing answers that could answer meanwhile.
-        let begin =
-            "update generation set begun_at = clock_timestamp(), served_at = clock_timestamp() where number = $1";
-        answered(sqlx::query(begin).bind(number).execute(&mut *tx)).await?;
-        return Ok(answered(tx.commit()).await?);
+        let begin = sqlx::query(
+            "insert into generation (number, begun_at, served_at) values ($1, clock_timestamp(), clock_timestamp())
+             on conflict (number) do update set begun_at = excluded.begun_at, served_at = excluded.served_at
+                 where generation.begun_at is null and generation.dropped_at is null",
+        );
+        answered(begin.bind(number).execute(&mut connection)).await?;
+        return Ok(());
     };
-    let taken = store.take_over(&mut tx, &schema(serving.number)).await;
-    let taken = taken.map_err(|error| {
+    let topics = heard::topics::<S::Policy>();
+    let old = answered(positions(&mut connection, serving.number)).await?;
+    if !are_fresh(&old, &topics) {
+        return Err(NotBegun::Waits(format!(
+            "generation {}, from which generation {number} takes over, is not kept up to date: start instances of its build beside this one",
+            serving.number
+        )));
+    }
+    // Nothing is locked while the broker is asked.
+    let starts = starts(&resources.kafka, resources.service, topics).await.map_err(NotBegun::Kafka)?;
+    // One moment for all that is taken over.
+    let mut tx = answered(connection.begin_with("begin isolation level repeatable read")).await?;
+    let ours = sqlx::query(
+        "select from generation own join generation old on old.number = $2 and old.dropped_at is null
+         where own.number = $1 and own.begun_at is null and own.dropped_at is null for update of own skip locked",
+    );
+    if answered(ours.bind(number).bind(serving.number).fetch_optional(&mut *tx)).await?.is_none() {
+        return Err(NotBegun::Waits(format!(
+            "another instance begins generation {number}, or a generation is dropped"
+        )));
+    }
+    answered(statements_take(&mut tx, limits::TAKE_OVER)).await?;
+    let old_schema = schema(serving.number);
+    let taking = tokio::time::timeout(limits::TAKE_OVER, store.take_over(&mut tx, &old_schema));
+    let late = |_| Err(format!("it has taken longer than {:?}", limits::TAKE_OVER).into());
+    let taken = taking.await.unwrap_or_else(late).map_err(|error| {
         let what = format!("generation {number} cannot take over from generation {}", serving.number);
         NotBegun::Refused(anyhow::Error::from_boxed(error).context(what))
     })?;
-    let starts =
-        starts(&resources.kafka, resources.service, heard::topics::<S::Policy>()).await.map_err(NotBegun::Kafka)?;
+    answered(statements_take(&mut tx, limits::STATEMENT)).await?;
     if let (None, Some(Start { topic, partition, first })) = (taken, starts.iter().find(|start| start.has_lost())) {
         return refused(format!(
             "{}/{partition} begins at {first}: rows that came of what it held before would vanish when generation {number} serves. \
@@ -210,11 +261,9 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
     }
     // So that what retention takes before it is read is known to be lost.
     let start = sqlx::query(
-        "insert into position (generation, topic, partition, \"offset\")
-         select $1, * from unnest($2::text[], $3::int[], $4::bigint[]) on conflict do nothing",
+        "insert into position (topic, partition, \"offset\") select * from unnest($1::text[], $2::int[], $3::bigint[]) on conflict do nothing",
     );
     let start = start
-        .bind(number)
         .bind(starts.iter().map(|start| &*start.topic.name).collect::<Vec<_>>())
         .bind(starts.iter().map(|start| start.partition).collect::<Vec<_>>())
         .bind(starts.iter().map(|start| start.first).collect::<Vec<_>>());
@@ -229,7 +278,66 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
         taken.unwrap_or_default(),
         serving.number
     );
+    // Neither in what was taken over nor to be read.
+    for start in starts.iter().filter(|start| start.has_lost()) {
+        let position = old.iter().find(|old| old.topic == start.topic.name && old.partition == start.partition);
+        if let Some(position) = position.filter(|position| position.offset < start.first) {
+            let topic = resources.kafka.topic(&start.topic.name);
+            retention_check::report_lost(resources.service, topic, start.partition, position.offset, start.first);
+        }
+    }
     Ok(())
+}
+
+/// From now on a statement of this transaction may take so long.
+async fn statements_take(tx: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
+    let set = format!("set local statement_timeout = '{}ms'", time.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(tx).await?;
+    Ok(())
+}
+
+/// The database's time, in the transaction that has locked a generation's positions and has not committed.
+///
+/// # Errors
+///
+/// The generation was dropped. Nobody drops one whose tables a transaction has in use; one that comes later finds those of `public` by the same names.
+pub(crate) async fn now(tx: &mut PgConnection, generation: u16) -> Result<DateTime<Utc>, Failure> {
+    let now = sqlx::query_scalar(
+        "select clock_timestamp() where not exists (select from generation where number = $1 and dropped_at is not null)",
+    );
+    let now = now.bind(i32::from(generation)).fetch_optional(tx).await?;
+    now.ok_or_else(|| Failure::Transient(format!("generation {generation} was dropped")))
+}
+
+/// A position of a generation.
+#[derive(sqlx::FromRow)]
+struct Position {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    /// Whether its partition was read to its end within [`FRESH`].
+    is_fresh: bool,
+}
+
+/// The positions of a generation.
+async fn positions(database: impl PgExecutor<'_>, number: i32) -> sqlx::Result<Vec<Position>> {
+    let positions = format!(
+        "select topic, partition, \"offset\", coalesce(as_of > clock_timestamp() - make_interval(secs => $1), false) as is_fresh
+         from {}.position",
+        schema(number)
+    );
+    sqlx::query_as(AssertSqlSafe(positions)).bind(FRESH.as_secs_f64()).fetch_all(database).await
+}
+
+/// Those of `positions` that are of `topics`.
+fn of_topics<'a>(positions: &'a [Position], topics: &'a [&'static TopicType]) -> impl Iterator<Item = &'a Position> {
+    positions.iter().filter(|position| topics.iter().any(|topic| topic.name == position.topic))
+}
+
+/// Whether these are kept up to date. Another build's generation may have heard fewer topics.
+fn are_fresh(positions: &[Position], topics: &[&'static TopicType]) -> bool {
+    let mut ours = of_topics(positions, topics).peekable();
+    ours.peek().is_some() && ours.all(|position| position.is_fresh)
 }
 
 /// The one that serves, if any does.
@@ -257,57 +365,75 @@ async fn starts(kafka: &Kafka, service: &'static str, topics: Vec<&'static Topic
 }
 
 /// Has a generation serve, once, as soon as it has all that its topics hold; until `stop`.
-pub(crate) async fn watch(resources: Arc<Resources>, topics: Vec<&'static TopicType>, stop: CancellationToken) {
+///
+/// # Errors
+///
+/// It was dropped. An instance that was suspended meanwhile ends by that.
+pub(crate) async fn watch(
+    resources: Arc<Resources>,
+    topics: Vec<&'static TopicType>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let number = resources.generation;
     loop {
         match serve(&resources, &topics).await {
-            Ok(None) => {
+            Ok(Standing::Serves) => {
                 resources.health.filling(false);
-                return resources.health.ok("generation");
+                resources.health.ok("generation");
             }
-            Ok(Some(unread)) => {
+            Ok(Standing::Filled { unread }) => {
                 let what = format!(
                     "generation {number} is being filled: {unread} partitions were not read to their ends just now"
                 );
                 resources.health.warn("generation", &what);
             }
+            Ok(Standing::Dropped(at)) => bail!(was_dropped(number.into(), at)),
             Err(error) => warn!(%error, "Whether generation {number} serves is not known"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_none() {
-            return;
+            return Ok(());
         }
     }
 }
 
-/// Switches to the generation if it is complete and no higher one serves. Returns of how many partitions that cannot be said, none once it serves.
-async fn serve(resources: &Resources, topics: &[&'static TopicType]) -> sqlx::Result<Option<i64>> {
+/// How a generation stands.
+enum Standing {
+    Serves,
+    /// So many partitions were not read to their ends just now.
+    Filled {
+        unread: i64,
+    },
+    Dropped(DateTime<Utc>),
+}
+
+/// Switches to the generation if it is complete and no higher one serves.
+async fn serve(resources: &Resources, topics: &[&'static TopicType]) -> sqlx::Result<Standing> {
     let number = i32::from(resources.generation);
-    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+    let all: Vec<Generation> = sqlx::query_as(ALL).fetch_all(&resources.pool).await?;
+    match all.into_iter().find(|generation| generation.number == number) {
+        Some(Generation { dropped_at: Some(at), .. }) => return Ok(Standing::Dropped(at)),
+        Some(Generation { served_at: Some(_), .. }) => return Ok(Standing::Serves),
+        _ => {}
+    }
     let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
-    let fresh: i64 = sqlx::query_scalar(
-        "select count(*) from position
-         where generation = $1 and topic = any($2) and as_of > clock_timestamp() - make_interval(secs => $3)",
+    let positions = positions(&resources.pool, number).await?;
+    let unread = partitions - of_topics(&positions, topics).filter(|position| position.is_fresh).count() as i64;
+    if unread > 0 {
+        return Ok(Standing::Filled { unread });
+    }
+    let switched = sqlx::query(
+        "update generation set served_at = clock_timestamp() where number = $1 and served_at is null and dropped_at is null
+             and not exists (select from generation higher where higher.number > $1 and higher.served_at is not null)",
     )
     .bind(number)
-    .bind(names)
-    .bind(FRESH.as_secs_f64())
-    .fetch_one(&resources.pool)
+    .execute(&resources.pool)
     .await?;
-    if fresh == partitions {
-        let switched = sqlx::query(
-            "update generation set served_at = clock_timestamp() where number = $1 and served_at is null and dropped_at is null
-                 and not exists (select from generation higher where higher.number > $1 and higher.served_at is not null)",
-        )
-        .bind(number)
-        .execute(&resources.pool)
-        .await?;
-        if switched.rows_affected() > 0 {
-            info!(service = resources.service, "Generation {number} serves from now on");
-        }
+    if switched.rows_affected() == 0 {
+        // Another instance has switched, which is seen at the next look; or a higher one serves.
+        return Ok(Standing::Filled { unread });
     }
-    let serves = sqlx::query_scalar("select served_at is not null from generation where number = $1");
-    let serves = serves.bind(number).fetch_optional(&resources.pool).await?.unwrap_or(false);
-    Ok((!serves).then_some(partitions - fresh))
+    info!(service = resources.service, "Generation {number} serves from now on");
+    Ok(Standing::Serves)
 }
 
 /// Routes that answer once their instance's generation serves, and refuse before: its rows are not complete.
@@ -322,8 +448,8 @@ pub(crate) fn once_served(routes: Router, health: Arc<Health>) -> Router {
     routes.layer(middleware::from_fn_with_state(health, refuse))
 }
 
-/// Drops a generation that no instance keeps, with its rows, positions and open dead letters. Another one has to serve. One that has never served
-/// is as if it had not been, and its number may be given again.
+/// Drops a generation that no instance keeps, with its rows, positions and open dead letters. Another one that is kept has to serve. Its number is
+/// not given again: an instance that is suspended meanwhile would go on into what is made under it, and its closed letters would hide the new ones.
 pub(crate) async fn drop<P: Policy>(
     database: &PgConnectOptions,
     number: u16,
@@ -331,38 +457,39 @@ pub(crate) async fn drop<P: Policy>(
     why: &str,
 ) -> anyhow::Result<String> {
     bounds::filled_text("--who", who).and_then(|()| bounds::filled_text("--why", why))?;
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(limits::CONNECT).connect_with(database.clone());
+    let database = resources::bounded_locks(database.clone());
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(limits::CONNECT).connect_with(database);
     let pool = pool.await.context("the database (database.migrate_url) does not answer")?;
     let mut tx = pool.begin().await?;
     let number = i32::from(number);
+    let all = sqlx::query_as(AssertSqlSafe(format!("{ALL} for update"))).fetch_all(&mut *tx).await;
     let all: Vec<Generation> =
-        sqlx::query_as("select number, begun_at, served_at, dropped_at from generation order by number for update")
-            .fetch_all(&mut *tx)
-            .await?;
-    let Some(own) = all.iter().find(|generation| generation.number == number && generation.dropped_at.is_none()) else {
+        all.context("a generation that takes over now, or another drop, is in the way: come again")?;
+    if !all.iter().any(|generation| generation.number == number && generation.dropped_at.is_none()) {
         let there = all.iter().filter(|generation| generation.dropped_at.is_none());
         let there: Vec<String> = there.map(|generation| generation.number.to_string()).collect();
         bail!("there is no generation {number}: there are {}", there.join(", "));
-    };
+    }
     let others: Vec<Generation> = all.iter().filter(|other| other.number != number).cloned().collect();
     let Some(serving) = serving(&others) else { bail!("no other generation than {number} could serve") };
-    let is_kept: bool = sqlx::query_scalar(
-        "select exists(select from position where generation = $1 and as_of > clock_timestamp() - make_interval(secs => $2))",
-    )
-    .bind(number)
-    .bind(FRESH.as_secs_f64())
-    .fetch_one(&mut *tx)
-    .await?;
-    if is_kept {
+    if positions(&mut *tx, number).await?.iter().any(|position| position.is_fresh) {
         bail!("an instance keeps generation {number}: stop it, wait {} s, and come again", FRESH.as_secs());
+    }
+    if !are_fresh(&positions(&mut *tx, serving.number).await?, &heard::topics::<P>()) {
+        bail!(
+            "generation {}, which would serve, is not kept up to date: start instances of its build, and come again once they have caught up",
+            serving.number
+        );
     }
     let schema = schema(number);
     let gone = match number {
-        1 => P::TABLES.iter().map(|table| format!("drop table if exists {schema}.{table}; ")).collect(),
+        1 => {
+            let tables = P::TABLES.iter().map(|table| format!("drop table if exists {schema}.{table}; "));
+            tables.collect::<String>() + "delete from public.position"
+        }
         _ => format!("drop schema if exists {schema} cascade"),
     };
     sqlx::raw_sql(AssertSqlSafe(gone)).execute(&mut *tx).await?;
-    sqlx::query("delete from position where generation = $1").bind(number).execute(&mut *tx).await?;
     let letters: Vec<Uuid> = sqlx::query_scalar(
         "update dead_letter set closed_at = clock_timestamp(), closed_how = 'discarded', closed_by = $2, closed_why = $3
          where generation = $1 and closed_at is null returning id",
@@ -374,11 +501,10 @@ pub(crate) async fn drop<P: Policy>(
     .await?;
     let events = dead_letters::number_closed(&mut tx, P::SERVICE, &letters).await?;
     platform_events::insert(&mut tx, P::SERVICE, &events).await?;
-    let forget = match own.served_at {
-        Some(_) => "update generation set dropped_at = clock_timestamp() where number = $1",
-        None => "delete from generation where number = $1",
-    };
-    sqlx::query(forget).bind(number).execute(&mut *tx).await?;
+    sqlx::query("update generation set dropped_at = clock_timestamp() where number = $1")
+        .bind(number)
+        .execute(&mut *tx)
+        .await?;
     let detail = format!(
         "generation {number} is dropped, with {} open dead letters; generation {} serves",
         letters.len(),

@@ -202,7 +202,11 @@ impl Parts {
         let taking = CancellationToken::new();
         if is_projection::<S::Policy>() {
             let topics = heard::topics::<S::Policy>();
-            others.spawn(part(generation::watch(Arc::clone(resources), topics, taking.clone())));
+            let watch = generation::watch(Arc::clone(resources), topics, taking.clone());
+            others.spawn(async move {
+                watch.await?;
+                std::future::pending().await
+            });
         }
 
         // What publishes.

@@ -11,7 +11,9 @@ pub(crate) const STATEMENT: Duration = Duration::from_secs(20);
 /// A whole transaction or a single statement, connecting included, as this side sees it. Longer than [`STATEMENT`], so that the server's own
 /// word comes first where it can be heard.
 pub(crate) const DATABASE: Duration = Duration::from_secs(25);
-/// A statement by which a generation of a read model takes over rows of another one.
+/// A lock on another generation's tables, or on its row: whoever waits for it has others wait.
+pub(crate) const LOCK: Duration = Duration::from_secs(5);
+/// All that a generation of a read model does to take over rows of another one.
 pub(crate) const TAKE_OVER: Duration = Duration::from_secs(3_600);
 /// How long a connection to the database, or one of the pool's, is waited for.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);

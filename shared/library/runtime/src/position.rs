@@ -2,6 +2,8 @@
 //!
 //! They say once what an inbox says per record. Whoever takes records of a partition locks its position: a record below it was taken before,
 //! by this instance or another. Reading starts from them; the group's offsets are a hint for whoever looks at its lag.
+//!
+//! Each generation has a table of them in its own schema, which its connections search first: no statement here names one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,41 +65,36 @@ impl BeyondEnds {
 
 /// The positions of a batch's partitions, locked.
 pub(crate) struct Positions {
-    generation: u16,
     /// Each as it is in the table, and as this transaction moves it.
     next: BTreeMap<Partition, (i64, i64)>,
     /// What this transaction takes.
     taken: BTreeSet<(Partition, i64)>,
-    pub now: DateTime<Utc>,
 }
 
 impl Positions {
     /// Locks the positions of `partitions`, in their order; makes those that are not there.
-    pub async fn lock(tx: &mut PgConnection, generation: u16, partitions: &[Partition]) -> sqlx::Result<Self> {
+    pub async fn lock(tx: &mut PgConnection, partitions: &[Partition]) -> sqlx::Result<Self> {
         let (topics, numbers): (Vec<&str>, Vec<i32>) = partitions.iter().copied().unzip();
         sqlx::query(
-            "insert into position (generation, topic, partition) select $3, * from unnest($1::text[], $2::int[]) on conflict do nothing",
+            "insert into position (topic, partition) select * from unnest($1::text[], $2::int[]) on conflict do nothing",
         )
         .bind(&topics)
         .bind(&numbers)
-        .bind(i32::from(generation))
         .execute(&mut *tx)
         .await?;
         let found: Vec<(String, i32, i64)> = sqlx::query_as(
             "select topic, partition, \"offset\" from position
-             where generation = $3 and (topic, partition) in (select * from unnest($1::text[], $2::int[])) order by topic, partition for update",
+             where (topic, partition) in (select * from unnest($1::text[], $2::int[])) order by topic, partition for update",
         )
         .bind(&topics)
         .bind(&numbers)
-        .bind(i32::from(generation))
-        .fetch_all(&mut *tx)
+        .fetch_all(tx)
         .await?;
-        let now = sqlx::query_scalar("select clock_timestamp()").fetch_one(tx).await?;
         let next = found.into_iter().filter_map(|(topic, number, next)| {
             let partition = partitions.iter().find(|(name, n)| *name == topic && *n == number)?;
             Some((*partition, (next, next)))
         });
-        Ok(Self { generation, next: next.collect(), taken: BTreeSet::new(), now })
+        Ok(Self { next: next.collect(), taken: BTreeSet::new() })
     }
 
     /// Takes a record: `false` where it was taken before. The records of a batch come in any order, and one may come twice.
@@ -151,40 +148,31 @@ impl Positions {
             "update position set \"offset\" = new.next,
                  as_of = greatest(position.as_of, clock_timestamp() - make_interval(secs => new.age_ms / 1000.0))
              from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[]) as new(topic, partition, next, age_ms)
-             where position.generation = $5 and position.topic = new.topic and position.partition = new.partition",
+             where position.topic = new.topic and position.partition = new.partition",
         )
         .bind(topics)
         .bind(numbers)
         .bind(next)
         .bind(ages)
-        .bind(i32::from(self.generation))
         .execute(tx)
         .await?;
         Ok(ends)
     }
 }
 
-/// All positions of a generation, by topic and partition.
-pub(crate) async fn stored(pool: &Database, generation: u16) -> sqlx::Result<BTreeMap<(String, i32), i64>> {
+/// All positions, by topic and partition.
+pub(crate) async fn stored(pool: &Database) -> sqlx::Result<BTreeMap<(String, i32), i64>> {
     let stored: Vec<(String, i32, i64)> =
-        sqlx::query_as("select topic, partition, \"offset\" from position where generation = $1")
-            .bind(i32::from(generation))
-            .fetch_all(pool)
-            .await?;
+        sqlx::query_as("select topic, partition, \"offset\" from position").fetch_all(pool).await?;
     Ok(stored.into_iter().map(|(topic, partition, next)| ((topic, partition), next)).collect())
 }
 
-/// As of when a generation has taken all partitions of `topics`: none while one of them has never been read to its end.
-pub(crate) async fn as_of(
-    pool: &PgPool,
-    generation: u16,
-    topics: &[&TopicType],
-) -> sqlx::Result<Option<DateTime<Utc>>> {
+/// As of when all partitions of `topics` are taken: none while one of them has never been read to its end.
+pub(crate) async fn as_of(pool: &PgPool, topics: &[&TopicType]) -> sqlx::Result<Option<DateTime<Utc>>> {
     let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
     let partitions: i64 = topics.iter().map(|topic| i64::from(topic.partitions)).sum();
     let (count, oldest): (i64, Option<DateTime<Utc>>) =
-        sqlx::query_as("select count(as_of), min(as_of) from position where generation = $1 and topic = any($2)")
-            .bind(i32::from(generation))
+        sqlx::query_as("select count(as_of), min(as_of) from position where topic = any($1)")
             .bind(names)
             .fetch_one(pool)
             .await?;

@@ -61,11 +61,21 @@ pub(crate) fn read_only<C>(generation: u16, config: &Config<C>) -> anyhow::Resul
     Ok(pool.connect_lazy_with(generation::searched(options, generation)))
 }
 
-/// The database as a generation takes it over: plans are the server's own, as a whole table is copied, which may take its time.
+/// The database as a generation takes it over: plans are the server's own, as a whole table is copied.
 pub(crate) fn taking_over<C>(generation: u16, config: &Config<C>) -> anyhow::Result<PgConnectOptions> {
     let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
-    let statement = format!("{}ms", limits::TAKE_OVER.as_millis());
-    Ok(generation::searched(database.options([("statement_timeout", statement)]), generation))
+    let statement = format!("{}ms", limits::STATEMENT.as_millis());
+    let silence = format!("{}ms", config.kafka.session_timeout_ms);
+    let database = bounded_locks(database)
+        .options([("statement_timeout", statement), ("idle_in_transaction_session_timeout", silence)])
+        // A process that dies in the middle of a copy leaves it to nobody.
+        .options([("client_connection_check_interval", "5s")]);
+    Ok(generation::searched(database, generation))
+}
+
+/// The same database, where a lock is waited for no longer than [`limits::LOCK`].
+pub(crate) fn bounded_locks(database: PgConnectOptions) -> PgConnectOptions {
+    database.options([("lock_timeout", format!("{}ms", limits::LOCK.as_millis()))])
 }
 
 fn pool<C>(database: &PgConnectOptions, generation: u16, config: &Config<C>) -> Database {

@@ -34,15 +34,7 @@ fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionL
         let (topic, partition) = (element.topic().to_owned(), element.partition());
         let (low, high) = client.fetch_watermarks(&topic, partition, limits::BROKER)?;
         if next < low {
-            counter!("quadrille_records_lost_total", "topic" => topic.clone()).increment((low - next) as u64);
-            error!(
-                group,
-                topic,
-                partition,
-                from = next,
-                to = low,
-                "Retention took records before they were read; reading goes on at {low}"
-            );
+            report_lost(group, topic, partition, next, low);
         } else if next > high {
             counter!("quadrille_offsets_beyond_end_total", "topic" => topic.clone()).increment(1);
             error!(
@@ -56,4 +48,10 @@ fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionL
         }
     }
     Ok(())
+}
+
+/// Says that retention took the records from offset `from` on before they were read, and that reading goes on at `to`.
+pub(crate) fn report_lost(group: &'static str, topic: String, partition: i32, from: i64, to: i64) {
+    counter!("quadrille_records_lost_total", "topic" => topic.clone()).increment((to - from) as u64);
+    error!(group, topic, partition, from, to, "Retention took records before they were read; reading goes on at {to}");
 }

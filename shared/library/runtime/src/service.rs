@@ -79,7 +79,8 @@ where
     /// A build whose rows come out different is given a higher number than the one that serves. Its `migrate` makes tables of its own, in a
     /// schema `g<number>`; its instances fill them from all that the topics hold, with what [`Store::take_over`] takes of the old rows,
     /// while instances of the old build go on to answer. Until it has caught up with every partition its instances are unready, and their
-    /// own routes are refused (503); then it serves. Old instances keep their generation up to date for as long as they run.
+    /// own routes are refused (503); then it serves. Old instances keep their generation up to date for as long as they run. A number that was
+    /// dropped is refused for ever.
     #[must_use]
     pub fn generation(mut self, number: u16) -> Self {
         self.generation = number;
@@ -191,8 +192,8 @@ where
                 Some(schema) => connect(options.clone().options([("search_path", schema)])).await?,
             };
             if !beside_others {
-                if let Some(schema) = &schema {
-                    generation::make_schema(&mut database, schema).await?;
+                if schema.is_some() {
+                    generation::make_schema(&mut database, self.generation).await?;
                 }
                 let mut tx = database.begin().await?;
                 self.store.prepare(&mut tx).await.map_err(anyhow::Error::from_boxed)?;
@@ -206,8 +207,8 @@ where
         Ok(())
     }
 
-    /// Drops a generation that no instance keeps, while another one serves: its rows, positions and open dead letters. Of the first one the
-    /// tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
+    /// Drops a generation that no instance keeps, for good, while another one that is kept serves: its rows, positions and open dead letters. Of
+    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
     pub async fn drop_generation(&self, url: &str, number: u16, who: &str, why: &str) -> anyhow::Result<String> {
         let database: PgConnectOptions = url.parse().context("database.migrate_url")?;
         generation::drop::<S::Policy>(&database, number, who, why).await

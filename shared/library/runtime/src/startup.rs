@@ -115,11 +115,12 @@ async fn tables_of(resources: &Resources, migrated: &Migrated) -> anyhow::Result
     })
 }
 
-/// A projection knows what it has taken by its positions, another service by its inbox: with the other's tables either would take everything again.
+/// A projection knows what it has taken by its generations' positions, another service by its inbox: with the other's tables either would take everything
+/// again.
 async fn same_kind<P: Policy>(pool: &Database) -> anyhow::Result<Result<(), String>> {
     let other = match is_projection::<P>() {
-        true => "select exists(select from inbox) and not exists(select from position)",
-        false => "select exists(select from position)",
+        true => "select exists(select from inbox) and not exists(select from generation)",
+        false => "select exists(select from generation)",
     };
     match sqlx::query_scalar(other).fetch_one(pool).await {
         Ok(false) => Ok(Ok(())),

@@ -40,7 +40,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes over what the topics of a read model no longer hold, from the tables of the generation that serves: these are in the schema `old`, the
     /// generation's own are found by their names alone. It is done once, before the generation reads its first record, in one transaction that
-    /// sees one moment. Returns how many rows it took; `None`, the default, takes nothing over, and then a generation whose topics have lost
+    /// sees one moment, within an hour; between two statements it may be silent for `kafka.session_timeout_ms`. Returns how many rows it took; `None`, the default, takes nothing over, and then a generation whose topics have lost
     /// records is refused.
     ///
     /// All records that the topics still hold come afterwards, and the version that a row is given here says up to where it stands: a record

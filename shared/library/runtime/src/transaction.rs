@@ -35,7 +35,7 @@ use crate::{
     database::Database,
     dead_letters, effects,
     failure::Failure,
-    history,
+    generation, history,
     inbox::{self, Entered},
     operators::{Requests, Settled, resumed_effect},
     outbox,
@@ -52,7 +52,7 @@ use crate::{
 pub(crate) struct Transactions<S: Store> {
     pub pool: Database,
     pub store: S,
-    /// Whose rows and positions they are.
+    /// Whose rows they are.
     pub generation: u16,
     pub spans: Spans,
     pub has_effects: bool,
@@ -111,7 +111,8 @@ impl<S: Store> Transactions<S> {
         if is_projection::<S::Policy>() {
             transaction.lock_rows().await?;
             let taken = transaction.take_positions(items).await?;
-            transaction.decide(&Moment { now: taken.now, claims: Claims::default() })?;
+            let now = generation::now(transaction.tx, self.generation).await?;
+            transaction.decide(&Moment { now, claims: Claims::default() })?;
             transaction.save_rows().await?;
             transaction.write_history().await?;
             positions = Some(taken);
@@ -237,8 +238,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         let records = items.iter().filter_map(WorkItem::record).map(RawRecord::topic_partition);
         let partitions = records.chain(self.batch.reached.iter().map(|reached| reached.partition));
         let partitions: BTreeSet<Partition> = partitions.collect();
-        let mut positions =
-            Positions::lock(self.tx, self.of.generation, &partitions.into_iter().collect::<Vec<_>>()).await?;
+        let mut positions = Positions::lock(self.tx, &partitions.into_iter().collect::<Vec<_>>()).await?;
         for input in &mut self.batch.inputs {
             if let Origin::Record(record) = input.origin
                 && !positions.take(record)

@@ -414,11 +414,9 @@ async fn a_database_of_another_kind_of_build_is_refused() -> anyhow::Result<()> 
     );
 
     let shop = Shop::open().await?;
-    sqlx::query("insert into position (topic, partition) values ('stock.events', 1)")
-        .execute(&shop.database.pool)
-        .await?;
+    sqlx::query("insert into generation (number) values (1)").execute(&shop.database.pool).await?;
     let refused = crate::support::service().run_until(shop.config(), std::future::pending()).await;
-    let said = refused.expect_err("a position").to_string();
+    let said = refused.expect_err("a generation").to_string();
     assert!(
         said.contains("a build that only listened, as tally does no longer: give this build an empty one"),
         "{said}"

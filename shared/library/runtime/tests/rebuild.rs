@@ -10,8 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use quadrille_events::{StockReplenished, TOPICS};
-use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_runtime::{Batches, Config, config::NoSettings};
 use quadrille_testkit::{Database, World};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -21,7 +25,10 @@ use rdkafka::{
 };
 use reqwest::StatusCode;
 use sqlx::AssertSqlSafe;
-use tokio::task::JoinHandle;
+use tokio::{
+    process::{Child, Command},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -120,6 +127,30 @@ impl Shop {
         Ok(instance)
     }
 
+    /// Starts an instance of the second generation in a process of its own.
+    fn process(&self) -> anyhow::Result<Child> {
+        let mut process = Command::new(example("shelf"));
+        process.envs(self.world.environment(&self.database.url()));
+        process.env("QUADRILLE__BATCH__MAX_INPUTS", "1").stdout(Stdio::null()).stderr(Stdio::piped());
+        Ok(process.kill_on_drop(true).spawn()?)
+    }
+
+    /// Drops a generation once nobody keeps it any more, as a build of the second one.
+    async fn drop(&self, number: u16) -> anyhow::Result<String> {
+        let began = Instant::now();
+        loop {
+            match self.try_drop(number).await {
+                Ok(dropped) => return Ok(dropped),
+                Err(error) => anyhow::ensure!(began.elapsed() < TIMEOUT, error),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn try_drop(&self, number: u16) -> anyhow::Result<String> {
+        shelf::service::<2>(true).drop_generation(&self.database.url(), number, "ann", "the other one is right").await
+    }
+
     /// Why an instance ends by itself.
     async fn refused<const G: u16>(&self, takes_over: bool) -> anyhow::Result<String> {
         let started = shelf::service::<G>(takes_over).run_until(self.config(), std::future::pending());
@@ -195,12 +226,7 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     let mut asked = vec![old[0].ask("GONE-3", (1, (7, 7)), done.clone())];
     asked.push(old[1].ask("SOME-3", (1, (1, 23)), done.clone()));
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
-    let mut killed = tokio::process::Command::new(example("shelf"))
-        .envs(shop.world.environment(&shop.database.url()))
-        .env("QUADRILLE__BATCH__MAX_INPUTS", "1")
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut killed = shop.process()?;
     shop.until("select coalesce(sum(taken), 0) > 20 from g2.shelf").await?;
     killed.kill().await?;
     assert!(shop.is("select sum(taken) < 400 from g2.shelf").await?, "it was filled before it was killed");
@@ -239,24 +265,12 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     again.until_it_is("ready").await?;
     assert_eq!(sqlx::query_scalar::<_, String>(SERVED).fetch_one(&shop.database.pool).await?, served);
 
-    let drop = || async {
-        let url = shop.database.url();
-        shelf::service::<2>(true).drop_generation(&url, 1, "ann", "the new one is right").await
-    };
-    let kept = drop().await.expect_err("its instances run").to_string();
+    let kept = shop.try_drop(1).await.expect_err("its instances run").to_string();
     assert!(kept.contains("an instance keeps generation 1"), "{kept}");
     for instance in old {
         instance.stop().await?;
     }
-    let began = Instant::now();
-    let dropped = loop {
-        match drop().await {
-            Ok(dropped) => break dropped,
-            Err(error) => anyhow::ensure!(began.elapsed() < TIMEOUT, error),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    assert_eq!(dropped, "generation 1 is dropped, with 0 open dead letters; generation 2 serves");
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 0 open dead letters; generation 2 serves");
     assert!(shop.is("select to_regclass('public.shelf') is null").await?);
     let refused = shop.refused::<1>(true).await?;
     assert!(refused.contains("generation 1 was dropped at"), "{refused}");
@@ -284,7 +298,7 @@ async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
         refused.starts_with("stock.events/") && refused.contains("would vanish when generation 4 serves"),
         "{refused}"
     );
-    assert!(shop.is("select not exists(select from generation where number = 4)").await?);
+    assert!(shop.is("select begun_at is null from generation where number = 4").await?);
     let fourth = shop.start::<4>(true).await?;
     fourth.until_it_is("ready").await?;
     assert_eq!(fourth.item("TEA").await?, (4, (300, 3)));
@@ -320,6 +334,123 @@ async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
     second.stop().await
 }
 
+/// The statements of a build that knows no generations, as they were. Cases: its positions; a letter that it is asked to handle again, which only the
+/// generation does whose letter it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_knows_no_generations_moves_and_handles_nothing_of_a_later_one() -> anyhow::Result<()> {
+    const MOVE: &str = r#"update position set "offset" = new.next, as_of = greatest(position.as_of, clock_timestamp())
+         from unnest(array['stock.events'], array[$1]::int[], array[99]::bigint[]) as new(topic, partition, next)
+         where position.topic = new.topic and position.partition = new.partition"#;
+    const REDRIVE: &str =
+        "update dead_letter set next_try = clock_timestamp(), redriven_by = 'ann', redriven_why = 'again'
+         where closed_at is null and ($1 = '' or topic = $1)";
+    const CLAIM: &str = r#"update dead_letter set next_try = clock_timestamp() + interval '30 seconds'
+         where id = any(array(
+             select id from dead_letter letter where closed_at is null and next_try <= now() and (holds is null or not exists (
+                 select from dead_letter first where first.closed_at is null and first.topic = letter.topic
+                     and first.holds = letter.holds and first."offset" < letter."offset"))
+             order by next_try limit 10 for update skip locked))
+         returning generation"#;
+    const STAND: &str = r#"select string_agg(partition || '@' || "offset", ' ' order by partition) from g2.position where topic = 'stock.events'"#;
+    let mut shop = Shop::open().await?;
+    let first = shop.start::<1>(true).await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = shop.start::<2>(true).await?;
+    second.until_it_is("ready").await?;
+    shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
+    shop.until("select count(*) = 2 from dead_letter").await?;
+    first.stop().await?;
+
+    let stood: String = sqlx::query_scalar(STAND).fetch_one(&shop.database.pool).await?;
+    let mut moved = 0;
+    for partition in 0..6 {
+        moved += sqlx::query(MOVE).bind(partition).execute(&shop.database.pool).await?.rows_affected();
+    }
+    assert_eq!(moved, 6, "it moves its own");
+    assert_eq!(sqlx::query_scalar::<_, String>(STAND).fetch_one(&shop.database.pool).await?, stood);
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from g2.shelf where taken = 1)").await?;
+
+    let mut tx = shop.database.pool.begin().await?;
+    sqlx::query(REDRIVE).bind(STOCK).execute(&mut *tx).await?;
+    let claimed: Vec<i32> = sqlx::query_scalar(CLAIM).fetch_all(&mut *tx).await?;
+    assert_eq!(claimed, [1], "it takes its own");
+    tx.commit().await?;
+    shop.until("select attempts = 2 and due is null from dead_letter where generation = 2").await?;
+    assert!(shop.is("select attempts = 1 from dead_letter where generation = 1").await?);
+    second.stop().await
+}
+
+/// Cases: an instance that was suspended while its generation was dropped, and has records to take; a batch of a generation that was dropped; the
+/// number again.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let first = shop.start::<1>(true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let suspended = shop.process()?;
+    let pid = Pid::from_raw(suspended.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs"));
+    shop.until("select coalesce((select served_at is not null from generation where number = 2), false)").await?;
+    kill(pid, Signal::SIGSTOP)?;
+    assert_eq!(shop.drop(2).await?, "generation 2 is dropped, with 0 open dead letters; generation 1 serves");
+    shop.came("TEA", 2, 4).await?;
+    shop.until("select exists(select from public.shelf where taken = 2)").await?;
+    kill(pid, Signal::SIGCONT)?;
+    let ended = tokio::time::timeout(TIMEOUT, suspended.wait_with_output()).await??;
+    let said = String::from_utf8(ended.stderr)?;
+    assert!(!ended.status.success() && said.contains("generation 2 was dropped at"), "{said}");
+    assert_eq!(first.item("TEA").await?, (1, (4, 7)));
+    assert!(shop.is("select taken = 2 from public.shelf").await?, "it wrote what it found by the same name");
+
+    let again = shelf::service::<2>(true).migrate(&shop.database.url()).await.expect_err("the number was dropped");
+    assert!(again.to_string().contains("generation 2 was dropped at"), "{again}");
+    assert!(shop.is("select to_regnamespace('g2') is null").await?);
+    first.stop().await?;
+    sqlx::query("update generation set dropped_at = now() where number = 1").execute(&shop.database.pool).await?;
+    let batches = Batches::over(&shop.database.url(), shelf::Tables::<1> { takes_over: true }).await?;
+    let refused = batches.commit([]).await.expect_err("it was dropped").to_string();
+    assert_eq!(refused, "generation 1 was dropped");
+    Ok(())
+}
+
+/// Cases: the only other generation is kept by nobody, and is kept again; then it is dropped, while nobody keeps the one that would serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    let first = shop.start::<1>(true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    first.stop().await?;
+    shop.came("TEA", 2, 4).await?;
+    shop.until("select bool_and(as_of is null or as_of < now() - interval '10 seconds') from position").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = shop.start::<2>(true).await?;
+    let began = Instant::now();
+    loop {
+        let said = reqwest::get(format!("{}/health", second.url)).await?.text().await?;
+        if said.contains("generation 1, from which generation 2 takes over, is not kept up to date: start instances") {
+            break;
+        }
+        anyhow::ensure!(began.elapsed() < TIMEOUT, said);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(shop.is("select begun_at is null from generation where number = 2").await?);
+    let first = shop.start::<1>(true).await?;
+    second.until_it_is("ready").await?;
+    assert_eq!(second.item("TEA").await?, (2, (400, 7)));
+
+    first.stop().await?;
+    second.stop().await?;
+    shop.until("select bool_and(as_of is null or as_of < now() - interval '10 seconds') from position").await?;
+    shop.until("select bool_and(as_of is null or as_of < now() - interval '10 seconds') from g2.position").await?;
+    let refused = shop.try_drop(1).await.expect_err("nobody keeps the other one").to_string();
+    assert!(refused.starts_with("generation 2, which would serve, is not kept up to date"), "{refused}");
+    assert!(shop.is("select count(*) = 1 from public.shelf").await?);
+    Ok(())
+}
+
 /// Cases: a service that states; whoever may use the first generation's tables; migrating again.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_a_generation_are_made_by_migrate() -> anyhow::Result<()> {
@@ -334,7 +465,7 @@ async fn tables_of_a_generation_are_made_by_migrate() -> anyhow::Result<()> {
         shelf::service::<1>(true).migrate(&database.url()).await?;
         shelf::service::<2>(true).migrate(&database.url()).await?;
     }
-    let may = "select has_schema_privilege('quadrille_audit', 'g2', 'usage') and has_table_privilege('quadrille_audit', 'g2.shelf', 'insert')
+    let may = "select has_schema_privilege('quadrille_audit', 'g2', 'usage') and has_table_privilege('quadrille_audit', 'g2.position', 'insert') and has_table_privilege('quadrille_audit', 'g2.shelf', 'insert')
          and not has_table_privilege('quadrille_audit', 'g2.shelf', 'delete')";
     assert!(sqlx::query_scalar::<_, bool>(may).fetch_one(&database.pool).await?);
     Ok(())

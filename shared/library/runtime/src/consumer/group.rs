@@ -60,7 +60,6 @@ pub(crate) struct Group {
 #[derive(Clone)]
 pub(super) struct Positions {
     pool: Database,
-    generation: u16,
     tokio: tokio::runtime::Handle,
     stop: CancellationToken,
 }
@@ -69,8 +68,8 @@ pub(super) struct Positions {
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 impl Positions {
-    pub fn new(pool: Database, generation: u16, stop: CancellationToken) -> Self {
-        Self { pool, generation, tokio: tokio::runtime::Handle::current(), stop }
+    pub fn new(pool: Database, stop: CancellationToken) -> Self {
+        Self { pool, tokio: tokio::runtime::Handle::current(), stop }
     }
 
     /// Waits until the database tells them; none where the service stops before. Nobody waits for one that has not joined its group.
@@ -86,7 +85,7 @@ impl Positions {
 
     async fn read(&self) -> BTreeMap<(String, i32), i64> {
         loop {
-            match position::stored(&self.pool, self.generation).await {
+            match position::stored(&self.pool).await {
                 Ok(stored) => return stored,
                 Err(error) => warn!(%error, "Partitions wait for their positions, which the database does not tell"),
             }
