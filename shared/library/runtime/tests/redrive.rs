@@ -260,7 +260,7 @@ async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()
         move |records: &[quadrille_cli::kafka::Record]| {
             let beats = records.iter().rev().filter(|record| record.value.is_some());
             let last = beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).next();
-            last.is_some_and(|beat| beat.detail.contains("1 dead letters leave orders open") == wanted)
+            last.is_some_and(|beat| beat.detail.contains("1 dead letters leave sagas open") == wanted)
         }
     };
     shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says(true)).await?;
