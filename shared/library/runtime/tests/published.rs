@@ -10,7 +10,7 @@ use quadrille_cli::{
     settings::Overrides,
 };
 use quadrille_events::{RECORD_TYPES, TOPICS};
-use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_runtime::{By, Config, config::NoSettings};
 use quadrille_testkit::Database;
 use rdkafka::{
     ClientConfig,
@@ -141,15 +141,16 @@ async fn a_person_accepts_the_topic_as_it_is() -> anyhow::Result<()> {
     state(&shop, 2).await?;
     let older = shop.database.restored().await;
     let config = || over(&shop, &older);
-    let refused = service().accept_topics(&config(), "ann", "to see").await.expect_err("there is nothing to accept");
+    let refused =
+        service().accept_topics(&config(), &By::new("ann", "to see")).await.expect_err("there is nothing to accept");
     assert!(refused.to_string().contains("nothing to accept"), "{refused}");
     state(&shop, 1).await?;
     let instance = shop.start_with(config());
     committed_and_not_published(&shop, &older).await?;
-    let nobody = service().accept_topics(&config(), " ", "to see").await.expect_err("nobody accepts");
+    let nobody = service().accept_topics(&config(), &By::new(" ", "to see")).await.expect_err("nobody accepts");
     assert!(nobody.to_string().contains("--who"), "{nobody}");
 
-    let accepted = service().accept_topics(&config(), "ann", "the backup of today is lost").await?;
+    let accepted = service().accept_topics(&config(), &By::new("ann", "the backup of today is lost")).await?;
     assert!(accepted.contains("stock.events/"), "{accepted}");
     shop.stated(4).await?;
     instance.stop().await?;
@@ -186,7 +187,7 @@ async fn a_topic_that_was_made_anew_is_said() -> anyhow::Result<()> {
         why.contains("ends at 0") && why.contains("offset 2 was acknowledged") && why.contains("made anew"),
         "{why}"
     );
-    service().accept_topics(&shop.config(), "ann", "it was deleted by mistake").await?;
+    service().accept_topics(&shop.config(), &By::new("ann", "it was deleted by mistake")).await?;
     let stated = shop.stated(1).await?;
     instance.stop().await?;
     assert_eq!(stated[0].header("ce_aggregateversion"), Some("4"));

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use quadrille_events::{StockReplenished, TOPICS};
-use quadrille_runtime::{Batches, Config, config::NoSettings};
+use quadrille_runtime::{Batches, By, Config, config::NoSettings};
 use quadrille_testkit::{Database, World};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -148,7 +148,9 @@ impl Shop {
     }
 
     async fn try_drop(&self, number: u16) -> anyhow::Result<String> {
-        shelf::service::<2>(true).drop_generation(&self.database.url(), number, "ann", "the other one is right").await
+        shelf::service::<2>(true)
+            .drop_generation(&self.database.url(), number, &By::new("ann", "the other one is right"))
+            .await
     }
 
     /// Why an instance ends by itself.
