@@ -47,7 +47,7 @@ impl Resources {
 
     /// The group in which this instance's generation reads.
     pub fn group(&self) -> String {
-        generation::group(self.service, self.generation)
+        quadrille_core::group(self.service, self.generation)
     }
 }
 
