@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::{
     database::Database,
-    generation,
     platform_events::PlatformEvent,
     publisher::Publisher,
     record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
@@ -49,7 +48,7 @@ pub(crate) async fn insert<P: Policy>(
     // A statement per row: what is rejected is rare, and may be half a megabyte.
     for (record, rejection) in rejected {
         // Of a later generation it is another letter: what one cannot handle another one may.
-        let of_service = generation::group(P::SERVICE, generation);
+        let of_service = quadrille_core::group(P::SERVICE, generation);
         let id = ids::v5(&[
             &of_service,
             &record.topic.name,

@@ -69,14 +69,6 @@ pub(crate) fn searched(database: PgConnectOptions, generation: u16) -> PgConnect
     }
 }
 
-/// The group that reads for a generation.
-pub(crate) fn group(service: &str, generation: u16) -> String {
-    match generation {
-        FIRST => service.to_owned(),
-        _ => format!("{service}.g{generation}"),
-    }
-}
-
 fn was_dropped(number: i32, at: DateTime<Utc>) -> String {
     format!("generation {number} was dropped at {at}: give this build a higher one")
 }

@@ -50,7 +50,7 @@ impl Resources {
 
     /// The group in which this instance's generation reads.
     pub fn group(&self) -> String {
-        generation::group(self.service, self.generation)
+        quadrille_core::group(self.service, self.generation)
     }
 
     /// The database for a service's own routes, of so many connections: read-only, and beside the pool, so that no page takes the worker's.

@@ -14,7 +14,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use quadrille_events::{StockReplenished, TOPICS};
+use quadrille_cli::{
+    Catalogue, Service, Settings, dead_letters, generations::Generation, group, kafka::Start, operate::Person,
+    settings::Overrides, status,
+};
+use quadrille_events::{RECORD_TYPES, StockReplenished, TOPICS};
 use quadrille_runtime::{Batches, By, Config, config::NoSettings};
 use quadrille_testkit::{Database, World};
 use rdkafka::{
@@ -105,8 +109,12 @@ async fn answer(url: &str, sku: &str) -> anyhow::Result<Option<Answer>> {
 
 impl Shop {
     async fn open() -> anyhow::Result<Self> {
-        let world = World::new(TOPICS, &[]).await?;
-        let database = Database::fresh([]).await;
+        Self::over(Database::fresh([]).await, &[]).await
+    }
+
+    /// Over an empty database, in a world with dead-letter topics of these services.
+    async fn over(database: Database, services: &[&str]) -> anyhow::Result<Self> {
+        let world = World::new(TOPICS, services).await?;
         shelf::service::<1>(true).migrate(&database.url()).await?;
         Ok(Self { world, database })
     }
@@ -449,6 +457,65 @@ async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()>
     assert!(refused.starts_with("generation 2, which would serve, is not kept up to date"), "{refused}");
     assert!(shop.is("select count(*) = 1 from public.shelf").await?);
     Ok(())
+}
+
+/// Cases: the first generation alone; a second one, which serves and has read more; the first one dropped. An offset that one has passed and the other
+/// has not; a group that is to be rewound.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_tells_generations_apart() -> anyhow::Result<()> {
+    let prefix = format!("quadrille_test_{}_", Uuid::new_v4().simple());
+    let mut shop = Shop::over(Database::named(format!("{prefix}shelf")).await, &["shelf"]).await?;
+    let catalogue = Catalogue::new(TOPICS, RECORD_TYPES, [Service::of::<shelf::Shelf<1>>()]);
+    let mut settings = Settings::load(catalogue, Overrides::default())?;
+    settings.kafka.clone_from(&shop.world.settings.kafka);
+    settings.registry.clone_from(&shop.world.settings.registry);
+    settings.database.prefix = prefix;
+
+    let first = shop.start::<1>(true).await?;
+    shop.came("TEA", 1, -1).await?;
+    shop.until("select count(*) = 1 from dead_letter").await?;
+    let alone = status::ask(&settings).await?;
+    assert_eq!(alone.databases[0].error, None);
+    assert!(alone.groups.iter().all(|group| group.generation.is_none()), "{:?}", alone.groups);
+
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = shop.start::<2>(true).await?;
+    second.until_it_is("ready").await?;
+    shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
+    shop.until("select count(*) = 3 from dead_letter").await?;
+    let (letters, _) = dead_letters::open(&settings, Some("shelf")).await?;
+    let mut whose: Vec<i32> = letters.iter().map(|letter| letter.generation).collect();
+    whose.sort_unstable();
+    assert_eq!(whose, [1, 1, 2]);
+
+    first.stop().await?;
+    shop.came("TEA", 2, 3).await?;
+    shop.until("select exists(select from g2.shelf where taken = 2)").await?;
+    let (old, new) = (Generation { number: 1, serves: false }, Generation { number: 2, serves: true });
+    assert_eq!(unread(&settings).await?, [(Some(old), 1), (Some(new), 0)]);
+    let last = r#"select partition, "offset" - 1 from g2.position where topic = 'stock.events' and "offset" > 0"#;
+    let (partition, offset): (i32, i64) = sqlx::query_as(last).fetch_one(&shop.database.pool).await?;
+    let place = group::named(&format!("{STOCK}/{partition}@{offset}"))?;
+    let ann = Person { who: "ann".into(), why: "it is in the way".into() };
+    let is_done = group::skip(&settings, "shelf", &place, &ann, false, true).await?;
+    assert!(!is_done, "the first one may stand there, and nothing is done unless it is said to be");
+
+    shop.drop(1).await?;
+    assert_eq!(unread(&settings).await?, [(Some(new), 0)]);
+    let handled = group::skip(&settings, "shelf", &place, &ann, false, true).await.expect_err("it is handled");
+    assert!(handled.to_string().starts_with(&format!("shelf has read {STOCK}/{partition} up to ")), "{handled}");
+    let options = group::Options { to: Start::Beginning, only: vec![], yes: true, json: true };
+    let refused = tokio::task::block_in_place(|| group::rewind(&settings, "shelf", &options));
+    let refused = refused.expect_err("it goes by its positions").to_string();
+    assert!(refused.contains("give its next build a higher generation"), "{refused}");
+    second.stop().await
+}
+
+/// How many records of the stock each generation has not read, as `quadrille status` tells it.
+async fn unread(settings: &Settings) -> anyhow::Result<Vec<(Option<Generation>, i64)>> {
+    let status = status::ask(settings).await?;
+    let of_stock = status.groups.iter().filter(|group| group.topic == STOCK);
+    Ok(of_stock.map(|group| (group.generation, group.total)).collect())
 }
 
 /// Cases: a service that states; whoever may use the first generation's tables; migrating again.
