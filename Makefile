@@ -49,11 +49,11 @@ build: prerequisites ## Build every program
 	@cargo build --workspace --bins
 
 # What a target needs, and no more. With --workspace all have the features of the whole, and nothing is built twice.
-services = $(addprefix quadrille-,$(shell $(local)/roster))
+service_programs = $(addprefix quadrille-,$(shell $(local)/roster))
 programs = cargo build --workspace $(addprefix --bin ,$(1))
 
 build-up: prerequisites
-	@$(call programs,quadrille $(services))
+	@$(call programs,quadrille $(service_programs))
 
 build-services: prerequisites
 	@$(call programs,quadrille-stand-ins)
@@ -143,7 +143,7 @@ $(shows) show-hostile: show-%: build
 ##@ How fast it is
 
 # Without the tests' and shows' programs, which nobody measures.
-bench_build = $(call programs,quadrille quadrille-stand-ins quadrille-bench $(services)) --release
+bench_build = $(call programs,quadrille quadrille-stand-ins quadrille-bench $(service_programs)) --release
 
 bench: prerequisites servers ## Measure a release build, about ten minutes; kept in docs/bench
 	@$(bench_build)

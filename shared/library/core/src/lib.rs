@@ -29,7 +29,7 @@ mod rows;
 pub use decision::{Decision, Perform, SetTimer};
 pub use declaration::Declaration;
 pub use envelope::{Claims, Envelope, Input, Moment, Trace};
-pub use policy::{Named, Nothing, Policy, Row, is_projection};
+pub use policy::{Named, Nothing, Policy, Row, group, is_projection};
 pub use process::{EffectRow, Fact, Processed, TimerRow, changed, process};
 pub use quadrille_topics::{KeyCase, KeyError, KeyKind, KeyPattern, MOST_UNPACKED, TopicKind, TopicType, TopicWriter};
 pub use record::{DecodeError, Gone, Record, RecordType, Records, Tombstone};

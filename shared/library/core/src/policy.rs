@@ -100,6 +100,15 @@ pub const fn is_projection<P: Policy>() -> bool {
     P::Stated::TYPES.is_empty() && !P::Effect::EXISTS && !P::Timer::EXISTS && !P::Command::EXISTS
 }
 
+/// The group, without a world's prefix, that reads for a generation of a service's rows: of the first, which is 1, the service's name. Only a
+/// [projection](is_projection) has others.
+pub fn group(service: &str, generation: impl Into<i32>) -> String {
+    match generation.into() {
+        1 => service.to_owned(),
+        number => format!("{service}.g{number}"),
+    }
+}
+
 /// A row that an input touches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {

@@ -10,19 +10,17 @@ use std::{
 };
 
 use quadrille_core::Row;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
-use crate::{generation, lease::answered};
+use crate::{
+    generation,
+    listener::{Heard, Listener},
+};
 
 /// A NOTIFY that is lost costs at most this time.
 const FALLBACK_POLL: Duration = Duration::from_secs(5);
-/// The sleep before a lost connection is made anew.
-const RECONNECT: Duration = Duration::from_secs(1);
-/// A connection on which nothing was heard for so long is asked for a word.
-const PING: Duration = Duration::from_secs(15);
 /// The channel on which instances tell each other: those of a generation among themselves.
 fn channel(generation: u16) -> String {
     match generation {
@@ -62,8 +60,7 @@ impl Changes {
 
 /// Tells all instances what this one commits, and this one what all commit.
 pub(crate) struct Announcer {
-    database: PgConnectOptions,
-    channel: String,
+    listener: Listener,
     /// What the others are still to be told.
     untold: Mutex<Untold>,
     wake: Notify,
@@ -116,7 +113,12 @@ impl Changed {
 impl Announcer {
     pub fn new(database: PgConnectOptions, generation: u16) -> Self {
         let (heard, _) = broadcast::channel(MOST_WAITING);
-        Self { database, channel: channel(generation), untold: Mutex::default(), wake: Notify::new(), heard }
+        Self {
+            listener: Listener { database, channel: channel(generation) },
+            untold: Mutex::default(),
+            wake: Notify::new(),
+            heard,
+        }
     }
 
     /// A batch is committed that has changed these rows. Nobody waits for the others to be told.
@@ -132,7 +134,18 @@ impl Announcer {
 
     /// Listens and tells, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        stop.run_until_cancelled(async { tokio::join!(self.poll(), self.listen()) }).await;
+        let hear = |heard: Heard<'_>| match heard {
+            // What was told before is not heard.
+            Heard::Begun => self.hear(Changed::Anything),
+            Heard::Told(payload) => self.hear(Changed::of_payload(payload)),
+        };
+        let untold = async || loop {
+            self.wake.notified().await;
+            if let Some(payload) = self.untold().take() {
+                return payload;
+            }
+        };
+        stop.run_until_cancelled(async { tokio::join!(self.poll(), self.listener.run(hear, untold)) }).await;
     }
 
     /// Whatever becomes of the connection.
@@ -140,41 +153,6 @@ impl Announcer {
         loop {
             tokio::time::sleep(FALLBACK_POLL).await;
             self.hear(Changed::Anything);
-        }
-    }
-
-    async fn listen(&self) {
-        loop {
-            if let Err(error) = self.talk().await {
-                info!(%error, "What other instances commit is not heard for now");
-            }
-            tokio::time::sleep(RECONNECT).await;
-        }
-    }
-
-    /// On a connection of its own, outside transactions: commits that notify queue behind one another. What this instance tells it hears itself.
-    async fn talk(&self) -> sqlx::Result<()> {
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.database.clone());
-        let mut listener = answered(PgListener::connect_with(&pool)).await?;
-        listener.eager_reconnect(false);
-        answered(listener.listen(&self.channel)).await?;
-        // What was told before this connection listened.
-        self.hear(Changed::Anything);
-        loop {
-            tokio::select! {
-                heard = listener.try_recv() => match heard? {
-                    Some(told) => self.hear(Changed::of_payload(told.payload())),
-                    None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
-                },
-                () = self.wake.notified() => {
-                    let Some(payload) = self.untold().take() else { continue };
-                    let tell = sqlx::query("select pg_notify($1, $2)").bind(&self.channel).bind(payload);
-                    answered(tell.execute(&mut listener)).await?;
-                }
-                () = tokio::time::sleep(PING) => {
-                    answered(sqlx::query("select 1").execute(&mut listener)).await?;
-                }
-            }
         }
     }
 

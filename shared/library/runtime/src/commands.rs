@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use metrics::counter;
@@ -14,7 +14,7 @@ use quadrille_core::{Envelope, Input, Policy};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::{batch::Verdict, health::Health, limits, telemetry, work::WorkItem};
+use crate::{batch::Verdict, health::Health, limits, routes::unavailable, telemetry, work::WorkItem};
 
 /// Takes commands for this instance's worker: see [`Context::commands`](crate::Context::commands).
 pub struct Commands<P: Policy> {
@@ -152,8 +152,7 @@ impl IntoResponse for CommandError {
             Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "it could not be handled").into_response(),
             Self::KeyGone => (StatusCode::GONE, self.to_string()).into_response(),
             Self::Full | Self::NotReady | Self::Unknown => {
-                let why = format!("{self}: send it again with the same key");
-                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
+                unavailable(format!("{self}: send it again with the same key"))
             }
         }
     }

@@ -14,14 +14,14 @@ use futures::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    Connection, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
 use crate::limits;
 
-/// A pool of connections. Single statements run on `&Database` as they would on a pool; a transaction takes a [`Session`].
+/// A pool of connections. Single statements run on `&Database` as they would on a pool; several have a transaction.
 #[derive(Clone)]
 pub(crate) struct Database {
     pool: PgPool,
@@ -31,7 +31,7 @@ pub(crate) struct Database {
 
 /// A connection of one's own. It is closed, not given back, unless [`Session::done`] says that all went well: one that was cut off in the
 /// middle of a statement may be silent, and giving it back would wait for its answer.
-pub(crate) struct Session {
+struct Session {
     connection: PoolConnection<Postgres>,
     done: bool,
 }
@@ -54,13 +54,12 @@ impl Database {
         Self { pool, fault }
     }
 
-    /// A connection of one's own, for more than one statement.
-    pub async fn session(&self) -> sqlx::Result<Session> {
+    async fn session(&self) -> sqlx::Result<Session> {
         Ok(Session { connection: self.pool.acquire().await?, done: false })
     }
 
-    /// `work` on a [`Session`] of this database, given up after [`limits::DATABASE`].
-    pub async fn bounded<T, E: From<sqlx::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    /// `work` on this database, given up after [`limits::DATABASE`].
+    async fn bounded<T, E: From<sqlx::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         match tokio::time::timeout(limits::DATABASE, work).await {
             Ok(result) => result,
             Err(_elapsed) => {
@@ -69,6 +68,22 @@ impl Database {
                 Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silence)).into())
             }
         }
+    }
+
+    /// `work` in a transaction, which is committed where that succeeds; given up after [`limits::DATABASE`].
+    pub async fn transaction<T, E: From<sqlx::Error>>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.bounded(async {
+            let mut session = self.session().await?;
+            let mut tx = session.begin().await?;
+            let done = work(&mut tx).await?;
+            tx.commit().await?;
+            session.done();
+            Ok(done)
+        })
+        .await
     }
 
     /// A session may have a state that outlives a fault: silent, read-only since a failover, with an old plan. None that is older than now is
@@ -134,7 +149,7 @@ impl<'c> Executor<'c> for &'c Database {
 
 impl Session {
     /// All went well: the connection is given back.
-    pub fn done(mut self) {
+    fn done(mut self) {
         self.done = true;
     }
 }

@@ -8,19 +8,17 @@ use metrics::counter;
 use quadrille_core::{Envelope, Policy, Record, TopicType, bounds, ids, is_projection};
 use quadrille_kafka::HEADERS;
 use quadrille_platform::{DeadLetter, DeadLetterClosed, RecordHeader};
-use quadrille_schemas::wire::{self, Bytes};
-use rdkafka::producer::FutureRecord;
+use quadrille_schemas::wire::Bytes;
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection, types::Json};
+use sqlx::{PgConnection, types::Json};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::{
     database::Database,
-    generation,
-    kafka::{self, Producer},
     platform_events::PlatformEvent,
+    publisher::Publisher,
     record::{MOST_KEPT_BYTES, RawHeaders, RawRecord, digest},
     resources::Resources,
     work::Rejection,
@@ -30,16 +28,6 @@ use crate::{
 const MAX_KEPT_KEY_BYTES: usize = 64 * 1024;
 /// How often the lane looks for rows that are not published.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The service's own topic of dead letters.
-fn topic(service: &str) -> String {
-    DeadLetter::TYPE.topic.name_of(service)
-}
-
-/// The subject of the dead letters' type on it.
-pub(crate) fn subject(service: &str) -> String {
-    format!("{}-{}", topic(service), DeadLetter::TYPE.name)
-}
 
 /// A header, kept as it was.
 #[derive(Serialize, Deserialize)]
@@ -60,7 +48,7 @@ pub(crate) async fn insert<P: Policy>(
     // A statement per row: what is rejected is rare, and may be half a megabyte.
     for (record, rejection) in rejected {
         // Of a later generation it is another letter: what one cannot handle another one may.
-        let of_service = generation::group(P::SERVICE, generation);
+        let of_service = quadrille_core::group(P::SERVICE, generation);
         let id = ids::v5(&[
             &of_service,
             &record.topic.name,
@@ -328,14 +316,14 @@ pub(crate) struct DeadLetterPublisher {
 impl DeadLetterPublisher {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let client = format!("quadrille-{}-dead-letters", self.resources.service);
-        let mut producer = match Producer::new(&self.resources.kafka, &client, 10_000) {
-            Ok(producer) => producer,
+        let topic = DeadLetter::TYPE.topic.name_of(self.resources.service);
+        let publisher = Publisher::new::<DeadLetter>(Arc::clone(&self.resources), "dead-letters", &topic, 10_000);
+        let mut publisher = match publisher {
+            Ok(publisher) => publisher,
             Err(error) => return self.resources.health.error("dead_letters", &error.to_string()),
         };
-        let mut schema_id = None;
         while !stop.is_cancelled() {
-            match self.publish(&mut producer, &mut schema_id).await {
+            match self.publish(&mut publisher).await {
                 Ok(()) => self.resources.health.ok("dead_letters"),
                 Err(error) => {
                     warn!("Dead letters wait in the database: {error:#}");
@@ -346,51 +334,29 @@ impl DeadLetterPublisher {
         }
     }
 
-    async fn publish(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<()> {
-        while self.resources.pool.bounded(self.publish_one(producer, schema_id)).await? {}
+    async fn publish(&self, publisher: &mut Publisher) -> anyhow::Result<()> {
+        let pool = &self.resources.pool;
+        while pool.transaction(async |tx| publish_one(tx, self.resources.service, publisher).await).await? {}
         Ok(())
     }
+}
 
-    /// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
-    async fn publish_one(&self, producer: &mut Producer, schema_id: &mut Option<u32>) -> anyhow::Result<bool> {
-        let mut session = self.resources.pool.session().await?;
-        let mut tx = session.begin().await?;
-        let row: Option<Row> = sqlx::query_as(
-            "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
-        )
-        .fetch_optional(&mut *tx)
+/// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
+async fn publish_one(tx: &mut PgConnection, service: &str, publisher: &mut Publisher) -> anyhow::Result<bool> {
+    let row: Option<Row> = sqlx::query_as(
+        "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    // One that is sent again, since its process died before this commit, has the same id.
+    let (letter, failed_at) = (row.id, row.failed_at);
+    publisher.publish(letter, &letter.to_string(), failed_at, &row.into_record(service)).await?;
+    sqlx::query("update dead_letter set published_at = clock_timestamp() where id = $1")
+        .bind(letter)
+        .execute(tx)
         .await?;
-        let Some(row) = row else {
-            tx.rollback().await?;
-            session.done();
-            return Ok(false);
-        };
-        let id = match *schema_id {
-            Some(id) => id,
-            None => {
-                let subject = subject(self.resources.service);
-                let id = self.resources.registry.id_of(&subject, DeadLetter::TYPE.schema).await?;
-                id.ok_or_else(|| self.resources.registry.lost(&subject))?
-            }
-        };
-        *schema_id = Some(id);
-        let (letter, key) = (row.id, row.id.to_string());
-        // One that is sent again, since its process died before this commit, has the same id.
-        let headers = kafka::headers(self.resources.service, letter, DeadLetter::TYPE.name, &key, row.failed_at);
-        let mut datum = vec![];
-        row.into_record(self.resources.service).encode(&mut datum);
-        let payload = wire::frame(id, &datum);
-        let topic = self.resources.kafka.topic(&topic(self.resources.service));
-        let record = FutureRecord::to(&topic).key(key.as_str()).payload(payload.as_slice()).headers(headers);
-        producer.send(record).await?;
-        sqlx::query("update dead_letter set published_at = clock_timestamp() where id = $1")
-            .bind(letter)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        session.done();
-        Ok(true)
-    }
+    Ok(true)
 }
 
 impl Row {

@@ -15,7 +15,7 @@ use futures::{FutureExt as _, future::join_all};
 use metrics::counter;
 use quadrille_core::{Claims, EffectRow, Input, Named, Policy, bounds, ids};
 use quadrille_platform::EffectParked;
-use sqlx::{Connection, PgConnection, types::Json};
+use sqlx::{PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
@@ -393,36 +393,32 @@ impl<O: Outside> Performer<O> {
     async fn park(&self, claimed: &Claimed, reason: &str) {
         error!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} is parked for a person: {reason}", claimed.kind);
         counter!("quadrille_effects_parked_total", "kind" => claimed.kind.clone()).increment(1);
-        if let Err(error) = self.pool.bounded(self.keep_parked(claimed, reason)).await {
+        if let Err(error) = self.pool.transaction(async |tx| keep_parked::<O>(tx, claimed, reason).await).await {
             warn!(%error, effect.id = %claimed.id, "It was not parked; the claim runs out and it is asked again");
         }
     }
+}
 
-    async fn keep_parked(&self, claimed: &Claimed, reason: &str) -> sqlx::Result<()> {
-        let mut session = self.pool.session().await?;
-        let mut tx = session.begin().await?;
-        let parked: Option<i64> = sqlx::query_scalar(
-            "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2, told = told + 1
+async fn keep_parked<O: Outside>(tx: &mut PgConnection, claimed: &Claimed, reason: &str) -> sqlx::Result<()> {
+    let parked: Option<i64> = sqlx::query_scalar(
+        "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2, told = told + 1
              where id = $1 and tries = $3 and parked_at is null returning told",
-        )
-        .bind(claimed.id)
-        .bind(reason)
-        .bind(claimed.tries)
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(version) = parked {
-            let event = EffectParked {
-                effect_id: claimed.id,
-                service: O::Policy::SERVICE.to_owned(),
-                aggregate: claimed.key.clone(),
-                kind: claimed.kind.clone(),
-                tries: claimed.tries,
-                reason: bounds::fitted(reason),
-            };
-            platform_events::insert(&mut tx, O::Policy::SERVICE, &[(version, event.into())]).await?;
-        }
-        tx.commit().await?;
-        session.done();
-        Ok(())
+    )
+    .bind(claimed.id)
+    .bind(reason)
+    .bind(claimed.tries)
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(version) = parked {
+        let event = EffectParked {
+            effect_id: claimed.id,
+            service: O::Policy::SERVICE.to_owned(),
+            aggregate: claimed.key.clone(),
+            kind: claimed.kind.clone(),
+            tries: claimed.tries,
+            reason: bounds::fitted(reason),
+        };
+        platform_events::insert(tx, O::Policy::SERVICE, &[(version, event.into())]).await?;
     }
+    Ok(())
 }

@@ -9,8 +9,6 @@ use chrono::{DateTime, Utc};
 use metrics::gauge;
 use quadrille_core::Record;
 use quadrille_platform::{AssignedTopic, InstanceHeartbeat};
-use quadrille_schemas::wire;
-use rdkafka::producer::FutureRecord;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
@@ -18,8 +16,8 @@ use uuid::Uuid;
 use crate::{
     consumer::{Consumer, Partition},
     effects::LastAnswer,
-    kafka::{self, Producer},
     outbox,
+    publisher::Publisher,
     resources::Resources,
 };
 
@@ -48,37 +46,25 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `stop`, and then takes the instance's record back. Nothing depends on it: a failure is tried again at the next beat.
     pub async fn run(self, stop: CancellationToken) {
-        let topic = self.resources.kafka.topic(&InstanceHeartbeat::TYPE.topic.name);
-        let client = format!("quadrille-{}-heartbeat", self.resources.service);
-        let mut producer = match Producer::new(&self.resources.kafka, &client, 4_000) {
-            Ok(producer) => producer,
+        let topic = &*InstanceHeartbeat::TYPE.topic.name;
+        let publisher = Publisher::new::<InstanceHeartbeat>(Arc::clone(&self.resources), "heartbeat", topic, 4_000);
+        let mut publisher = match publisher {
+            Ok(publisher) => publisher,
             Err(error) => return debug!(%error, "No heartbeat"),
         };
-        let mut schema_id = None;
+        let instance = &self.resources.instance;
         while !stop.is_cancelled() {
-            if schema_id.is_none() {
-                let subject = InstanceHeartbeat::TYPE.subject();
-                schema_id =
-                    self.resources.registry.id_of(&subject, InstanceHeartbeat::TYPE.schema).await.ok().flatten();
-            }
-            let Some(beat) = stop.run_until_cancelled(self.beat()).await else { break };
-            if let Some(schema_id) = schema_id {
-                let mut datum = vec![];
-                beat.encode(&mut datum);
-                let payload = wire::frame(schema_id, &datum);
-                let (id, name, key) = (Uuid::now_v7(), InstanceHeartbeat::TYPE.name, &self.resources.instance);
-                let headers = kafka::headers(self.resources.service, id, name, key, beat.sent_at);
-                let record = FutureRecord::to(&topic).payload(payload.as_slice()).headers(headers);
-                self.send(&mut producer, record).await;
+            let beaten = async {
+                let beat = self.beat().await;
+                publisher.publish(Uuid::now_v7(), instance, beat.sent_at, &beat).await
+            };
+            if let Some(Err(error)) = stop.run_until_cancelled(beaten).await {
+                debug!(%error, "A heartbeat was not heard");
             }
             stop.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         }
-        self.send(&mut producer, FutureRecord::to(&topic)).await;
-    }
-
-    async fn send(&self, producer: &mut Producer, record: FutureRecord<'_, str, [u8]>) {
-        if let Err(error) = producer.send(record.key(&self.resources.instance)).await {
-            debug!(%error, "A heartbeat was not heard");
+        if let Err(error) = publisher.delete(instance).await {
+            debug!(%error, "The last heartbeat was not taken back");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -10,8 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use quadrille_core::{Named as _, Policy, RecordType, Records, is_projection};
+use axum::Router;
+use quadrille_core::{Named as _, Policy, RecordType, Records, TopicType, is_projection};
 use tokio::{
+    net::TcpListener,
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
@@ -36,7 +39,7 @@ use crate::{
     prune, published,
     redrive::Redriver,
     relay::{Relay, Wake},
-    resources::{self, Resources},
+    resources::Resources,
     routes,
     serve::serve,
     service::Service,
@@ -67,77 +70,26 @@ where
     O: Outside<Policy = S::Policy>,
     C: Settings,
 {
-    config::check(&config)?;
-    prune::check::<S>(&config.retention)?;
-    generation::check::<S::Policy>(service.generation)?;
-    if config.history.keep && service.generation != generation::FIRST {
-        bail!(
-            "history.keep is set: of a generation that takes over rows none is kept, since a history begins with an empty state"
-        );
-    }
+    check(&service, &config)?;
     let started_at = chrono::Utc::now();
     let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
-    resources.health.filling(resources.generation != generation::FIRST);
-    let listener = health::listen(&config.http.bind, config.instance).await?;
-    let http = listener.local_addr()?;
-    info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{http}");
-    let mut router = health::router(Arc::clone(&resources.health), health::metrics()?.clone());
-    let mut changes = None;
-    let (queue, commands) = mpsc::channel(config.http.commands);
-    if <S::Policy as Policy>::Command::EXISTS {
-        resources.health.takes_commands();
-    }
-    if let Some(routes) = service.routes.take() {
-        let announcer = Arc::new(Announcer::new(resources.database.clone(), resources.generation));
-        let context = Context {
-            pool: resources::read_only(resources.generation, &config)?,
-            generation: resources.generation,
-            health: Arc::clone(&resources.health),
-            changes: Arc::clone(&announcer),
-            topics: heard::topics::<S::Policy>().into(),
-            commands: Commands::new(queue, Arc::clone(&resources.health)),
-        };
-        let routes = generation::once_served(routes(context), Arc::clone(&resources.health));
-        router = router.fallback_service(routes::bounded(routes, config.http.requests));
-        changes = Some(announcer);
-    }
     let mut others = JoinSet::new();
-    others.spawn(part(serve(listener, router)));
-
+    let served = serve_http(&mut service, &config, &resources, &mut others).await?;
+    let Some(found) = stop.run_until_cancelled(tables_ready(&service, &config, &resources)).await.transpose()? else {
+        return Ok(());
+    };
     let heard = heard::heard::<S::Policy>();
-    let types = heard.iter().map(|heard| &heard.record_type).chain(<S::Policy as Policy>::Stated::TYPES);
-    let types: Vec<RecordType> = types.copied().collect();
-    let migrations = service.migrated();
-    resources.health.error("kafka", "its topics have not been looked at yet");
-    let ready = startup::tables_ready::<S::Policy>(&resources, &migrations, config.history.keep);
-    let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
-    if is_projection::<S::Policy>() {
-        let database = resources::taking_over(resources.generation, &config)?;
-        let begun = generation::begin(&resources, &service.store, &database);
-        let Some(()) = stop.run_until_cancelled(begun).await.transpose()? else { return Ok(()) };
-    }
-    let (topics_are_ready, topics) = watch::channel(false);
-    others.spawn({
-        let (resources, types) = (Arc::clone(&resources), types.clone());
-        async move {
-            startup::topics_ready(&resources, &types).await?;
-            topics_are_ready.send_replace(true);
-            // What tells operators is not waited for: the relay says so where it cannot be published.
-            startup::registry_ready(&resources, &types).await?;
-            std::future::pending().await
-        }
-    });
     let hears: BTreeSet<&str> = heard.iter().map(|heard| &*heard.record_type.topic.name).collect();
     let heartbeat = Heartbeat {
         resources: Arc::clone(&resources),
-        http: http.to_string(),
-        advertised: config::advertised(&config.http.advertise, http),
+        http: served.at.to_string(),
+        advertised: config::advertised(&config.http.advertise, served.at),
         hears: hears.into_iter().map(str::to_owned).collect(),
         started_at,
         consumer: Weak::new(),
         last_answer: Arc::default(),
     };
-    let mut parts = Parts::start(service, config, &resources, found, topics, heartbeat, changes, commands, others)?;
+    let mut parts = Parts::start(service, config, &resources, found, served, heartbeat, others)?;
     resources.health.started();
     info!(service = resources.service, "Started");
 
@@ -159,40 +111,105 @@ where
     }
 }
 
+/// Refuses what does not go together.
+fn check<S: Store, O, C: Settings>(service: &Service<S, O, C>, config: &Config<C>) -> anyhow::Result<()> {
+    config::check(config)?;
+    prune::check::<S>(&config.retention)?;
+    generation::check::<S::Policy>(service.generation)?;
+    if config.history.keep && service.generation != generation::FIRST {
+        bail!(
+            "history.keep is set: of a generation that takes over rows none is kept, since a history begins with an empty state"
+        );
+    }
+    Ok(())
+}
+
+/// What an instance serves over HTTP from its beginning: health and metrics, and the service's own routes.
+struct Served<P: Policy> {
+    at: SocketAddr,
+    /// Where there are routes: what they are told of commits.
+    changes: Option<Arc<Announcer>>,
+    /// What they tell the worker.
+    commands: mpsc::Receiver<WorkItem<P>>,
+}
+
+async fn serve_http<S: Store, O, C>(
+    service: &mut Service<S, O, C>,
+    config: &Config<C>,
+    resources: &Arc<Resources>,
+    others: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Served<S::Policy>> {
+    let health = &resources.health;
+    health.filling(resources.generation != generation::FIRST);
+    health.error("kafka", "its topics have not been looked at yet");
+    let listener = health::listen(&config.http.bind, config.instance).await?;
+    let at = listener.local_addr()?;
+    info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{at}");
+    let mut router = health::router(Arc::clone(health), health::metrics()?.clone());
+    let mut changes = None;
+    let (queue, commands) = mpsc::channel(config.http.commands);
+    if <S::Policy as Policy>::Command::EXISTS {
+        health.takes_commands();
+    }
+    if let Some(routes) = service.routes.take() {
+        let announcer = Arc::new(Announcer::new(resources.database.clone(), resources.generation));
+        let context = Context {
+            pool: resources.read_only(config.http.connections),
+            generation: resources.generation,
+            health: Arc::clone(health),
+            changes: Arc::clone(&announcer),
+            topics: heard::topics::<S::Policy>().into(),
+            commands: Commands::new(queue, Arc::clone(health)),
+        };
+        let routes = generation::once_served(routes(context), Arc::clone(health));
+        router = router.fallback_service(routes::bounded(routes, config.http.requests));
+        changes = Some(announcer);
+    }
+    spawn_server(others, listener, router);
+    Ok(Served { at, changes, commands })
+}
+
+/// Waits for the tables, and of a projection for its generation's beginning.
+async fn tables_ready<S, O, C>(
+    service: &Service<S, O, C>,
+    config: &Config<C>,
+    resources: &Resources,
+) -> anyhow::Result<Found>
+where
+    S: Store,
+    O: Outside<Policy = S::Policy>,
+    C: Settings,
+{
+    let found = startup::tables_ready::<S::Policy>(resources, &service.migrated(), config.history.keep).await?;
+    if is_projection::<S::Policy>() {
+        generation::begin(resources, &service.store, &resources.taking_over()).await?;
+    }
+    Ok(found)
+}
+
 /// The running parts.
 struct Parts {
     /// Ends what takes.
     taking: CancellationToken,
     performing: JoinHandle<()>,
-    consumer: Arc<Consumer>,
-    polling_stopped: Arc<AtomicBool>,
-    poller: std::thread::JoinHandle<()>,
-    /// Resolves when the poller ends, by a panic too.
-    polled: oneshot::Receiver<()>,
+    consuming: Consuming,
     /// Ends the worker once the batch in hand is done.
     finishing: CancellationToken,
     working: JoinHandle<()>,
-    /// Ends the relay once the outbox is empty, and at once.
-    publishing: CancellationToken,
-    abort: CancellationToken,
-    relaying: JoinHandle<()>,
-    relay_wake: Arc<Notify>,
+    publishing: Publishing,
     beating: JoinHandle<()>,
     spans: Spans,
     others: JoinSet<anyhow::Result<()>>,
 }
 
 impl Parts {
-    #[expect(clippy::too_many_arguments, reason = "what was made before it stands together nowhere else")]
     fn start<S, O, C>(
         service: Service<S, O, C>,
         config: Config<C>,
         resources: &Arc<Resources>,
         Found { history, skips }: Found,
-        topics: watch::Receiver<bool>,
+        Served { changes, commands, .. }: Served<S::Policy>,
         mut heartbeat: Heartbeat,
-        changes: Option<Arc<Announcer>>,
-        commands: mpsc::Receiver<WorkItem<S::Policy>>,
         mut others: JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self>
     where
@@ -200,34 +217,15 @@ impl Parts {
         O: Outside<Policy = S::Policy>,
     {
         let taking = CancellationToken::new();
-        if is_projection::<S::Policy>() {
-            let topics = heard::topics::<S::Policy>();
-            let watch = generation::watch(Arc::clone(resources), topics, taking.clone());
-            others.spawn(async move {
-                watch.await?;
-                std::future::pending().await
-            });
-        }
+        let pool = &resources.pool;
+        let types = heard::heard::<S::Policy>().into_iter().map(|heard| heard.record_type);
+        let types = types.chain(<S::Policy as Policy>::Stated::TYPES.iter().copied());
+        let topics = look_for_topics(&mut others, resources, types.collect());
 
         // What publishes.
-        let (publishing, abort) = (CancellationToken::new(), CancellationToken::new());
-        let (relay_wake, owner) = <(Arc<Notify>, Arc<AtomicBool>)>::default();
-        let relay = Relay {
-            resources: Arc::clone(resources),
-            topics: published::topics::<S::Policy>(),
-            are_topics_ready: topics.clone(),
-            wake: Arc::clone(&relay_wake),
-            owner: Arc::clone(&owner),
-        };
-        let wake =
-            Wake { resources: Arc::clone(resources), owner, local: Arc::clone(&relay_wake), others: Arc::default() };
-        others.spawn(part(wake.clone().listen(taking.clone())));
-        let relaying = tokio::spawn(relay.run(publishing.clone(), abort.clone()));
-        if let Some(changes) = &changes {
-            others.spawn(part(Arc::clone(changes).run(taking.clone())));
-        }
-        others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
-        others.spawn(part(prune::run::<S>(resources.pool.clone(), config.retention, taking.clone())));
+        let publishing =
+            Publishing::start(&mut others, resources, published::topics::<S::Policy>(), topics.clone(), &taking);
+        others.spawn(part(prune::run::<S>(pool.clone(), config.retention, taking.clone())));
 
         // What works.
         let broker_uptime = Arc::new(BrokerUptime::default());
@@ -238,18 +236,18 @@ impl Parts {
             Arc::clone(&progress),
             &taking,
         )?);
+        watch(&mut others, resources, &consumer, &progress, changes.clone(), &taking);
+        if is_projection::<S::Policy>() {
+            watch_generation(&mut others, resources, heard::topics::<S::Policy>(), &taking);
+        }
         let last_answer = Arc::clone(&heartbeat.last_answer);
         heartbeat.consumer = Arc::downgrade(&consumer);
-        let beating = tokio::spawn(heartbeat.run(taking.clone()));
-        let watch =
-            progress::watch(Arc::clone(resources), Arc::clone(&consumer), Arc::clone(&progress), taking.clone());
-        others.spawn(part(watch));
-        others.spawn(part(progress::try_database(Arc::clone(resources), taking.clone())));
+        let beating = spawn_heartbeat(heartbeat, &taking);
         let (worker, work) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
         let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
-            pool: resources.pool.clone(),
+            pool: pool.clone(),
             store: service.store,
             generation: resources.generation,
             spans: spans.clone(),
@@ -265,7 +263,7 @@ impl Parts {
             config: config.batch.clone(),
             health: Arc::clone(&resources.health),
             progress,
-            relay: wake,
+            relay: publishing.wake.clone(),
             effects: Arc::clone(&effects),
             timers: Arc::clone(&timers),
             redriver: Arc::clone(&redriver),
@@ -275,10 +273,10 @@ impl Parts {
         let finishing = CancellationToken::new();
         let working = tokio::spawn(worker_part.run(finishing.clone()));
 
-        // What takes: outcomes, timers, records.
+        // What takes: outcomes, timers, dead letters, records.
         let performing = if service.has_effects {
             let performer = Performer {
-                pool: resources.pool.clone(),
+                pool: pool.clone(),
                 outside: (service.outside)(config.outside).context("the outside")?,
                 config: config.effects,
                 worker: worker.clone(),
@@ -287,22 +285,17 @@ impl Parts {
             };
             tokio::spawn(performer.run(taking.clone()))
         } else {
-            let told = taking.clone();
-            tokio::spawn(async move { told.cancelled().await })
+            tokio::spawn(taking.clone().cancelled_owned())
         };
         if !is_projection::<S::Policy>() {
-            others.spawn(part(timers::run::<S::Policy>(
-                resources.pool.clone(),
-                worker.clone(),
-                timers,
-                taking.clone(),
-            )));
+            let plain = timers::run::<S::Policy>(pool.clone(), worker.clone(), timers, taking.clone());
+            others.spawn(part(plain));
             let barrier = DeadlineBarrier::new::<S::Policy>(resources, broker_uptime, config.timers.after_return_ms);
-            others.spawn(part(timers::run_deadlines(resources.pool.clone(), worker.clone(), barrier, taking.clone())));
+            others.spawn(part(timers::run_deadlines(pool.clone(), worker.clone(), barrier, taking.clone())));
         }
         let decoder = Arc::new(Decoder::new::<S::Policy>(resources.registry.clone()));
         let redriver = Redriver {
-            pool: resources.pool.clone(),
+            pool: pool.clone(),
             generation: resources.generation,
             decoder: Arc::clone(&decoder),
             topics: heard::heard::<S::Policy>().iter().map(|heard| heard.record_type.topic).collect(),
@@ -312,46 +305,17 @@ impl Parts {
             skips: Arc::clone(&skips),
         };
         others.spawn(part(redriver.run(taking.clone())));
-        let (polling, polled) = oneshot::channel();
-        let polling_stopped = Arc::new(AtomicBool::default());
-        let poller = {
-            let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&polling_stopped));
-            let most_bytes = config.batch.waiting_bytes;
-            let downstream = Downstream {
-                decoder,
-                worker,
-                skips,
-                memory: Arc::new(Semaphore::new(most_bytes)),
-                most_bytes,
-                tokio: tokio::runtime::Handle::current(),
-            };
-            let thread = std::thread::Builder::new().name(format!("{}-consumer", resources.service));
-            let (mut topics, taking) = (topics, taking.clone());
-            thread.spawn(move || {
-                let ready = taking.run_until_cancelled(topics.wait_for(|ready| *ready));
-                if downstream.tokio.block_on(async { matches!(ready.await, Some(Ok(_))) }) {
-                    consumer.run(&downstream, &stopped);
-                }
-                drop(polling);
-            })?
+        let most_bytes = config.batch.waiting_bytes;
+        let downstream = Downstream {
+            decoder,
+            worker,
+            skips,
+            memory: Arc::new(Semaphore::new(most_bytes)),
+            most_bytes,
+            tokio: tokio::runtime::Handle::current(),
         };
-        Ok(Self {
-            taking,
-            performing,
-            consumer,
-            polling_stopped,
-            poller,
-            polled,
-            finishing,
-            working,
-            publishing,
-            abort,
-            relaying,
-            relay_wake,
-            beating,
-            spans,
-            others,
-        })
+        let consuming = Consuming::start(consumer, downstream, topics, taking.clone(), resources.service)?;
+        Ok(Self { taking, performing, consuming, finishing, working, publishing, beating, spans, others })
     }
 
     /// Waits for a part that ends although nobody told it to.
@@ -359,8 +323,8 @@ impl Parts {
         tokio::select! {
             ended = &mut self.working => format!("the worker ended: {ended:?}"),
             ended = &mut self.performing => format!("effects ended: {ended:?}"),
-            _ = &mut self.polled => "the consumer ended".to_owned(),
-            ended = &mut self.relaying => format!("the relay ended: {ended:?}"),
+            _ = &mut self.consuming.polled => "the consumer ended".to_owned(),
+            ended = &mut self.publishing.relaying => format!("the relay ended: {ended:?}"),
             Some(ended) = self.others.join_next() => match ended {
                 Ok(Err(error)) => format!("{error:#}"),
                 ended => format!("a part ended: {ended:?}"),
@@ -371,7 +335,7 @@ impl Parts {
     /// Stops what takes, finishes what is under way and in hand, publishes it, commits offsets and leaves.
     async fn stop(mut self) {
         self.taking.cancel();
-        self.polling_stopped.store(true, Ordering::Relaxed);
+        self.consuming.stopped.store(true, Ordering::Relaxed);
         // While the worker still takes their outcomes.
         if !self.performing.is_finished() && tokio::time::timeout(PERFORM, &mut self.performing).await.is_err() {
             warn!("Effects under way were not given back in time: their claims run out");
@@ -382,23 +346,150 @@ impl Parts {
             warn!("The batch in hand was not committed in time: nothing of it has happened, it comes again");
             self.working.abort();
         }
-        self.publishing.cancel();
-        self.relay_wake.notify_one();
-        if !self.relaying.is_finished() && tokio::time::timeout(FINISH, &mut self.relaying).await.is_err() {
-            warn!("The outbox was not emptied in time: it is published by the next owner");
-            self.abort.cancel();
-            let _ = tokio::time::timeout(Duration::from_millis(300), self.relaying).await;
-        }
+        self.publishing.stop().await;
         let leaving = tokio::task::spawn_blocking(move || {
-            let _ = self.poller.join();
-            self.consumer.commit();
-            // The last one that holds the consumer leaves the group.
-            drop(self.consumer);
+            self.consuming.leave();
             self.spans.shutdown();
         });
         let _ = tokio::time::timeout(LEAVE, async { tokio::join!(leaving, self.beating) }).await;
         self.others.abort_all();
     }
+}
+
+/// The relay, and who wakes it.
+struct Publishing {
+    /// Ends the relay once the outbox is empty, and at once.
+    stop: CancellationToken,
+    abort: CancellationToken,
+    relaying: JoinHandle<()>,
+    wake: Wake,
+}
+
+impl Publishing {
+    fn start(
+        others: &mut JoinSet<anyhow::Result<()>>,
+        resources: &Arc<Resources>,
+        topics: Vec<&'static str>,
+        are_topics_ready: watch::Receiver<bool>,
+        taking: &CancellationToken,
+    ) -> Self {
+        let (stop, abort, wake) = (CancellationToken::new(), CancellationToken::new(), Wake::default());
+        let relay = Relay { resources: Arc::clone(resources), topics, are_topics_ready, wake: wake.clone() };
+        let relaying = tokio::spawn(relay.run(stop.clone(), abort.clone()));
+        others.spawn(part(wake.clone().listen(Arc::clone(resources), taking.clone())));
+        others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
+        Self { stop, abort, relaying, wake }
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        self.wake.relay.notify_one();
+        if !self.relaying.is_finished() && tokio::time::timeout(FINISH, &mut self.relaying).await.is_err() {
+            warn!("The outbox was not emptied in time: it is published by the next owner");
+            self.abort.cancel();
+            let _ = tokio::time::timeout(Duration::from_millis(300), self.relaying).await;
+        }
+    }
+}
+
+/// The consumer, on a thread of its own.
+struct Consuming {
+    consumer: Arc<Consumer>,
+    stopped: Arc<AtomicBool>,
+    poller: std::thread::JoinHandle<()>,
+    /// Resolves when the poller ends, by a panic too.
+    polled: oneshot::Receiver<()>,
+}
+
+impl Consuming {
+    fn start<P: Policy>(
+        consumer: Arc<Consumer>,
+        downstream: Downstream<P>,
+        mut are_topics_ready: watch::Receiver<bool>,
+        taking: CancellationToken,
+        service: &str,
+    ) -> anyhow::Result<Self> {
+        let (polling, polled) = oneshot::channel();
+        let stopped = Arc::new(AtomicBool::default());
+        let thread = std::thread::Builder::new().name(format!("{service}-consumer"));
+        let poller = thread.spawn({
+            let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&stopped));
+            move || {
+                let ready = taking.run_until_cancelled(are_topics_ready.wait_for(|ready| *ready));
+                if downstream.tokio.block_on(async { matches!(ready.await, Some(Ok(_))) }) {
+                    consumer.run(&downstream, &stopped);
+                }
+                drop(polling);
+            }
+        })?;
+        Ok(Self { consumer, stopped, poller, polled })
+    }
+
+    /// Blocks until offsets are committed and the group is left.
+    fn leave(self) {
+        let _ = self.poller.join();
+        self.consumer.commit();
+        // The last one that holds the consumer leaves the group.
+        drop(self.consumer);
+    }
+}
+
+// Functions that know no policy are compiled once, here, with all that they start: what a generic function starts is compiled with each service.
+
+fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener, router: Router) {
+    others.spawn(part(serve(listener, router)));
+}
+
+fn spawn_heartbeat(heartbeat: Heartbeat, taking: &CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(heartbeat.run(taking.clone()))
+}
+
+/// Looks for topics and schemas, and tells when the topics are there: until then nothing is read or published.
+fn look_for_topics(
+    others: &mut JoinSet<anyhow::Result<()>>,
+    resources: &Arc<Resources>,
+    types: Vec<RecordType>,
+) -> watch::Receiver<bool> {
+    let (are_topics_ready, topics) = watch::channel(false);
+    let resources = Arc::clone(resources);
+    others.spawn(async move {
+        startup::topics_ready(&resources, &types).await?;
+        are_topics_ready.send_replace(true);
+        // What tells operators is not waited for: the relay says so where it cannot be published.
+        startup::registry_ready(&resources, &types).await?;
+        std::future::pending().await
+    });
+    topics
+}
+
+/// What looks at the others, and tells.
+fn watch(
+    others: &mut JoinSet<anyhow::Result<()>>,
+    resources: &Arc<Resources>,
+    consumer: &Arc<Consumer>,
+    progress: &Arc<Progress>,
+    changes: Option<Arc<Announcer>>,
+    taking: &CancellationToken,
+) {
+    let watch = progress::watch(Arc::clone(resources), Arc::clone(consumer), Arc::clone(progress), taking.clone());
+    others.spawn(part(watch));
+    others.spawn(part(progress::try_database(Arc::clone(resources), taking.clone())));
+    if let Some(changes) = changes {
+        others.spawn(part(changes.run(taking.clone())));
+    }
+}
+
+fn watch_generation(
+    others: &mut JoinSet<anyhow::Result<()>>,
+    resources: &Arc<Resources>,
+    topics: Vec<&'static TopicType>,
+    taking: &CancellationToken,
+) {
+    let watch = generation::watch(Arc::clone(resources), topics, taking.clone());
+    others.spawn(async move {
+        watch.await?;
+        std::future::pending().await
+    });
 }
 
 /// A part that ends because it was told to is no news: only an early end is, and panics are.

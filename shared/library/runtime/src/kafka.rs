@@ -1,65 +1,16 @@
-//! A producer of single records, and what must be true of topics before a service starts.
+//! What must be true of topics before a service starts, and how a client is given up.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use quadrille_core::{RecordType, TopicType};
-use quadrille_kafka::{Brokers, CloudEvent, Connection, refusal};
+use quadrille_kafka::{Connection, refusal};
 use rdkafka::{
-    ClientConfig,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaResult,
-    message::OwnedHeaders,
-    producer::{FutureProducer, FutureRecord},
     types::RDKafkaRespErr,
 };
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use crate::limits;
-
-/// A client that sends one record after another and awaits each answer.
-pub(crate) struct Producer {
-    config: ClientConfig,
-    client: FutureProducer<Brokers>,
-    known: Brokers,
-}
-
-impl Producer {
-    /// A producer whose records are given up after `timeout_ms`.
-    pub fn new(kafka: &Connection, client: &str, timeout_ms: u32) -> KafkaResult<Self> {
-        let mut config = kafka.producer(client);
-        config.set("message.timeout.ms", timeout_ms.to_string()).set("statistics.interval.ms", "5000");
-        let known = Brokers::default();
-        Ok(Self { client: config.create_with_context(known.clone())?, config, known })
-    }
-
-    /// Sends a record, by a new client where the former has forgotten every broker.
-    pub async fn send(&mut self, record: FutureRecord<'_, str, [u8]>) -> KafkaResult<()> {
-        if self.known.are_forgotten() {
-            self.known = Brokers::default();
-            let new = self.config.create_with_context(self.known.clone())?;
-            drop(retire(std::mem::replace(&mut self.client, new)));
-        }
-        self.client.send(record, Duration::ZERO).await.map(drop).map_err(|(error, _)| error)
-    }
-}
-
-/// What the headers say of a record that the runtime sends by itself, beside the outbox: it has neither cause nor version.
-pub(crate) fn headers(service: &str, id: Uuid, record_type: &str, key: &str, time: DateTime<Utc>) -> OwnedHeaders {
-    let (id, source) = (id.to_string(), format!("/quadrille/{service}"));
-    let time = time.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let event = CloudEvent {
-        id: &id,
-        source: &source,
-        record_type,
-        subject: key,
-        time: &time,
-        correlation: key,
-        ..CloudEvent::default()
-    };
-    event.headers()
-}
 
 /// Gives a client up where it may take its time: its threads are waited for, and one may be within the resolver.
 pub(crate) fn retire(client: impl Send + 'static) -> JoinHandle<()> {

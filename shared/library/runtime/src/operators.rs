@@ -52,6 +52,44 @@ pub(crate) struct Settled {
     pub under_way: BTreeMap<Uuid, DateTime<Utc>>,
 }
 
+/// Who acts by a service's own program, and why: both are kept with what is done, as those of a request are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct By {
+    /// Who does it: a name or an address
+    #[arg(long)]
+    pub who: String,
+    /// Why, in your own words
+    #[arg(long)]
+    pub why: String,
+}
+
+impl By {
+    /// As the program's flags have it.
+    pub fn new(who: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { who: who.into(), why: why.into() }
+    }
+
+    /// Refuses an empty one, or what cannot be kept.
+    pub(crate) fn check(&self) -> Result<(), bounds::Fault> {
+        bounds::filled_text("--who", &self.who).and_then(|()| bounds::filled_text("--why", &self.why))
+    }
+
+    /// Keeps what was done, in the transaction that does it.
+    pub(crate) async fn keep(&self, tx: &mut PgConnection, what: &'static str, detail: &str) -> sqlx::Result<()> {
+        sqlx::query(
+            "insert into operator_action (id, what, who, why, result, detail) values ($1, $2, $3, $4, 'done', $5)",
+        )
+        .bind(Uuid::now_v7())
+        .bind(what)
+        .bind(&self.who)
+        .bind(&self.why)
+        .bind(bounds::fitted(detail))
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
 struct Action {
     id: Uuid,
     what: &'static str,

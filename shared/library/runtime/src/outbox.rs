@@ -3,9 +3,12 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use quadrille_core::{Fact, Policy, RecordType, Records, TopicKind};
+use std::borrow::Cow;
+
+use quadrille_core::{Fact, Policy, RecordType, Records, Timestamp, TopicKind};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     database::Database,
@@ -53,59 +56,82 @@ pub(crate) async fn waiting(pool: &Database) -> sqlx::Result<(i64, i64)> {
     .await
 }
 
-/// Inserts facts in the order of their numbers. The locks of their rows are held: this is where outbox numbers are drawn.
-///
-/// One that could never be published is refused here, before anything is committed that nobody would hear of.
-pub(crate) async fn insert<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) -> Result<(), Failure> {
-    if facts.is_empty() {
-        return Ok(());
-    }
+/// A record on its way into the outbox.
+pub(crate) struct NewRow<'a> {
+    pub record_type: &'static RecordType,
+    pub id: Uuid,
+    pub key: Cow<'a, str>,
+    /// None of a request, which has no cause either.
+    pub version: Option<i64>,
+    pub cause: Option<Uuid>,
+    /// None: the time at which it is inserted.
+    pub time: Option<Timestamp>,
+    pub trace: (&'a str, &'a str),
+    pub datum: Vec<u8>,
+}
+
+/// Inserts facts. One that could never be published is refused here, before anything is committed that nobody would hear of.
+pub(crate) async fn insert_facts<P: Policy>(tx: &mut PgConnection, facts: &[Fact<P>]) -> Result<(), Failure> {
     let datum = |fact: &Fact<P>| {
         let mut datum = Vec::with_capacity(512);
         fact.record.encode(&mut datum);
         datum
     };
-    let data: Vec<Vec<u8>> = facts.iter().map(datum).collect();
-    let traces: Vec<(&str, &str)> = facts.iter().map(|fact| carried(&fact.trace.parent, &fact.trace.state)).collect();
-    for ((fact, datum), trace) in facts.iter().zip(&data).zip(&traces) {
-        check_size(fact, datum, *trace)?;
+    let rows = facts.iter().map(|fact| NewRow {
+        record_type: fact.record.record_type(),
+        id: fact.id,
+        key: fact.key.as_str().into(),
+        version: fact.version,
+        cause: fact.cause,
+        time: Some(fact.time),
+        trace: carried(&fact.trace.parent, &fact.trace.state),
+        datum: datum(fact),
+    });
+    let rows: Vec<NewRow<'_>> = rows.collect();
+    rows.iter().try_for_each(check_size)?;
+    Ok(insert(tx, rows).await?)
+}
+
+/// Inserts rows in the order of their numbers, which are drawn here: the locks of what they tell of are held.
+pub(crate) async fn insert(tx: &mut PgConnection, rows: Vec<NewRow<'_>>) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
     }
     sqlx::query(
         "insert into outbox (topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema)
-         select topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema
+         select topic, key, event_id, type, version, causation_id, coalesce(time, clock_timestamp()), traceparent, tracestate, datum, schema
          from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::uuid[], $7::timestamptz[], $8::text[],
              $9::text[], $10::bytea[], $11::bigint[]) with ordinality
-             as fact(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema, n)
+             as new(topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, datum, schema, n)
          order by n",
     )
-    .bind(facts.iter().map(|fact| &*fact.record.record_type().topic.name).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.key.as_str()).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.id).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.record.record_type().name).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.version).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.cause).collect::<Vec<_>>())
-    .bind(facts.iter().map(|fact| fact.time).collect::<Vec<_>>())
-    .bind(traces.iter().map(|(parent, _)| *parent).collect::<Vec<_>>())
-    .bind(traces.iter().map(|(_, state)| *state).collect::<Vec<_>>())
-    .bind(data)
-    .bind(facts.iter().map(|fact| fingerprint(fact.record.record_type())).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| &*row.record_type.topic.name).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| &*row.key).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.record_type.name).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.cause).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.time).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.trace.0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.trace.1).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.datum.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| fingerprint(row.record_type)).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
 }
 
-fn check_size<P: Policy>(fact: &Fact<P>, datum: &[u8], trace: (&str, &str)) -> Result<(), Failure> {
-    let of_type = fact.record.record_type();
-    let value = FRAME_BYTES + datum.len();
-    let record = FRAME_BYTES + record_bytes(&fact.key, trace, datum);
+fn check_size(row: &NewRow<'_>) -> Result<(), Failure> {
+    let value = FRAME_BYTES + row.datum.len();
+    let record = FRAME_BYTES + record_bytes(&row.key, row.trace, &row.datum);
     let refusal = if record > MAX_RECORD_BYTES {
         format!("a record of {record} bytes: a stated event has at most {MAX_RECORD_BYTES}, with key and headers")
-    } else if of_type.topic.kind == TopicKind::Requests && value > MAX_REQUEST_BYTES {
+    } else if row.record_type.topic.kind == TopicKind::Requests && value > MAX_REQUEST_BYTES {
         format!("a value of {value} bytes: a request has at most {MAX_REQUEST_BYTES}")
     } else {
         return Ok(());
     };
-    Err(Failure::Poisoned(format!("{} would be {refusal}", of_type.name)))
+    Err(Failure::Poisoned(format!("{} would be {refusal}", row.record_type.name)))
 }
 
 /// How large the record is that a fact becomes, rather a little more than less. The key stands in it three times.

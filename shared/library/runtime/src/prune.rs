@@ -90,7 +90,7 @@ async fn prune(
 ) -> sqlx::Result<u64> {
     let mut removed = 0;
     while !stop.is_cancelled() {
-        let batch = pool.bounded(prune_batch(pool, table, is_old, retention)).await?;
+        let batch = pool.transaction(async |tx| prune_batch(tx, table, is_old, retention).await).await?;
         removed += batch;
         if batch < BATCH as u64 {
             break;
@@ -101,13 +101,11 @@ async fn prune(
 }
 
 async fn prune_batch(
-    pool: &Database,
+    tx: &mut PgConnection,
     table: &'static str,
     is_old: &'static str,
     retention: &config::Retention,
 ) -> sqlx::Result<u64> {
-    let mut session = pool.session().await?;
-    let mut tx = session.begin().await?;
     // The inbox's index on its time is a block range index, which only a bitmap scan can use.
     sqlx::query("set local enable_bitmapscan = on").execute(&mut *tx).await?;
     let removed = sqlx::query(sqlx::AssertSqlSafe(format!(
@@ -115,12 +113,9 @@ async fn prune_batch(
              select ctid from {table} where {is_old} limit {BATCH} for update skip locked))"
     )))
     .bind(i32::from(retention.inbox_days))
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
-    tx.commit().await?;
-    session.done();
-    Ok(removed)
+    .execute(tx)
+    .await?;
+    Ok(removed.rows_affected())
 }
 
 /// Removes the rows that ended long enough ago, a batch per transaction, and returns how many there were.
@@ -131,13 +126,7 @@ async fn prune_ended<S: Store>(
 ) -> sqlx::Result<u64> {
     let mut removed = 0;
     while !stop.is_cancelled() {
-        let batch = pool.bounded(async {
-            let mut session = pool.session().await?;
-            let batch = remove_ended::<S>(&mut session, retention).await?;
-            session.done();
-            Ok::<_, sqlx::Error>(batch)
-        });
-        let batch = batch.await?;
+        let batch = pool.transaction(async |tx| remove_ended::<S>(tx, retention).await).await?;
         removed += batch.rows;
         if !batch.is_full {
             break;

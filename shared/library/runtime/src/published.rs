@@ -418,13 +418,8 @@ async fn unknown(connection: &mut PgConnection, topic: &str, own: &[Own]) -> sql
 }
 
 /// A person accepts the topics as they are: what this database does not know is left alone, and publishing goes on. Says what was accepted.
-pub(crate) async fn accept(
-    topics: Topics,
-    database: &PgConnectOptions,
-    who: &str,
-    why: &str,
-) -> anyhow::Result<String> {
-    bounds::filled_text("--who", who).and_then(|()| bounds::filled_text("--why", why))?;
+pub(crate) async fn accept(topics: Topics, database: &PgConnectOptions, by: &By) -> anyhow::Result<String> {
+    by.check()?;
     let mut connection = answered(database.connect()).await.context("the database (database.url) does not answer")?;
     let mut tx = answered(connection.begin()).await?;
     let select = "select topic, partition, \"offset\", disagrees from published where disagrees is not null for update";
@@ -438,16 +433,13 @@ pub(crate) async fn accept(
         let place = (topic, partition);
         let Some(end) = ends.get(&place) else { continue };
         accepted.push((place, end - 1));
-        warn!(operator.who = who, operator.why = why, "Accepted: {}", disagrees.unwrap_or_default());
+        warn!(operator.who = by.who, operator.why = by.why, "Accepted: {}", disagrees.unwrap_or_default());
     }
     note(&mut tx, &accepted, &[]).await?;
     let places: Vec<String> =
         accepted.iter().map(|((topic, partition), offset)| format!("{topic}/{partition} up to {offset}")).collect();
     let detail = format!("accepted as they are: {}", places.join(", "));
-    let keep = sqlx::query(
-        "insert into operator_action (id, what, who, why, result, detail) values ($1, 'accept', $2, $3, 'done', $4)",
-    );
-    answered(keep.bind(Uuid::now_v7()).bind(who).bind(why).bind(bounds::fitted(&detail)).execute(&mut *tx)).await?;
+    answered(by.keep(&mut tx, "accept", &detail)).await?;
     answered(tx.commit()).await?;
     Ok(detail)
 }

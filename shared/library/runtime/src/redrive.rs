@@ -111,10 +111,10 @@ impl<P: Policy> Redriver<P> {
             _ => self.health.warn("effects", &format!("{parked} are parked: `quadrille effects list --parked`")),
         }
         match alarming {
-            0 => self.health.ok("orders_held_up"),
+            0 => self.health.ok("sagas_held_up"),
             _ => self.health.warn(
-                "orders_held_up",
-                &format!("{alarming} dead letters leave orders open: `quadrille dead-letters list`"),
+                "sagas_held_up",
+                &format!("{alarming} dead letters leave sagas open: `quadrille dead-letters list`"),
             ),
         }
         match held {

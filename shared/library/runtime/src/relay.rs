@@ -6,15 +6,13 @@
 
 mod held;
 mod sender;
+mod telling;
 mod wake;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -23,7 +21,7 @@ use metrics::{counter, gauge};
 use quadrille_core::bounds;
 use quadrille_kafka::registry::Unavailable;
 use quadrille_schemas::wire;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -32,6 +30,7 @@ pub(crate) use self::wake::Wake;
 use self::{
     held::Held,
     sender::{Sender, Sent},
+    telling::Telling,
 };
 use crate::{
     backoff::Backoff,
@@ -51,8 +50,6 @@ const FALLBACK_POLL: Duration = Duration::from_millis(100);
 const REFUSED_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// While database and topics disagree, or cannot be compared, they are looked at again after this time.
 const COMPARE_AGAIN: Duration = Duration::from_secs(5);
-/// While what tells operators cannot be published, it is looked at again after this time.
-const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The relay of one instance. It works only while it owns the service's lease.
 pub(crate) struct Relay {
@@ -61,9 +58,7 @@ pub(crate) struct Relay {
     pub topics: Vec<&'static str>,
     /// Whether they have been found, in the shape that is declared.
     pub are_topics_ready: watch::Receiver<bool>,
-    pub wake: Arc<Notify>,
-    /// Whether this instance owns the lease.
-    pub owner: Arc<AtomicBool>,
+    pub wake: Wake,
 }
 
 #[derive(sqlx::FromRow)]
@@ -88,24 +83,6 @@ struct Row {
     oldest_open: i64,
 }
 
-/// Whether what tells operators can be published. It holds up no facts: while it cannot, its rows are left out of the rounds, and looked at
-/// again after [`TELL_AGAIN`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Telling {
-    /// There was nothing to tell yet.
-    Unknown,
-    Possible,
-    Impossible {
-        until: Instant,
-    },
-}
-
-impl Row {
-    fn tells_operators(&self) -> bool {
-        self.topic == platform_events::topic()
-    }
-}
-
 /// Up to where the outbox is known to be empty for good.
 #[derive(Default)]
 struct Floor {
@@ -127,12 +104,12 @@ impl Relay {
             let error = match lease {
                 Err(error) => error.to_string(),
                 Ok(mut lease) => {
-                    self.owner.store(true, Ordering::Relaxed);
+                    self.wake.owner.store(true, Ordering::Relaxed);
                     let published = tokio::select! {
                         published = self.publish(&mut lease, &stop) => published,
                         () = abort.cancelled() => Ok(()),
                     };
-                    self.owner.store(false, Ordering::Relaxed);
+                    self.wake.owner.store(false, Ordering::Relaxed);
                     match published {
                         Ok(()) => return lease.release().await,
                         Err(error) => format!("{error:#}"),
@@ -185,25 +162,19 @@ impl Relay {
         let mut sender = Sender::new(&self.resources.kafka, self.resources.service)?;
         let mut schema_ids = HashMap::new();
         let mut floor = Floor::default();
-        let (mut held, mut telling, mut untold) = (Held::default(), Telling::Unknown, String::new());
+        let (mut held, mut telling) = (Held::default(), Telling::new(&self.resources));
         let (mut backoff, mut alone) = (REFUSED_BACKOFF, false);
         loop {
             held.release_due();
-            if matches!(telling, Telling::Impossible { until } if until <= Instant::now()) {
+            if let Some(ids) = telling.learn() {
+                schema_ids.extend(ids);
                 // What was left out may lie below the floor.
-                (telling, floor) = (Telling::Unknown, Floor::default());
+                floor = Floor::default();
             }
-            let mut rows = read(lease, floor.floor, &held, telling).await?;
-            if telling == Telling::Unknown && rows.iter().any(Row::tells_operators) {
-                if let Some(why) = self.untellable(lease).await? {
-                    telling = self.leave_out(why, &mut untold);
-                    continue;
-                }
-                telling = Telling::Possible;
-            }
+            let mut rows = read(lease, floor.floor, &held, telling.is_possible()).await?;
             gauge!("quadrille_outbox_round").set(rows.len() as f64);
             if rows.is_empty() {
-                if held.is_empty() && !matches!(telling, Telling::Impossible { .. }) {
+                if held.is_empty() && telling.is_possible() {
                     self.resources.health.ok("relay");
                 }
                 if stop.is_cancelled() {
@@ -213,8 +184,8 @@ impl Relay {
                 continue;
             }
             if let Err((subject, away)) = self.learn_schema_ids(&rows, &mut schema_ids, lease).await? {
-                if platform_events::TYPES.iter().any(|told| told.subject() == subject) {
-                    telling = self.leave_out(away.to_string(), &mut untold);
+                if platform_events::states(&subject) {
+                    telling.put_off(&away.to_string());
                     continue;
                 }
                 let wait = backoff.wait();
@@ -245,7 +216,8 @@ impl Relay {
                         .while_beating(kafka::retire(std::mem::replace(&mut sender, new)))
                         .await?
                         .context("a client's end")?;
-                    (telling, floor) = (Telling::Unknown, Floor::default());
+                    floor = Floor::default();
+                    telling.ask_again();
                     if sent.acknowledged.is_empty() && held.len() == held_before {
                         let wait = backoff.wait();
                         warn!("Nothing could be published, which is tried again in {wait:?}: {refusal}");
@@ -256,36 +228,17 @@ impl Relay {
         }
     }
 
-    /// What stands in the way of what tells operators, if its topic is not there in the shape that is declared.
-    async fn untellable(&self, lease: &mut Lease) -> anyhow::Result<Option<String>> {
-        let (kafka, service) = (self.resources.kafka.clone(), self.resources.service);
-        let look = move || kafka::check_topics(&kafka, service, platform_events::TYPES);
-        Ok(match lease.while_beating(tokio::task::spawn_blocking(look)).await?? {
-            kafka::Topics::Ready => None,
-            kafka::Topics::Waiting(why) | kafka::Topics::Refused(why) => Some(why),
-        })
-    }
-
-    /// Has what tells operators left out for a while, and says why; once in the log.
-    fn leave_out(&self, why: String, said: &mut String) -> Telling {
-        self.resources.health.warn("relay", &format!("what tells operators waits in the outbox: {why}"));
-        if why != *said {
-            warn!("What tells operators waits in the outbox: {why}");
-            *said = why;
-        }
-        Telling::Impossible { until: Instant::now() + TELL_AGAIN }
-    }
-
     /// Waits until there may be rows, or until `stop`.
     async fn more(&self, stop: &CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.wake.notified() => {}
+            () = self.wake.relay.notified() => {}
             () = tokio::time::sleep(FALLBACK_POLL) => {}
         }
     }
 
-    /// Asks the registry for the ids of the rows' schemas, for each once. Returns the subject of one that is not to be had, if there is any.
+    /// Asks the registry for the ids of the rows' schemas, for each once. Returns the subject of one that is not to be had, if there is any: of what
+    /// tells operators that is each that was not known when that was found to be possible.
     async fn learn_schema_ids(
         &self,
         rows: &[Row],
@@ -302,6 +255,10 @@ impl Relay {
                 .bind(unknown.into_iter().collect::<Vec<_>>());
         let schemas: Vec<(i64, String, String)> = answered(schemas.fetch_all(&mut lease.connection)).await?;
         for (fingerprint, subject, text) in schemas {
+            if platform_events::states(&subject) {
+                let lost = self.resources.registry.lost(&subject);
+                return Ok(Err((subject, lost)));
+            }
             let asked = self.resources.registry.id_of(&subject, &text);
             match lease.while_beating(asked).await? {
                 Ok(Some(id)) => drop(ids.insert(fingerprint, id)),
@@ -316,14 +273,14 @@ impl Relay {
     }
 }
 
-async fn read(lease: &mut Lease, floor: i64, held: &Held, telling: Telling) -> sqlx::Result<Vec<Row>> {
+async fn read(lease: &mut Lease, floor: i64, held: &Held, tells_operators: bool) -> sqlx::Result<Vec<Row>> {
     let but = match held.is_empty() {
         true => "",
         false => "and (topic, key) not in (select * from unnest($4::text[], $5::text[]))",
     };
-    let facts = match telling {
-        Telling::Impossible { .. } => format!("and topic <> '{}'", platform_events::topic()),
-        Telling::Unknown | Telling::Possible => String::new(),
+    let facts = match tells_operators {
+        false => format!("and topic <> '{}'", platform_events::topic()),
+        true => String::new(),
     };
     // What is not read is not fetched: only its size is looked at.
     let read = format!(

@@ -20,6 +20,8 @@ pub(crate) struct Resources {
     pub instance: String,
     pub kafka: Connection,
     pub registry: Registry,
+    /// The service's database, as it is configured.
+    configured: PgConnectOptions,
     /// How the relay makes the connection that its lease lives on.
     pub database: PgConnectOptions,
     pub pool: Database,
@@ -41,36 +43,35 @@ impl Resources {
             pool: pool(&database, generation, config),
             // A delete that is lost in a crash of the server is a repeat, and the outbox is read in the order of its index.
             database: by_index(&database).options([("synchronous_commit", "off"), ("enable_sort", "off")]),
+            configured: database,
             health: Arc::default(),
         })
     }
 
     /// The group in which this instance's generation reads.
     pub fn group(&self) -> String {
-        generation::group(self.service, self.generation)
+        quadrille_core::group(self.service, self.generation)
     }
-}
 
-/// The database for a service's own routes: read-only, and beside the pool, so that no page takes the worker's connections. Plans are the
-/// server's own: a page may well read a whole table.
-pub(crate) fn read_only<C>(generation: u16, config: &Config<C>) -> anyhow::Result<PgPool> {
-    let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
-    let statement = format!("{}ms", limits::ROUTE.as_millis());
-    let options = database.options([("default_transaction_read_only", "on"), ("statement_timeout", &statement)]);
-    let pool = PgPoolOptions::new().max_connections(config.http.connections).acquire_timeout(limits::CONNECT);
-    Ok(pool.connect_lazy_with(generation::searched(options, generation)))
-}
+    /// The database for a service's own routes, of so many connections: read-only, and beside the pool, so that no page takes the worker's.
+    /// Plans are the server's own: a page may well read a whole table.
+    pub fn read_only(&self, connections: u32) -> PgPool {
+        let statement = format!("{}ms", limits::ROUTE.as_millis());
+        let read_only = [("default_transaction_read_only", "on"), ("statement_timeout", &statement)];
+        let options = generation::searched(self.configured.clone().options(read_only), self.generation);
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(limits::CONNECT).connect_lazy_with(options)
+    }
 
-/// The database as a generation takes it over: plans are the server's own, as a whole table is copied.
-pub(crate) fn taking_over<C>(generation: u16, config: &Config<C>) -> anyhow::Result<PgConnectOptions> {
-    let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
-    let statement = format!("{}ms", limits::STATEMENT.as_millis());
-    let silence = format!("{}ms", config.kafka.session_timeout_ms);
-    let database = bounded_locks(database)
-        .options([("statement_timeout", statement), ("idle_in_transaction_session_timeout", silence)])
-        // A process that dies in the middle of a copy leaves it to nobody.
-        .options([("client_connection_check_interval", "5s")]);
-    Ok(generation::searched(database, generation))
+    /// The database as a generation takes it over: plans are the server's own, as a whole table is copied.
+    pub fn taking_over(&self) -> PgConnectOptions {
+        let statement = format!("{}ms", limits::STATEMENT.as_millis());
+        let silence = format!("{}ms", self.kafka.session_timeout_ms);
+        let database = bounded_locks(self.configured.clone())
+            .options([("statement_timeout", statement), ("idle_in_transaction_session_timeout", silence)])
+            // A process that dies in the middle of a copy leaves it to nobody.
+            .options([("client_connection_check_interval", "5s")]);
+        generation::searched(database, self.generation)
+    }
 }
 
 /// The same database, where a lock is waited for no longer than [`limits::LOCK`].

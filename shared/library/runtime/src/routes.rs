@@ -29,11 +29,15 @@ pub(crate) fn bounded(routes: Router, most: usize) -> Router {
     routes.layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(most)), admit))
 }
 
+/// An answer that the same request may well not have a moment later.
+pub(crate) fn unavailable(why: impl Into<String>) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why.into()).into_response()
+}
+
 async fn admit(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let Ok(permit) = room.try_acquire_owned() else {
         counter!("quadrille_http_refused_total").increment(1);
-        let why = "as many requests are under way as this instance takes (http.requests): try again";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response();
+        return unavailable("as many requests are under way as this instance takes (http.requests): try again");
     };
     let request = request.map(|body| Body::new(Limited::new(body, limits::ROUTE_BODY)));
     match tokio::time::timeout(limits::ROUTE, next.run(request)).await {

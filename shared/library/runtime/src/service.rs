@@ -20,6 +20,7 @@ use crate::{
     context::Context,
     generation, instance,
     migrations::{self, Migrated},
+    operators::By,
     outside::{NoOutside, Outside},
     published::{self, Topics},
     store::Store,
@@ -153,11 +154,11 @@ where
         let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = match command {
             Command::Migrate => tokio.block_on(self.migrate(&config.database.migrate_url)),
-            Command::AcceptTopics { who, why } => tokio
-                .block_on(self.accept_topics(&config, &who, &why))
-                .map(|accepted| print_line(format_args!("{accepted}"))),
-            Command::DropGeneration { number, who, why } => tokio
-                .block_on(self.drop_generation(&config.database.migrate_url, number, &who, &why))
+            Command::AcceptTopics(by) => {
+                tokio.block_on(self.accept_topics(&config, &by)).map(|accepted| print_line(format_args!("{accepted}")))
+            }
+            Command::DropGeneration { number, by } => tokio
+                .block_on(self.drop_generation(&config.database.migrate_url, number, &by))
                 .map(|dropped| print_line(format_args!("{dropped}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
@@ -209,17 +210,17 @@ where
 
     /// Drops a generation that no instance keeps, for good, while another one that is kept serves: its rows, positions and open dead letters. Of
     /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
-    pub async fn drop_generation(&self, url: &str, number: u16, who: &str, why: &str) -> anyhow::Result<String> {
+    pub async fn drop_generation(&self, url: &str, number: u16, by: &By) -> anyhow::Result<String> {
         let database: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        generation::drop::<S::Policy>(&database, number, who, why).await
+        generation::drop::<S::Policy>(&database, number, by).await
     }
 
     /// Accepts the service's topics as they are, where its database disagrees with them: then its relay goes on. Says what was accepted; who and
     /// why are kept in the database.
-    pub async fn accept_topics(&self, config: &Config<C>, who: &str, why: &str) -> anyhow::Result<String> {
+    pub async fn accept_topics(&self, config: &Config<C>, by: &By) -> anyhow::Result<String> {
         let database: PgConnectOptions = config.database.url.parse().context("database.url")?;
         let topics = Topics::new(&config.kafka, S::Policy::SERVICE, published::topics::<S::Policy>())?;
-        published::accept(topics, &database, who, why).await
+        published::accept(topics, &database, by).await
     }
 
     /// All that this build's database has had: of a later generation the service's own in a schema of theirs.
@@ -266,24 +267,13 @@ enum Command {
     /// Bring the service's database to this build's version, as the migrator role
     Migrate,
     /// Accept this service's topics as they are, where they hold what its database does not know: read docs/operating.md first
-    AcceptTopics {
-        /// Who accepts: a name or an address
-        #[arg(long)]
-        who: String,
-        /// Why, in your own words
-        #[arg(long)]
-        why: String,
-    },
+    AcceptTopics(By),
     /// Drop a generation of this read model that no instance keeps any more, as the migrator role: read docs/operating.md first
     DropGeneration {
         /// Its number
         number: u16,
-        /// Who drops it: a name or an address
-        #[arg(long)]
-        who: String,
-        /// Why, in your own words
-        #[arg(long)]
-        why: String,
+        #[command(flatten)]
+        by: By,
     },
     /// Show the configuration in force and where each value comes from
     Config,

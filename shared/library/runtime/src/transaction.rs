@@ -26,7 +26,7 @@ use std::{
 };
 
 use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Row, Rows, is_projection, process};
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -94,17 +94,21 @@ impl<S: Store> Transactions<S> {
     /// Commits what `items` come to, within bounds. On any failure nothing of it has happened, or it has been committed and the answer was
     /// lost: then the inbox knows it.
     pub async fn run_bounded(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
-        let committed = self.pool.bounded(self.run(items)).await;
+        let committed = self.pool.transaction(async |tx| self.run(tx, items).await).await;
         if let Err(Failure::Transient(_)) = committed {
             self.pool.renew();
         }
-        committed
+        let (committed, spans) = committed?;
+        spans.into_iter().for_each(InputSpan::end);
+        Ok(committed)
     }
 
-    async fn run(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
-        let mut session = self.pool.session().await?;
-        let mut tx = session.begin().await?;
-        let mut transaction = Transaction::new(self, &mut tx, items);
+    async fn run(
+        &self,
+        tx: &mut PgConnection,
+        items: &[WorkItem<S::Policy>],
+    ) -> Result<(Committed, Vec<InputSpan>), Failure> {
+        let mut transaction = Transaction::new(self, tx, items);
         transaction.close_dead_letters().await?;
         transaction.carry_out_requests().await?;
         let mut positions = None;
@@ -134,11 +138,7 @@ impl<S: Store> Transactions<S> {
         if let Some(positions) = positions {
             transaction.move_positions(positions).await?;
         }
-        let Transaction { committed, spans, .. } = transaction;
-        tx.commit().await?;
-        session.done();
-        spans.into_iter().for_each(InputSpan::end);
-        Ok(committed)
+        Ok((transaction.committed, transaction.spans))
     }
 }
 
@@ -388,7 +388,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
 
     /// Writes the facts: outbox numbers are drawn here, under the locks.
     async fn write_outbox(&mut self) -> Result<(), Failure> {
-        outbox::insert::<S::Policy>(self.tx, &self.processed.facts).await?;
+        outbox::insert_facts(self.tx, &self.processed.facts).await?;
         Ok(())
     }
 

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Instance, Shop, assert_order};
-use quadrille_runtime::{Config, config::NoSettings};
+use crate::support::{Instance, Shop, assert_order, service};
 use quadrille_testkit::{Direction, Proxy};
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -12,33 +11,14 @@ const AGAIN: Duration = Duration::from_secs(90);
 /// Never ready for longer than half a minute while nothing is done, and never unready for longer while work goes on; and some patience.
 const SAID: Duration = Duration::from_secs(45);
 
-struct Watched {
-    instance: Instance,
-    url: String,
+/// An instance over this database, to be asked whether it is ready.
+fn start(shop: &Shop, database: &str) -> anyhow::Result<Instance> {
+    Instance::listening(service(), shop.over(database))
 }
 
-impl Watched {
-    async fn start(shop: &Shop, database: &str) -> anyhow::Result<Self> {
-        let mut config: Config<NoSettings> = shop.config();
-        config.database.url = database.to_owned();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        config.http.bind = format!("127.0.0.1:{port}");
-        let url = format!("http://127.0.0.1:{port}/health/ready");
-        Ok(Self { instance: shop.start_with(config), url })
-    }
-
-    /// Waits until the instance says that it is ready, or that it is not.
-    async fn says(&self, ready: bool) -> anyhow::Result<()> {
-        let asked = Instant::now();
-        loop {
-            let status = reqwest::get(&self.url).await.map(|answer| answer.status());
-            if status.is_ok_and(|status| status.is_success() == ready) {
-                return Ok(());
-            }
-            anyhow::ensure!(asked.elapsed() < SAID, "it did not say ready: {ready} within {SAID:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
+/// Waits until the instance says that it is ready, or that it is not.
+async fn says(instance: &Instance, ready: bool) -> anyhow::Result<()> {
+    instance.at.says("ready", ready, SAID).await
 }
 
 async fn ask(shop: &Shop, count: usize) -> anyhow::Result<()> {
@@ -61,16 +41,16 @@ async fn all_stated(shop: &Shop, count: usize) -> anyhow::Result<()> {
 async fn silent(direction: Direction) -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     let proxy = Proxy::before(&shop.database.url()).await?;
-    let watched = Watched::start(&shop, proxy.url()).await?;
+    let instance = start(&shop, proxy.url())?;
     ask(&shop, 10).await?;
     all_stated(&shop, 10).await?;
-    watched.says(true).await?;
+    says(&instance, true).await?;
     proxy.silence(direction);
     ask(&shop, 10).await?;
-    watched.says(false).await?;
+    says(&instance, false).await?;
     all_stated(&shop, 20).await?;
-    watched.says(true).await?;
-    watched.instance.stop().await
+    says(&instance, true).await?;
+    instance.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,11 +84,11 @@ async fn a_transaction_cut_off_in_any_phase_takes_effect_once() -> anyhow::Resul
         let shop = Shop::open().await?;
         let proxy = Proxy::before(&shop.database.url()).await?;
         proxy.silence_at(text, direction);
-        let watched = Watched::start(&shop, proxy.url()).await?;
+        let instance = start(&shop, proxy.url())?;
         ask(&shop, 10).await?;
         proxy.sprung().await;
         all_stated(&shop, 10).await.map_err(|error| error.context(format!("{text} {direction:?}")))?;
-        watched.instance.stop().await
+        instance.stop().await
     });
     futures::future::try_join_all(cut_off).await.map(drop)
 }
@@ -117,7 +97,7 @@ async fn a_transaction_cut_off_in_any_phase_takes_effect_once() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_from_a_read_only_spell_are_not_used_again() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
-    let watched = Watched::start(&shop, &shop.database.url()).await?;
+    let instance = start(&shop, &shop.database.url())?;
     ask(&shop, 10).await?;
     all_stated(&shop, 10).await?;
     let name: String = sqlx::query_scalar("select current_database()").fetch_one(&shop.database.pool).await?;
@@ -132,30 +112,30 @@ async fn sessions_from_a_read_only_spell_are_not_used_again() -> anyhow::Result<
     .execute(&mut elsewhere)
     .await?;
     ask(&shop, 10).await?;
-    watched.says(false).await?;
+    says(&instance, false).await?;
     elsewhere.execute(sqlx::raw_sql(set("reset default_transaction_read_only"))).await?;
     all_stated(&shop, 20).await?;
-    watched.says(true).await?;
+    says(&instance, true).await?;
     assert_eq!(
         sqlx::query_scalar::<_, i64>("select count(*) from dead_letter").fetch_one(&shop.database.pool).await?,
         0
     );
-    watched.instance.stop().await
+    instance.stop().await
 }
 
 /// Somebody's migration, or a report with a lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_table_makes_it_unready_until_it_is_let_go() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
-    let watched = Watched::start(&shop, &shop.database.url()).await?;
-    watched.says(true).await?;
+    let instance = start(&shop, &shop.database.url())?;
+    says(&instance, true).await?;
     let mut other = PgConnection::connect(&shop.database.url()).await?;
     let mut lock = other.begin().await?;
     lock.execute("lock table tally in access exclusive mode").await?;
     ask(&shop, 10).await?;
-    watched.says(false).await?;
+    says(&instance, false).await?;
     lock.rollback().await?;
     all_stated(&shop, 10).await?;
-    watched.says(true).await?;
-    watched.instance.stop().await
+    says(&instance, true).await?;
+    instance.stop().await
 }

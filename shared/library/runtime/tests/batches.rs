@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Shop, Versions, VersionsBySku, distinct};
+use crate::support::{Instance, Shop, Versions, VersionsBySku, distinct};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenishmentRequested};
-use quadrille_runtime::{Config, Service, config::NoSettings};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 records! { pub enum Heard { StockReplenishmentRequested } }
 records! { pub enum Stated { ProductListed } }
@@ -75,20 +73,14 @@ impl Policy for Duel {
 async fn a_timer_that_its_batch_has_cleared_does_not_fire() -> anyhow::Result<()> {
     const SKUS: usize = 50;
     let shop = Shop::open().await?;
-    let config: Config<NoSettings> = shop.config();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let instance = tokio::spawn(
-        Service::new(Versions::<Duel>::new()).migrations(&crate::support::tables()).run_until(config, stopped),
-    );
+    let instance = Instance::start(Versions::<Duel>::service(), shop.config());
     for n in 0..SKUS {
         shop.ask_for(&format!("SKU-{n}"), 1, None).await?;
     }
     shop.world.read_until("product.events", |records| records.len() >= SKUS).await?;
     const NONE: &str = "select count(*) from timer having count(*) = 0";
     let _: i64 = shop.row(|pool| sqlx::query_scalar(NONE).fetch_optional(pool)).await?;
-    stop.cancel();
-    instance.await??;
+    instance.stop().await?;
     let mut facts = BTreeMap::<String, usize>::new();
     for record in shop.world.read("product.events").await? {
         *facts.entry(record.key_text()).or_default() += 1;
@@ -138,10 +130,7 @@ async fn a_batch_that_takes_too_long_is_handled_one_by_one() -> anyhow::Result<(
     for _ in 0..INPUTS {
         shop.ask("TEA", 0).await?;
     }
-    let stop = CancellationToken::new();
-    let service = Service::new(Versions::<Slow>::new()).migrations(&crate::support::tables());
-    let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
+    let instance = Instance::start(Versions::<Slow>::service(), shop.config());
     shop.world.read_until("product.events", |records| distinct(records) == INPUTS).await?;
-    stop.cancel();
-    instance.await?
+    instance.stop().await
 }

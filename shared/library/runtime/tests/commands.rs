@@ -16,46 +16,21 @@ use quadrille_events::{RECORD_TYPES, StockReplenished, StockReplenishmentRequest
 use quadrille_runtime::{
     Config, Context, Service as Runtime, Store,
     axum::{Json, Router, http::HeaderMap, routing::post},
-    config::NoSettings,
 };
-use quadrille_testkit::{Database, Direction, Proxy, given};
+use quadrille_testkit::{Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::{process::Child, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Shop, distinct, example};
+use crate::support::{self, At, Instance, Shop, distinct, migrated};
 
 /// A handler gives its command up after 5 s; as much again for a slow machine.
 const ANSWERED: Duration = Duration::from_secs(10);
 /// With a batch in hand and none committed it is ready for half a minute at most; and some patience.
 const UNREADY: Duration = Duration::from_secs(45);
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A desk in a world where somebody has stock.
-struct Desk {
-    shop: Shop,
-    database: Database,
-}
-
-struct Instance {
-    stop: CancellationToken,
-    ended: JoinHandle<anyhow::Result<()>>,
-    at: At,
-}
-
-/// Where an instance listens.
-#[derive(Clone)]
-struct At(String);
-
-impl Instance {
-    async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        self.ended.await?
-    }
-}
 
 impl At {
     /// Wants stock, under this key.
@@ -64,8 +39,7 @@ impl At {
     }
 
     async fn post(&self, key: &str, body: String) -> anyhow::Result<Response> {
-        let url = format!("{}/replenishments", self.0);
-        let request = reqwest::Client::new().post(url).header("Idempotency-Key", key);
+        let request = reqwest::Client::new().post(self.url("/replenishments")).header("Idempotency-Key", key);
         Ok(request.header("Content-Type", "application/json").body(body).send().await?)
     }
 
@@ -82,92 +56,56 @@ impl At {
     }
 
     async fn shown(&self, location: &str) -> anyhow::Result<Value> {
-        let answer = reqwest::get(format!("{}{location}", self.0)).await?.error_for_status()?;
+        let answer = reqwest::get(self.url(location)).await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
-    }
-
-    async fn is_ready(&self) -> bool {
-        let answer = reqwest::get(format!("{}/health/ready", self.0)).await;
-        answer.is_ok_and(|answer| answer.status().is_success())
-    }
-
-    async fn ready(self) -> anyhow::Result<Self> {
-        self.says(true).await?;
-        Ok(self)
-    }
-
-    /// Waits until it says that it is ready, or that it is not.
-    async fn says(&self, ready: bool) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while self.is_ready().await != ready {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "it does not say ready: {ready}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
     }
 }
 
-impl Desk {
-    async fn open() -> anyhow::Result<Self> {
-        let shop = Shop::open().await?;
-        let database = Database::fresh([]).await;
-        desk::service().migrate(&database.url()).await?;
-        Ok(Self { shop, database })
-    }
+async fn open() -> anyhow::Result<Shop> {
+    Shop::of(desk::service(), &[]).await
+}
 
-    fn config(&self) -> Config<NoSettings> {
-        self.shop.world.config("desk", &self.database.url())
-    }
+/// Starts an instance, and waits until it is ready.
+async fn start(config: Config) -> anyhow::Result<Instance> {
+    start_as(desk::service(), config).await
+}
 
-    async fn start(&self) -> anyhow::Result<Instance> {
-        self.start_with(self.config()).await
-    }
+async fn start_as<S: Store>(service: Runtime<S>, config: Config) -> anyhow::Result<Instance> {
+    let instance = Instance::listening(service, config)?;
+    instance.at.says("ready", true, TIMEOUT).await?;
+    Ok(instance)
+}
 
-    /// Starts an instance, and waits until it is ready.
-    async fn start_with(&self, config: Config<NoSettings>) -> anyhow::Result<Instance> {
-        self.start_as(desk::service(), config).await
-    }
+/// An instance in a process of its own, to be killed, over this database.
+async fn spawn(desk: &Shop, database: &str) -> anyhow::Result<(Child, At)> {
+    let at = At::free()?;
+    let mut command = desk.command();
+    command.env("QUADRILLE__DATABASE__URL", database).env("QUADRILLE__HTTP__BIND", &at.0).stdout(Stdio::null());
+    let child = command.spawn()?;
+    at.says("ready", true, TIMEOUT).await?;
+    Ok((child, at))
+}
 
-    async fn start_as<S: Store>(
-        &self,
-        service: Runtime<S>,
-        mut config: Config<NoSettings>,
-    ) -> anyhow::Result<Instance> {
-        let port = free_port()?;
-        config.http.bind = format!("127.0.0.1:{port}");
-        let stop = CancellationToken::new();
-        let ended = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
-        Ok(Instance { stop, ended, at: At(format!("http://127.0.0.1:{port}")).ready().await? })
-    }
+/// Stock came, of which somebody else had wanted it.
+async fn came(desk: &mut Shop, sku: &str, replenishment: Uuid) -> anyhow::Result<()> {
+    let value = desk.world.framed(&StockReplenished::new(sku.into(), replenishment, 1)).await?;
+    let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", "1".to_owned())];
+    desk.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
+    Ok(())
+}
 
-    /// An instance in a process of its own, to be killed, over this database.
-    async fn spawn(&self, database: &str) -> anyhow::Result<(Child, At)> {
-        let port = free_port()?;
-        let mut command = tokio::process::Command::new(example("desk"));
-        command.envs(self.shop.world.environment(database)).stdout(Stdio::null()).kill_on_drop(true);
-        let child = command.env("QUADRILLE__HTTP__BIND", format!("127.0.0.1:{port}")).spawn()?;
-        Ok((child, At(format!("http://127.0.0.1:{port}")).ready().await?))
-    }
-
+impl Shop {
     /// What was requested, once there are so many.
     async fn requested(&self, count: usize) -> anyhow::Result<Vec<Record>> {
         let topic = &StockReplenishmentRequested::TYPE.topic.name;
-        self.shop.world.read_until(topic, move |records| records.len() >= count).await
+        self.world.read_until(topic, move |records| records.len() >= count).await
     }
 
     /// That so many were requested, and no more, nor one twice.
     async fn requested_once(&self, count: usize) -> anyhow::Result<()> {
         self.until("select not exists (select from outbox)").await?;
-        let all = self.shop.world.read(&StockReplenishmentRequested::TYPE.topic.name).await?;
+        let all = self.world.read(&StockReplenishmentRequested::TYPE.topic.name).await?;
         assert_eq!((all.len(), distinct(&all)), (count, count));
-        Ok(())
-    }
-
-    /// Stock came, of which somebody else had wanted it.
-    async fn came(&mut self, sku: &str, replenishment: Uuid) -> anyhow::Result<()> {
-        let value = self.shop.world.framed(&StockReplenished::new(sku.into(), replenishment, 1)).await?;
-        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", "1".to_owned())];
-        self.shop.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
         Ok(())
     }
 
@@ -199,19 +137,6 @@ impl Desk {
     async fn count(&self, query: &'static str) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar(query).fetch_one(&self.database.pool).await?)
     }
-
-    async fn until(&self, query: &'static str) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&self.database.pool).await? {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute not: {query}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The id of a command of the example.
@@ -239,10 +164,10 @@ fn a_policy_is_told_commands_in_stories() {
 /// Cases: what was committed is there when the answer is; it is published, answered by another service, and seen; what a route refuses itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_answered_after_its_commit_and_published() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
-    let one = desk.start().await?;
+    let desk = open().await?;
+    let one = start(desk.config()).await?;
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let request = reqwest::Client::new().post(format!("{}/replenishments", one.at.0)).header("traceparent", parent);
+    let request = reqwest::Client::new().post(one.at.url("/replenishments")).header("traceparent", parent);
     let body = json!({ "sku": "tea", "quantity": 3 }).to_string();
     let request = request.header("Idempotency-Key", "one").header("Content-Type", "application/json").body(body);
     let answer = request.send().await?;
@@ -258,7 +183,8 @@ async fn a_command_is_answered_after_its_commit_and_published() -> anyhow::Resul
     assert_eq!(requested[0].header("ce_causationid"), None);
 
     // Whoever has the stock states that it came.
-    let tally = desk.shop.start();
+    let stock = migrated(support::service()).await?;
+    let tally = Instance::start(support::service(), desk.world.config("tally", &stock.url()));
     let began = Instant::now();
     while one.at.shown(&location).await?["came"] != true {
         anyhow::ensure!(began.elapsed() < TIMEOUT, "it does not come");
@@ -276,10 +202,10 @@ async fn a_command_is_answered_after_its_commit_and_published() -> anyhow::Resul
 /// Cases: a command that states something; the same once more; one that the policy does not decide on. A build decides the same again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_in_the_history_and_decided_again() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
+    let desk = open().await?;
     let mut config = desk.config();
     config.history.keep = true;
-    let one = desk.start_with(config).await?;
+    let one = start(config).await?;
     for key in ["one", "one", "two"] {
         one.at.wanted(key, "TEA", 2).await?;
     }
@@ -301,8 +227,8 @@ async fn a_command_is_in_the_history_and_decided_again() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_command_has_one_effect() -> anyhow::Result<()> {
     const KEYS: usize = 30;
-    let desk = Desk::open().await?;
-    let (one, two) = (desk.start().await?, desk.start().await?);
+    let desk = open().await?;
+    let (one, two) = (start(desk.config()).await?, start(desk.config()).await?);
     let first = one.at.wanted("again", "TEA", 1).await?;
     assert_eq!(one.at.wanted("again", "TEA", 1).await?, first);
     assert_eq!(two.at.wanted("again", "TEA", 1).await?, first);
@@ -321,14 +247,14 @@ async fn the_same_command_has_one_effect() -> anyhow::Result<()> {
 /// Neither broker nor registry is there, at a start already: it is ready for commands, and publishes once they are back.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_need_neither_broker_nor_registry() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
+    let desk = open().await?;
     let mut config = desk.config();
     let (kafka, registry) = (Proxy::before(&config.kafka.brokers).await?, Proxy::before(&config.registry.url).await?);
     kafka.url().clone_into(&mut config.kafka.brokers);
     registry.url().clone_into(&mut config.registry.url);
     kafka.refuse();
     registry.refuse();
-    let one = desk.start_with(config).await?;
+    let one = start(config).await?;
     let first = one.at.wanted("away", "TEA", 1).await?;
     assert_eq!(one.at.wanted("away", "TEA", 1).await?, first);
     assert_eq!(one.at.shown(&first).await?["quantity"], 1);
@@ -342,11 +268,9 @@ async fn commands_need_neither_broker_nor_registry() -> anyhow::Result<()> {
 /// Cases: refused within the time of a command; the same key once it is back; what was sent meanwhile took effect once at most.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_a_command_is_to_be_sent_again() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
-    let mut config = desk.config();
-    let proxy = Proxy::before(&config.database.url).await?;
-    proxy.url().clone_into(&mut config.database.url);
-    let one = desk.start_with(config).await?;
+    let desk = open().await?;
+    let proxy = Proxy::before(&desk.database.url()).await?;
+    let one = start(desk.over(proxy.url())).await?;
     one.at.wanted("before", "TEA", 1).await?;
     proxy.refuse();
     proxy.cut();
@@ -370,10 +294,10 @@ async fn without_a_database_a_command_is_to_be_sent_again() -> anyhow::Result<()
 /// The worker is held up by a row that somebody has locked: one command in its hands, one that waits, and no room for a third.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
+    let desk = open().await?;
     let mut config = desk.config();
     config.http.commands = 1;
-    let one = desk.start_with(config).await?;
+    let one = start(config).await?;
     one.at.wanted("there", "TEA", 1).await?;
     let (hold, in_hand) = desk.hold_up(&one.at).await?;
     let waits = tokio::spawn(one.at.clone().status("waits", 1));
@@ -393,9 +317,9 @@ async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()>
 /// The process dies after its commit and before it knows of that: the next one has the command and its row.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_commit_and_answer_the_command_is_seen() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
+    let desk = open().await?;
     let proxy = Proxy::before(&desk.database.url()).await?;
-    let (mut killed, at) = desk.spawn(proxy.url()).await?;
+    let (mut killed, at) = spawn(&desk, proxy.url()).await?;
     at.wanted("before", "TEA", 1).await?;
     desk.until("select not exists (select from outbox)").await?;
     proxy.silence_at("COMMIT", Direction::ToClient);
@@ -405,7 +329,7 @@ async fn killed_between_commit_and_answer_the_command_is_seen() -> anyhow::Resul
     killed.kill().await?;
     assert!(unanswered.await?.is_err(), "nobody was there to answer");
 
-    let next = desk.start().await?;
+    let next = start(desk.config()).await?;
     next.at.wanted("unanswered", "TEA", 1).await?;
     desk.requested_once(2).await?;
     next.stop().await
@@ -416,17 +340,17 @@ async fn killed_between_commit_and_answer_the_command_is_seen() -> anyhow::Resul
 async fn neither_commands_nor_records_wait_for_the_other_to_end() -> anyhow::Result<()> {
     const RECORDS: usize = 1_500;
     const CLIENTS: usize = 24;
-    let mut desk = Desk::open().await?;
-    let value = desk.shop.world.framed(&StockReplenished::new("TEA".into(), Uuid::from_u128(1), 1)).await?;
+    let mut desk = open().await?;
+    let value = desk.world.framed(&StockReplenished::new("TEA".into(), Uuid::from_u128(1), 1)).await?;
     let came = (1..=RECORDS).map(|version| {
         let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
-        let (world, value) = (&desk.shop.world, &value);
+        let (world, value) = (&desk.world, &value);
         async move { world.send_raw("stock.events", Some(b"TEA"), value, &headers).await }
     });
     futures::future::try_join_all(came).await?;
     let mut config = desk.config();
     config.batch.max_inputs = 2;
-    let one = desk.start_with(config).await?;
+    let one = start(config).await?;
     let (done, answered, late) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let client = async |number: usize| {
         let mut n = 0;
@@ -468,8 +392,8 @@ async fn neither_commands_nor_records_wait_for_the_other_to_end() -> anyhow::Res
 /// Cases: a policy that panics; the others of its batch; the same again. Nothing of it stays, no dead letter either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
-    let one = desk.start().await?;
+    let desk = open().await?;
+    let one = start(desk.config()).await?;
     let many = (0..20).map(|n| {
         let at = &one.at;
         async move { anyhow::Ok(at.want(&format!("key {n}"), "TEA", n % 4).await?.status()) }
@@ -493,8 +417,8 @@ async fn a_command_that_cannot_be_handled_is_told_to_its_caller_alone() -> anyho
 /// it is alone; a record is in its batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Result<()> {
-    let mut desk = Desk::open().await?;
-    let one = desk.start().await?;
+    let mut desk = open().await?;
+    let one = start(desk.config()).await?;
     desk.forbid(command("forbidden")).await?;
     assert_eq!(one.at.clone().status("forbidden", 1).await?, StatusCode::SERVICE_UNAVAILABLE);
     let began = Instant::now();
@@ -504,7 +428,7 @@ async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Res
 
     let (hold, in_hand) = desk.hold_up(&one.at).await?;
     let forbidden = tokio::spawn(one.at.clone().status("forbidden", 1));
-    desk.came("TEA", Uuid::from_u128(1)).await?;
+    came(&mut desk, "TEA", Uuid::from_u128(1)).await?;
     // Both wait by now.
     tokio::time::sleep(Duration::from_secs(1)).await;
     hold.rollback().await?;
@@ -518,16 +442,16 @@ async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Res
 /// The database takes writes, but not the one that is in hand: whoever sends commands is told, and told again once it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_commits_nothing_is_not_ready_for_commands() -> anyhow::Result<()> {
-    let mut desk = Desk::open().await?;
-    let one = desk.start().await?;
+    let mut desk = open().await?;
+    let one = start(desk.config()).await?;
     let forbidden = Uuid::from_u128(1);
     desk.forbid(forbidden).await?;
     let began = Instant::now();
-    desk.came("TEA", forbidden).await?;
-    one.at.says(false).await?;
+    came(&mut desk, "TEA", forbidden).await?;
+    one.at.says("ready", false, TIMEOUT).await?;
     assert!(began.elapsed() < UNREADY, "it took {:?}", began.elapsed());
     sqlx::raw_sql("drop trigger forbid on replenishment").execute(&desk.database.pool).await?;
-    one.at.says(true).await?;
+    one.at.says("ready", true, TIMEOUT).await?;
     one.at.wanted("after", "TEA", 1).await?;
     one.stop().await
 }
@@ -601,9 +525,9 @@ impl Store for RowlessTable {
 /// Cases: a record among others, of which it alone is a dead letter; a command, whose caller alone is told. The instance goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::Result<()> {
-    let mut desk = Desk::open().await?;
+    let mut desk = open().await?;
     for sku in ["A", NO_ROWS, "B", "C"] {
-        desk.came(sku, Uuid::new_v4()).await?;
+        came(&mut desk, sku, Uuid::new_v4()).await?;
     }
     let routes = |context: Context<Rowless>| {
         let tell = async move |headers: HeaderMap, Json(asked): Json<Value>| {
@@ -613,9 +537,9 @@ async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::R
         };
         Router::new().route("/replenishments", post(tell))
     };
-    let one = desk
-        .start_as(Runtime::new(RowlessTable).migrations(&sqlx::migrate!("examples/desk")).routes(routes), desk.config())
-        .await?;
+    let one =
+        start_as(Runtime::new(RowlessTable).migrations(&sqlx::migrate!("examples/desk")).routes(routes), desk.config())
+            .await?;
     desk.until("select count(*) = 3 from replenishment where came").await?;
     desk.until("select exists (select from dead_letter)").await?;
     let letters: Vec<(String, String)> =
@@ -630,8 +554,8 @@ async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::R
 /// Long after its end: what it came to has gone, and it is not begun anew. Cases: one after another; several in one batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
-    let desk = Desk::open().await?;
-    let one = desk.start().await?;
+    let desk = open().await?;
+    let one = start(desk.config()).await?;
     let gone = command("gone").to_string();
     sqlx::query("insert into gone (key, ended_at, beside) values ($1, now(), false)")
         .bind(&gone)

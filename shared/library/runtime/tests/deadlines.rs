@@ -3,15 +3,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::support::{Shop, Versions, VersionsBySku};
+use crate::support::{Instance, Shop, Versions, VersionsBySku};
 use chrono::TimeDelta;
 use quadrille_core::{Decision, Envelope, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{Money, ProductListed, StockReplenished, StockReplenishmentRequested};
-use quadrille_runtime::{Config, Service, config::NoSettings};
+use quadrille_runtime::Config;
 use quadrille_testkit::decoded;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 records! { pub enum Heard { StockReplenishmentRequested, StockReplenished } }
@@ -75,30 +74,14 @@ impl Policy for Waiter {
     }
 }
 
-pub struct Instance(CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>);
-
 fn start(shop: &Shop, after_return_ms: u64) -> Instance {
     let mut config = shop.config();
     config.timers.after_return_ms = after_return_ms;
     start_with(config)
 }
 
-pub fn start_with(config: Config<NoSettings>) -> Instance {
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    Instance(
-        stop,
-        tokio::spawn(
-            Service::new(Versions::<Waiter>::new()).migrations(&crate::support::tables()).run_until(config, stopped),
-        ),
-    )
-}
-
-impl Instance {
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.0.cancel();
-        self.1.await?
-    }
+pub fn start_with(config: Config) -> Instance {
+    Instance::start(Versions::<Waiter>::service(), config)
 }
 
 async fn answer(shop: &mut Shop, sku: &str) -> anyhow::Result<()> {

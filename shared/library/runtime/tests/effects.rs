@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Shop, assert_order, distinct};
+use crate::support::{Instance, Shop, assert_order, distinct, tables};
 use chrono::TimeDelta;
 use quadrille_cli::kafka::Record;
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
@@ -17,13 +17,12 @@ use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockReque
 use quadrille_platform::{
     EffectAnswered, EffectParked, EffectResumed, InstanceHeartbeat, OperatorRequestCarriedOut, RedriveRequested,
 };
-use quadrille_runtime::{Answer, Config, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
+use quadrille_runtime::{Answer, Limit, Mapped, Outside, Service, Store, Then, config::NoSettings, table};
 use quadrille_testkit::decoded;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 records! { pub enum Heard { StockReplenishmentRequested } }
@@ -244,20 +243,11 @@ impl Outside for Gate {
     }
 }
 
-fn start(shop: &Shop, ledger: &Arc<Ledger>) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
-    let mut config: Config<NoSettings> = shop.config();
+fn start(shop: &Shop, ledger: &Arc<Ledger>) -> Instance {
+    let mut config = shop.config();
     config.effects.first_backoff_ms = 50;
     let ledger = Arc::clone(ledger);
-    let service =
-        Service::new(Table).migrations(&crate::support::tables()).outside(move |_: NoSettings| Ok(Gate(ledger)));
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    (stop, tokio::spawn(service.run_until(config, stopped)))
-}
-
-async fn stop((stop, ended): (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>)) -> anyhow::Result<()> {
-    stop.cancel();
-    ended.await?
+    Instance::start(Service::new(Table).migrations(&tables()).outside(move |_: NoSettings| Ok(Gate(ledger))), config)
 }
 
 /// Two instances claim from one table: each effect is performed once, whoever has it.
@@ -273,7 +263,7 @@ async fn several_instances_perform_each_effect_once() -> anyhow::Result<()> {
     assert_order(&stated);
     assert_eq!(ledger.all(), vec![(1, 0); 300]);
     for instance in instances {
-        stop(instance).await?;
+        instance.stop().await?;
     }
     let open: i64 = sqlx::query_scalar("select count(*) from effect").fetch_one(&shop.database.pool).await?;
     assert_eq!(open, 0, "an effect's row goes with its outcome");
@@ -300,7 +290,7 @@ async fn an_unknown_outcome_is_asked_for_before_it_is_done_again() -> anyhow::Re
     assert!(counts.contains(&(2, 1)), "asked before it was done again: {counts:?}");
     let silent = counts.iter().find(|(_, asks)| *asks > 1).expect("the silent one is asked again and again");
     assert_eq!(silent.0, 1, "and done once: {counts:?}");
-    stop(instance).await
+    instance.stop().await
 }
 
 /// Claiming and withdrawing contend for the row: a claim outlives its instance, and the next one asks first.
@@ -322,7 +312,7 @@ async fn a_claim_of_a_dead_instance_is_taken_over_by_asking() -> anyhow::Result<
     let instance = start(&shop, &ledger);
     shop.stated(1).await?;
     assert_eq!(ledger.all(), [(0, 1)], "it was asked for, and not done again");
-    stop(instance).await
+    instance.stop().await
 }
 
 /// A try whose claim ran out says nothing more of an effect that another instance has taken up since: it is neither put off nor parked by it.
@@ -358,7 +348,7 @@ async fn a_late_try_changes_nothing_of_a_later_ones_claim() -> anyhow::Result<()
     .await?;
     drop(gate);
     // A stop waits for the tries that are under way.
-    stop(instance).await?;
+    instance.stop().await?;
     const KEPT: &str =
         "select key, last_answer, parked_at is null, claimed_until > clock_timestamp() from effect order by key";
     let kept: Vec<(String, String, bool, bool)> = sqlx::query_as(KEPT).fetch_all(&shop.database.pool).await?;
@@ -388,7 +378,7 @@ async fn an_effect_that_cannot_be_read_waits_for_another_build_and_then_for_a_pe
         let is: bool = shop.row(|pool| sqlx::query_scalar(TRIED).bind(key).fetch_optional(pool)).await?;
         assert_eq!(is, parked, "{key}");
     }
-    stop(instance).await
+    instance.stop().await
 }
 
 const PARKED: &str = "select id, effect from effect where parked_at is not null";
@@ -427,7 +417,7 @@ async fn a_person_answers_what_the_outside_does_not_tell() -> anyhow::Result<()>
     assert!(result == "refused" && detail.contains("it has had its outcome"), "{detail}");
     assert_eq!(ledger.all()[0].0, 1, "it was done once");
     for instance in instances {
-        stop(instance).await?;
+        instance.stop().await?;
     }
     let kept: (String, String, String) =
         sqlx::query_as("select what, who, why from operator_action where result = 'done'")
@@ -485,7 +475,7 @@ async fn a_persons_answer_is_refused_while_a_try_is_under_way() -> anyhow::Resul
     assert_eq!(result, "done", "{detail}");
     assert_eq!(shop.stated(2).await?.len(), 2);
     for instance in instances {
-        stop(instance).await?;
+        instance.stop().await?;
     }
     Ok(())
 }
@@ -542,7 +532,7 @@ async fn of_an_answer_and_a_claim_one_has_the_row() -> anyhow::Result<()> {
         shop.row(|pool| sqlx::query_as(DETAIL).bind(&about).fetch_optional(pool)).await?;
     assert_eq!(result, "done", "{detail}");
     assert_eq!(ledger.count(id, 0, 0), (acts, asks), "nothing was tried since");
-    stop(instance).await
+    instance.stop().await
 }
 
 /// A redriven effect's row is locked with those of the batch's other effects, after the state's rows: locked first, it could wait for
@@ -579,7 +569,7 @@ async fn a_redrive_locks_no_effect_before_its_batchs_rows() -> anyhow::Result<()
     other.rollback().await?;
     const DONE: &str = "select count(*) from operator_action where result = 'done' having count(*) = 2";
     let _: i64 = shop.row(|pool| sqlx::query_scalar(DONE).fetch_optional(pool)).await?;
-    stop(instance).await
+    instance.stop().await
 }
 
 /// An outside whose answer makes its reader panic has said nothing: it is shown, and asked for like any other.
@@ -591,7 +581,7 @@ async fn a_panic_in_the_outside_is_no_outcome_and_ends_nothing() -> anyhow::Resu
     shop.ask_for("TEA", 8, None).await?;
     assert_eq!(decoded::<StockReplenished>(&shop.stated(1).await?[0])?.quantity, 8);
     assert_eq!(ledger.all(), [(1, 1)], "done once, then asked");
-    stop(instance).await
+    instance.stop().await
 }
 
 /// The same answer twice in one batch, as two people give it or a person and the outside: one input, which takes effect.
@@ -630,7 +620,7 @@ async fn the_same_answer_twice_in_one_batch_takes_effect_once() -> anyhow::Resul
     assert_eq!(distinct(&stated), 2, "its outcome is stated, and what was asked meanwhile");
     const ALL: &str = "select array_agg(result) from operator_action having count(*) = 2";
     let _: Vec<String> = shop.row(|pool| sqlx::query_scalar(ALL).fetch_optional(pool)).await?;
-    stop(instance).await?;
+    instance.stop().await?;
     assert_eq!(shop.world.read("stock.events").await?.len(), 2);
     Ok(())
 }
@@ -657,7 +647,7 @@ async fn a_redriven_effect_is_asked_about_first() -> anyhow::Result<()> {
     assert_eq!((act.what.as_str(), act.who.as_str(), act.result.as_str()), ("redrive", "ann", "done"));
     let (result, detail) = shop.operate(&redrive).await?;
     assert!(result == "refused", "{detail}");
-    stop(instance).await
+    instance.stop().await
 }
 
 /// A heartbeat tells what is the instance's, how far it has come, and when the outside last answered; it says who sent it. Cases: before the first
@@ -704,7 +694,7 @@ async fn a_heartbeat_tells_how_an_instance_gets_on() -> anyhow::Result<()> {
     assert!(beat.outside_answered_at.is_some_and(|at| at >= before), "{beat:?}");
     held.rollback().await?;
 
-    stop(instance).await?;
+    instance.stop().await?;
     let gone = shop.world.read_until(topic, |records| records.last().is_some_and(|last| last.value.is_none())).await?;
     assert!(gone.last().is_some_and(|last| last.headers.is_empty()));
     Ok(())
@@ -718,7 +708,7 @@ async fn a_stopped_instance_gives_back_what_it_has_under_way() -> anyhow::Result
     let first = start(&shop, &ledger);
     shop.ask_for("TEA", 5, None).await?;
     ledger.1.notified().await;
-    stop(first).await?;
+    first.stop().await?;
     let due: f64 = sqlx::query_scalar("select extract(epoch from due - clock_timestamp())::float8 from effect")
         .fetch_one(&shop.database.pool)
         .await?;
@@ -726,7 +716,7 @@ async fn a_stopped_instance_gives_back_what_it_has_under_way() -> anyhow::Result
     let next = start(&shop, &ledger);
     shop.stated(1).await?;
     assert_eq!(ledger.all(), [(1, 1)], "it was asked for, and not done again");
-    stop(next).await
+    next.stop().await
 }
 
 /// A timer may fire late, never early, and once, however many instances look.
@@ -755,7 +745,7 @@ async fn timers_fire_once_and_never_early() -> anyhow::Result<()> {
         assert!(fired >= due, "fired {} µs early", due - fired);
     }
     for instance in instances {
-        stop(instance).await?;
+        instance.stop().await?;
     }
     let left: i64 = sqlx::query_scalar("select count(*) from timer").fetch_one(&shop.database.pool).await?;
     assert_eq!(left, 0, "a timer's row goes with its reaction");

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Shop, Versions, VersionsBySku, distinct};
+use crate::support::{Instance, Shop, Versions, VersionsBySku, distinct};
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Row, ids, records};
 use quadrille_events::{Money, ProductListingRequested, StockReplenished, StockReplenishmentRequested};
 use quadrille_platform::{OffsetSkipRequested, RedriveRequested};
-use quadrille_runtime::{Config, Service, config::NoSettings};
 use quadrille_testkit::Proxy;
 use rdkafka::{
     ClientConfig,
@@ -14,7 +13,6 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const TOPIC: &str = "stock.requests";
@@ -235,7 +233,7 @@ async fn a_person_has_an_offset_passed_over() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_that_waits_for_the_registry_is_passed_over_when_a_person_says_so() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
-    let mut config: Config<NoSettings> = shop.config();
+    let mut config = shop.config();
     let registry = Proxy::before(&config.registry.url).await?;
     config.registry.url = registry.url().to_owned();
     let instance = shop.start_with(config);
@@ -314,11 +312,7 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
         shop.world.send_raw(TOPIC, Some(b"TEA"), value, &headers("both")).await?;
     }
     shop.world.send_raw(TOPIC, Some(b"TEA"), &replenished, &headers("last")).await?;
-    let stop = CancellationToken::new();
-    let running = Service::new(Versions::<Two>::new())
-        .migrations(&crate::support::tables())
-        .run_until(shop.config(), stop.clone().cancelled_owned());
-    let instance = tokio::spawn(running);
+    let instance = Instance::start(Versions::<Two>::service(), shop.config());
     let stated = shop.stated(3).await?;
     let quantities = crate::support::quantities(&stated);
     assert_eq!(quantities, [5, 1_000, 5], "each kind once, the redelivery over the upgrade not again, and the last");
@@ -332,6 +326,5 @@ async fn one_clients_id_for_two_kinds_of_request_silences_neither_over_an_upgrad
             .await?;
         assert_eq!(known, 1, "{id}");
     }
-    stop.cancel();
-    instance.await?
+    instance.stop().await
 }

@@ -7,13 +7,12 @@ mod board;
 
 use std::{
     collections::BTreeMap,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use quadrille_core::{Fact, Policy as _, Record as _};
-use quadrille_events::{StockReplenished, TOPICS, frame};
+use quadrille_events::{StockReplenished, frame};
 use quadrille_kafka::Record;
 use quadrille_platform::{DeadLetter, InstanceHeartbeat};
 use quadrille_runtime::{
@@ -21,23 +20,18 @@ use quadrille_runtime::{
     axum::{Router, body::Body, routing::get},
     config::NoSettings,
 };
-use quadrille_testkit::{Database, Direction, Given, Proxy, World, decoded, given};
+use quadrille_testkit::{Direction, Given, Proxy, decoded, given};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::FutureRecord,
 };
 use sqlx::PgConnection;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::Child,
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
-use crate::support::{Shop, example};
+use crate::support::{Instance, Shop};
 
 const STOCK: &str = "stock.events";
 /// A change is heard within 5 s even where the word of it is lost; as much again for a slow machine.
@@ -50,82 +44,26 @@ const LISTENING: &str = "select count(*) = 2 from pg_stat_activity where datname
 const CUT: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database()
      and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
 
-struct Board {
-    world: World,
-    database: Database,
-    producer: FutureProducer,
-}
-
-struct Instance {
-    stop: CancellationToken,
-    ended: JoinHandle<anyhow::Result<()>>,
-    url: String,
-}
-
 impl Instance {
-    async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        self.ended.await?
-    }
-
     /// Waits for so many pieces, as its page does: the answer, and as of when.
     async fn pieces(&self, sku: &str, at_least: i64) -> anyhow::Result<(i64, Option<DateTime<Utc>>)> {
-        let answer = reqwest::get(format!("{}/stock/{sku}/{at_least}", self.url)).await?.error_for_status()?;
+        let answer = reqwest::get(self.at.url(&format!("/stock/{sku}/{at_least}"))).await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
-    }
-
-    async fn is_live(&self) -> bool {
-        reqwest::get(format!("{}/health/live", self.url)).await.is_ok_and(|answer| answer.status().is_success())
     }
 }
 
-impl Board {
-    async fn open() -> anyhow::Result<Self> {
-        let world = World::new(TOPICS, board::Board::DEAD_LETTERS_OF).await?;
-        let database = Database::fresh([]).await;
-        board::service().migrate(&database.url()).await?;
-        let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
-        Ok(Self { world, database, producer })
-    }
+async fn open() -> anyhow::Result<Shop> {
+    Shop::of(board::service(), board::Board::DEAD_LETTERS_OF).await
+}
 
-    fn config(&self) -> Config<NoSettings> {
-        self.world.config("board", &self.database.url())
-    }
+/// Starts an instance, and waits until it listens.
+async fn start(config: Config) -> anyhow::Result<Instance> {
+    let instance = Instance::listening(board::service(), config)?;
+    instance.at.says("live", true, HEARD).await?;
+    Ok(instance)
+}
 
-    async fn start(&self) -> anyhow::Result<Instance> {
-        self.start_with(self.config()).await
-    }
-
-    /// Starts an instance, and waits until it listens.
-    async fn start_with(&self, mut config: Config<NoSettings>) -> anyhow::Result<Instance> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        config.http.bind = format!("127.0.0.1:{port}");
-        let stop = CancellationToken::new();
-        let ended = tokio::spawn(board::service().run_until(config, stop.clone().cancelled_owned()));
-        let instance = Instance { stop, ended, url: format!("http://127.0.0.1:{port}") };
-        let began = Instant::now();
-        while !instance.is_live().await {
-            anyhow::ensure!(began.elapsed() < HEARD, "it does not listen");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(instance)
-    }
-
-    /// An instance in a process of its own, to be killed.
-    fn spawn(&self) -> anyhow::Result<Child> {
-        let mut command = tokio::process::Command::new(example("board"));
-        command.envs(self.world.environment(&self.database.url())).stdout(Stdio::null()).kill_on_drop(true);
-        Ok(command.spawn()?)
-    }
-
-    /// So many pieces came, as the `version`-th event of the SKU.
-    async fn came(&mut self, sku: &str, version: i64, pieces: i32) -> anyhow::Result<()> {
-        let value = self.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), pieces)).await?;
-        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
-        self.world.send_raw(STOCK, Some(sku.as_bytes()), &value, &headers).await?;
-        Ok(())
-    }
-
+impl Shop {
     /// One piece of each of ten SKUs, with this version.
     async fn round(&mut self, version: i64) -> anyhow::Result<()> {
         for sku in 0..10 {
@@ -139,16 +77,6 @@ impl Board {
         let topic = self.world.settings.topic(topic);
         let sent = self.producer.send(FutureRecord::<str, [u8]>::to(&topic).key(key), None).await;
         sent.map(drop).map_err(|(error, _)| error.into())
-    }
-
-    /// Waits until a query says so.
-    async fn until(&self, query: &'static str) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&self.database.pool).await? {
-            anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "within a minute not: {query}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
     }
 
     /// Records that were taken, pieces that were counted, and rows of the inbox.
@@ -205,18 +133,18 @@ fn a_policy_without_facts_is_told_in_stories() {
 /// Cases: an instance is killed in the middle of a load; another comes; one leaves. Each record is taken once.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_rebalances_change_nothing_twice() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
+    let mut board = open().await?;
     let mut killed = board.spawn()?;
     for version in 1..=10 {
         board.round(version).await?;
     }
     board.until("select coalesce(sum(taken), 0) > 0 from stock").await?;
-    let one = board.start().await?;
+    let one = start(board.config()).await?;
     for version in 11..=20 {
         board.round(version).await?;
     }
     killed.kill().await?;
-    let two = board.start().await?;
+    let two = start(board.config()).await?;
     for version in 21..=30 {
         board.round(version).await?;
     }
@@ -235,14 +163,14 @@ async fn kills_and_rebalances_change_nothing_twice() -> anyhow::Result<()> {
 /// Cases: the group's offsets are set to the beginning, and to the end of what was not taken; a record below its position comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
-    let instance = board.start().await?;
+    let mut board = open().await?;
+    let instance = start(board.config()).await?;
     board.round(1).await?;
     board.until("select coalesce(sum(taken), 0) = 10 from stock").await?;
     instance.stop().await?;
 
     board.reset(|low, _| low)?;
-    let instance = board.start().await?;
+    let instance = start(board.config()).await?;
     board.round(2).await?;
     board.until("select sum(taken) >= 20 from stock").await?;
     instance.stop().await?;
@@ -250,7 +178,7 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
 
     board.round(3).await?;
     board.reset(|_, high| high)?;
-    let instance = board.start().await?;
+    let instance = start(board.config()).await?;
     board.until("select sum(taken) >= 30 from stock").await?;
     assert_eq!(board.counted().await?, (30, 30, 0));
 
@@ -274,10 +202,10 @@ async fn reading_starts_at_the_position_and_a_lower_offset_is_passed_over() -> a
 /// with headers and without, one older than its topic's retention too; one that says another id than a UUID is a dead letter itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
+    let mut board = open().await?;
     let mut config = board.config();
     config.history.keep = true;
-    let (one, two) = (board.start_with(config.clone()).await?, board.start_with(config).await?);
+    let (one, two) = (start(config.clone()).await?, start(config).await?);
     // Their own.
     board.until("select count(*) = 2 from instance where name like 'board-%'").await?;
     board.world.send(&heartbeat("stranger-1")).await?;
@@ -348,8 +276,8 @@ fn letter(service: &str) -> DeadLetter {
 /// Cases: a value that is no record; an input whose handling fails. Each is a dead letter, and holds up nothing of its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_handled_is_a_dead_letter_and_holds_no_key() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
-    let instance = board.start().await?;
+    let mut board = open().await?;
+    let instance = start(board.config()).await?;
     board.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
     board.came("TEA", 1, -1).await?;
     board.came("TEA", 2, 3).await?;
@@ -365,9 +293,9 @@ async fn what_cannot_be_handled_is_a_dead_letter_and_holds_no_key() -> anyhow::R
 /// Cases: a change that one of two instances commits, as both tell it; the same with every listener's connection cut; as of when it is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
+    let mut board = open().await?;
     let began = Utc::now();
-    let (one, two) = (board.start().await?, board.start().await?);
+    let (one, two) = (start(board.config()).await?, start(board.config()).await?);
     board.came("TEA", 1, 1).await?;
     board.until("select exists(select from stock where pieces = 1)").await?;
     board.until(LISTENING).await?;
@@ -404,7 +332,7 @@ async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> 
 /// Cases: a projection over a database with an inbox; another service over one with positions. Each would take everything again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_kind_of_build_is_refused() -> anyhow::Result<()> {
-    let board = Board::open().await?;
+    let board = open().await?;
     sqlx::query("insert into inbox (id) values ($1)").bind(Uuid::new_v4()).execute(&board.database.pool).await?;
     let refused = board::service().run_until(board.config(), std::future::pending()).await.expect_err("an inbox");
     let said = refused.to_string();
@@ -466,21 +394,19 @@ async fn a_projection_whose_rows_end_is_refused() {
 /// An instance whose database is silent while partitions come to it leaves them to another one, and comes back once it answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebalance_waits_for_no_silent_database() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
+    let mut board = open().await?;
     let proxy = Proxy::before(&board.database.url()).await?;
-    let mut config = board.config();
-    proxy.url().clone_into(&mut config.database.url);
-    let one = board.start_with(config).await?;
+    let one = start(board.over(proxy.url())).await?;
     board.round(1).await?;
     board.until("select coalesce(sum(taken), 0) = 10 from stock").await?;
-    let two = board.start().await?;
+    let two = start(board.config()).await?;
     board.assigned(2).await?;
 
     // Its partitions pass on to one whose database says nothing, for as long as that may be.
     proxy.silence(Direction::Both);
     proxy.silence_new(Direction::Both);
     two.stop().await?;
-    let three = board.start().await?;
+    let three = start(board.config()).await?;
     let began = Instant::now();
     board.round(2).await?;
     // 20 s, and then the group's own time-outs: on a machine that has much to do that is more than a minute.
@@ -504,22 +430,19 @@ async fn a_rebalance_waits_for_no_silent_database() -> anyhow::Result<()> {
 /// A client that does not read its answer loses its connection, and its place with that: others find room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
-    let board = Board::open().await?;
+    let board = open().await?;
     let mut config = board.config();
     config.http.requests = 1;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    config.http.bind = format!("127.0.0.1:{port}");
     let endless = async || {
         let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 64 * 1024]);
         Body::from_stream(futures::stream::repeat_with(piece))
     };
     let routes = move |_| Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
     let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
-    let stop = CancellationToken::new();
-    let ended = tokio::spawn(service.run_until(config, stop.clone().cancelled_owned()));
+    let instance = Instance::listening(service, config)?;
     let began = Instant::now();
     let mut client = loop {
-        match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+        match tokio::net::TcpStream::connect(&instance.at.0).await {
             Ok(client) => break client,
             Err(error) => anyhow::ensure!(began.elapsed() < HEARD, error),
         }
@@ -529,38 +452,37 @@ async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
     // It begins to read, so that its request is under way.
     client.read_exact(&mut [0; 100]).await?;
     let began = Instant::now();
-    let short = async || anyhow::Ok(reqwest::get(format!("http://127.0.0.1:{port}/short")).await?.status());
+    let short = async || anyhow::Ok(reqwest::get(instance.at.url("/short")).await?.status());
     assert_eq!(short().await?, 503);
     while short().await? != 200 {
         anyhow::ensure!(began.elapsed() < Duration::from_secs(20), "its place was kept for 20 s");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(began.elapsed() > Duration::from_secs(9), "a client may be slow for a while: {:?}", began.elapsed());
-    stop.cancel();
-    ended.await?
+    instance.stop().await
 }
 
 /// Cases: one request more than there may be; health beside it; room again once the first is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_are_bounded_and_health_is_not_theirs() -> anyhow::Result<()> {
-    let mut board = Board::open().await?;
+    let mut board = open().await?;
     let mut config = board.config();
     config.http.requests = 1;
-    let instance = board.start_with(config).await?;
+    let instance = start(config).await?;
     board.came("TEA", 1, 1).await?;
     instance.pieces("TEA", 1).await?;
 
-    let first = tokio::spawn(reqwest::get(format!("{}/stock/TEA/2", instance.url)));
-    let url = format!("{}/stock/TEA/0", instance.url);
+    let first = tokio::spawn(reqwest::get(instance.at.url("/stock/TEA/2")));
+    let url = instance.at.url("/stock/TEA/0");
     // It is under way by now.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let refused = reqwest::get(&url).await?.status();
     assert_eq!(refused, 503);
-    assert!(instance.is_live().await);
+    assert_eq!(instance.at.is("live").await, Some(true));
     board.came("TEA", 2, 1).await?;
     assert!(first.await??.status().is_success());
     assert!(reqwest::get(&url).await?.status().is_success());
     // What is never there is given up.
-    assert_eq!(reqwest::get(format!("{}/stock/TEA/3", instance.url)).await?.status(), 504);
+    assert_eq!(reqwest::get(instance.at.url("/stock/TEA/3")).await?.status(), 504);
     instance.stop().await
 }

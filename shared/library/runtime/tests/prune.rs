@@ -1,14 +1,13 @@
 //! What is old enough is forgotten, and no sooner than a topic may bring it back; what comes of a key whose rows have gone is too old.
 
 use crate::support::{
-    Shop,
+    Instance, Shop, tables,
     tally::{State, Table, Tally},
 };
 use quadrille_core::Fact;
 use quadrille_platform::RedriveRequested;
 use quadrille_runtime::{Ended, Service, Store, remove_ended};
 use sqlx::PgConnection;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The example's table, whose rows go once they hold seven pieces or more; those of a hundred are kept for the books.
@@ -51,15 +50,8 @@ async fn going() -> anyhow::Result<Shop> {
     Ok(shop)
 }
 
-fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    (
-        stop,
-        tokio::spawn(
-            Service::new(Going).migrations(&sqlx::migrate!("examples/tally")).run_until(shop.config(), stopped),
-        ),
-    )
+fn start(shop: &Shop) -> Instance {
+    Instance::start(Service::new(Going).migrations(&tables()), shop.config())
 }
 
 /// Removes what has ended, and returns how many rows there were.
@@ -169,11 +161,10 @@ async fn rows_go_once_they_have_ended_and_nothing_of_their_key_is_open() -> anyh
 
 /// Asks for seven pieces, and waits until they are counted and the row has gone.
 async fn gone(shop: &Shop, sku: &'static str) -> anyhow::Result<()> {
-    let (stop, ended) = start(shop);
+    let instance = start(shop);
     shop.ask_for(sku, 7, None).await?;
     shop.stated(1).await?;
-    stop.cancel();
-    ended.await??;
+    instance.stop().await?;
     let age = "update tally set changed_at = clock_timestamp() - interval '91 days' where sku = $1";
     sqlx::query(age).bind(sku).execute(&shop.database.pool).await?;
     Ok(())
@@ -183,7 +174,7 @@ async fn gone(shop: &Shop, sku: &'static str) -> anyhow::Result<()> {
 async fn what_comes_of_a_key_that_has_gone_is_too_old_and_others_go_on() -> anyhow::Result<()> {
     let mut shop = going().await?;
     gone(&shop, "GONE").await?;
-    let (stop, ended) = start(&shop);
+    let instance = start(&shop);
     const IS_GONE: &str = "select key from gone";
     let key: String = shop.row(|pool| sqlx::query_scalar(IS_GONE).fetch_optional(pool)).await?;
     assert_eq!(key, "GONE");
@@ -214,8 +205,7 @@ async fn what_comes_of_a_key_that_has_gone_is_too_old_and_others_go_on() -> anyh
     let reason: String = shop.row(|pool| sqlx::query_scalar(AGAIN).fetch_optional(pool)).await?;
     assert_eq!(reason, "too_old");
     assert_eq!(shop.pieces().await?, 3);
-    stop.cancel();
-    ended.await?
+    instance.stop().await
 }
 
 /// The row goes while the worker waits for it: before it has looked whether it is there, or after that.
@@ -228,7 +218,7 @@ async fn a_row_that_goes_while_its_key_is_asked_for_does_not_begin_anew() -> any
         let remove = "delete from tally where sku = 'GONE'; insert into gone values ('GONE', now(), false)";
         let hold = "select from tally where sku = 'GONE' for update";
         sqlx::raw_sql(if has_been_looked_at { hold } else { remove }).execute(&mut *going).await?;
-        let (stop, ended) = start(&shop);
+        let instance = start(&shop);
         shop.ask("GONE", 0).await?;
         const WAITS: &str =
             "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
@@ -242,8 +232,7 @@ async fn a_row_that_goes_while_its_key_is_asked_for_does_not_begin_anew() -> any
         assert_eq!(reason, "too_old");
         assert_eq!(shop.stated(1).await?.len(), 1);
         assert_eq!(shop.pieces().await?, 0);
-        stop.cancel();
-        ended.await??;
+        instance.stop().await?;
     }
     Ok(())
 }

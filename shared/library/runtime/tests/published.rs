@@ -10,7 +10,7 @@ use quadrille_cli::{
     settings::Overrides,
 };
 use quadrille_events::{RECORD_TYPES, TOPICS};
-use quadrille_runtime::{Config, config::NoSettings};
+use quadrille_runtime::By;
 use quadrille_testkit::Database;
 use rdkafka::{
     ClientConfig,
@@ -22,13 +22,6 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 const TOPIC: &str = "stock.events";
-
-/// The service over another database than the shop's own.
-fn over(shop: &Shop, database: &Database) -> Config<NoSettings> {
-    let mut config = shop.config();
-    config.database.url = database.url();
-    config
-}
 
 /// States this many events of one key, over the shop's own database.
 async fn state(shop: &Shop, count: usize) -> anyhow::Result<()> {
@@ -80,14 +73,14 @@ async fn a_database_older_than_its_topic_publishes_nothing_until_a_newer_one_is_
     state(&shop, 2).await?;
     let newer = shop.database.restored().await;
 
-    let instance = shop.start_with(over(&shop, &older));
+    let instance = shop.start_with(shop.over(&older.url()));
     committed_and_not_published(&shop, &older).await?;
     let why = disagrees(&older).await?;
     assert!(why.contains("stock.events/") && why.contains("from offset 3 on"), "{why}");
     assert!(why.contains("key TEA and version 4"), "{why}");
     instance.stop().await?;
 
-    let instance = shop.start_with(over(&shop, &newer));
+    let instance = shop.start_with(shop.over(&newer.url()));
     shop.ask("TEA", 0).await?;
     let stated = shop.stated(6).await?;
     instance.stop().await?;
@@ -104,7 +97,7 @@ async fn a_database_that_has_forgotten_all_publishes_nothing() -> anyhow::Result
     let shop = Shop::open().await?;
     let empty = shop.database.restored().await;
     state(&shop, 3).await?;
-    let instance = shop.start_with(over(&shop, &empty));
+    let instance = shop.start_with(shop.over(&empty.url()));
     committed_and_not_published(&shop, &empty).await?;
     let why = disagrees(&empty).await?;
     assert!(why.contains("from offset 0 on") && why.contains("key TEA and version 1"), "{why}");
@@ -124,7 +117,7 @@ async fn an_older_database_that_reads_again_what_it_heard_goes_on_by_itself() ->
     }
     shop.stated(7).await?;
     instance.stop().await?;
-    let mut over = over(&shop, &older);
+    let mut over = shop.over(&older.url());
     over.kafka.group_prefix = format!("again.{}", over.kafka.group_prefix);
     let instance = shop.start_with(over);
     shop.ask("TEA", 0).await?;
@@ -140,16 +133,17 @@ async fn a_person_accepts_the_topic_as_it_is() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     state(&shop, 2).await?;
     let older = shop.database.restored().await;
-    let config = || over(&shop, &older);
-    let refused = service().accept_topics(&config(), "ann", "to see").await.expect_err("there is nothing to accept");
+    let config = || shop.over(&older.url());
+    let refused =
+        service().accept_topics(&config(), &By::new("ann", "to see")).await.expect_err("there is nothing to accept");
     assert!(refused.to_string().contains("nothing to accept"), "{refused}");
     state(&shop, 1).await?;
     let instance = shop.start_with(config());
     committed_and_not_published(&shop, &older).await?;
-    let nobody = service().accept_topics(&config(), " ", "to see").await.expect_err("nobody accepts");
+    let nobody = service().accept_topics(&config(), &By::new(" ", "to see")).await.expect_err("nobody accepts");
     assert!(nobody.to_string().contains("--who"), "{nobody}");
 
-    let accepted = service().accept_topics(&config(), "ann", "the backup of today is lost").await?;
+    let accepted = service().accept_topics(&config(), &By::new("ann", "the backup of today is lost")).await?;
     assert!(accepted.contains("stock.events/"), "{accepted}");
     shop.stated(4).await?;
     instance.stop().await?;
@@ -186,7 +180,7 @@ async fn a_topic_that_was_made_anew_is_said() -> anyhow::Result<()> {
         why.contains("ends at 0") && why.contains("offset 2 was acknowledged") && why.contains("made anew"),
         "{why}"
     );
-    service().accept_topics(&shop.config(), "ann", "it was deleted by mistake").await?;
+    service().accept_topics(&shop.config(), &By::new("ann", "it was deleted by mistake")).await?;
     let stated = shop.stated(1).await?;
     instance.stop().await?;
     assert_eq!(stated[0].header("ce_aggregateversion"), Some("4"));

@@ -14,9 +14,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use quadrille_events::{StockReplenished, TOPICS};
-use quadrille_runtime::{Batches, Config, config::NoSettings};
-use quadrille_testkit::{Database, World};
+use quadrille_cli::{
+    Catalogue, Service, Settings, dead_letters, generations::Generation, group, kafka::Start, operate::Person,
+    settings::Overrides, status,
+};
+use quadrille_events::{RECORD_TYPES, StockReplenished, TOPICS};
+use quadrille_runtime::{Batches, By};
+use quadrille_testkit::Database;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -24,15 +28,11 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 use reqwest::StatusCode;
-use sqlx::AssertSqlSafe;
-use tokio::{
-    process::{Child, Command},
-    task::JoinHandle,
-};
+use tokio::{process::Child, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{self, example};
+use crate::support::{self, At, Instance, Shop};
 
 const STOCK: &str = "stock.events";
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,47 +40,18 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// A generation, what came last, and how much came in all.
 type Answer = (u16, (i64, i64));
 
-struct Shop {
-    world: World,
-    database: Database,
-}
-
-struct Instance {
-    stop: CancellationToken,
-    ended: JoinHandle<anyhow::Result<()>>,
-    url: String,
-}
-
 impl Instance {
-    async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        self.ended.await?
-    }
-
-    async fn is(&self, path: &str) -> bool {
-        reqwest::get(format!("{}/health/{path}", self.url)).await.is_ok_and(|answer| answer.status().is_success())
-    }
-
-    async fn until_it_is(&self, path: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !self.is(path).await {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute it is not {path}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
     async fn item(&self, sku: &str) -> anyhow::Result<Answer> {
-        answer(&self.url, sku).await?.ok_or_else(|| anyhow::anyhow!("it refuses to answer"))
+        answer(&self.at, sku).await?.ok_or_else(|| anyhow::anyhow!("it refuses to answer"))
     }
 
     /// Asks for `sku` without a break until `done`, and returns how often it was answered and refused. Each answer is `right`.
     fn ask(&self, sku: &'static str, right: Answer, done: CancellationToken) -> JoinHandle<anyhow::Result<(u32, u32)>> {
-        let url = self.url.clone();
+        let at = self.at.clone();
         tokio::spawn(async move {
             let (mut answered, mut refused) = (0, 0);
             while !done.is_cancelled() {
-                match answer(&url, sku).await? {
+                match answer(&at, sku).await? {
                     Some(answer) => {
                         anyhow::ensure!(answer == right, "{answer:?} in place of {right:?}");
                         answered += 1;
@@ -95,44 +66,35 @@ impl Instance {
 }
 
 /// What is answered; nothing where it is refused with 503.
-async fn answer(url: &str, sku: &str) -> anyhow::Result<Option<Answer>> {
-    let answer = reqwest::get(format!("{url}/shelf/{sku}")).await?;
+async fn answer(at: &At, sku: &str) -> anyhow::Result<Option<Answer>> {
+    let answer = reqwest::get(at.url(&format!("/shelf/{sku}"))).await?;
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
         return Ok(None);
     }
     Ok(Some(serde_json::from_slice(&answer.error_for_status()?.bytes().await?)?))
 }
 
+async fn open() -> anyhow::Result<Shop> {
+    Shop::of(shelf::service::<1>(true), &[]).await
+}
+
+/// Starts an instance of a generation, and waits until it listens.
+async fn start<const G: u16>(shop: &Shop, takes_over: bool) -> anyhow::Result<Instance> {
+    let instance = Instance::listening(shelf::service::<G>(takes_over), shop.config())?;
+    instance.at.says("live", true, TIMEOUT).await?;
+    Ok(instance)
+}
+
+async fn ready(instance: &Instance) -> anyhow::Result<()> {
+    instance.at.says("ready", true, TIMEOUT).await
+}
+
 impl Shop {
-    async fn open() -> anyhow::Result<Self> {
-        let world = World::new(TOPICS, &[]).await?;
-        let database = Database::fresh([]).await;
-        shelf::service::<1>(true).migrate(&database.url()).await?;
-        Ok(Self { world, database })
-    }
-
-    fn config(&self) -> Config<NoSettings> {
-        self.world.config("shelf", &self.database.url())
-    }
-
-    /// Starts an instance of a generation, and waits until it listens.
-    async fn start<const G: u16>(&self, takes_over: bool) -> anyhow::Result<Instance> {
-        let mut config = self.config();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        config.http.bind = format!("127.0.0.1:{port}");
-        let stop = CancellationToken::new();
-        let ended = tokio::spawn(shelf::service::<G>(takes_over).run_until(config, stop.clone().cancelled_owned()));
-        let instance = Instance { stop, ended, url: format!("http://127.0.0.1:{port}") };
-        instance.until_it_is("live").await?;
-        Ok(instance)
-    }
-
     /// Starts an instance of the second generation in a process of its own.
     fn process(&self) -> anyhow::Result<Child> {
-        let mut process = Command::new(example("shelf"));
-        process.envs(self.world.environment(&self.database.url()));
+        let mut process = self.command();
         process.env("QUADRILLE__BATCH__MAX_INPUTS", "1").stdout(Stdio::null()).stderr(Stdio::piped());
-        Ok(process.kill_on_drop(true).spawn()?)
+        Ok(process.spawn()?)
     }
 
     /// Drops a generation once nobody keeps it any more, as a build of the second one.
@@ -148,7 +110,9 @@ impl Shop {
     }
 
     async fn try_drop(&self, number: u16) -> anyhow::Result<String> {
-        shelf::service::<2>(true).drop_generation(&self.database.url(), number, "ann", "the other one is right").await
+        shelf::service::<2>(true)
+            .drop_generation(&self.database.url(), number, &By::new("ann", "the other one is right"))
+            .await
     }
 
     /// Why an instance ends by itself.
@@ -156,14 +120,6 @@ impl Shop {
         let started = shelf::service::<G>(takes_over).run_until(self.config(), std::future::pending());
         let ended = tokio::time::timeout(TIMEOUT, started).await?;
         Ok(ended.expect_err("it is refused").to_string())
-    }
-
-    /// So many pieces came, as the `version`-th event of the SKU.
-    async fn came(&mut self, sku: &str, version: i64, pieces: i32) -> anyhow::Result<()> {
-        let value = self.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), pieces)).await?;
-        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
-        self.world.send_raw(STOCK, Some(sku.as_bytes()), &value, &headers).await?;
-        Ok(())
     }
 
     /// As retention does: the topic holds none of what it has now.
@@ -184,28 +140,14 @@ impl Shop {
         }
         Ok(())
     }
-
-    /// Waits until a query says so.
-    async fn until(&self, query: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !self.is(query).await? {
-            anyhow::ensure!(began.elapsed() < TIMEOUT, "within a minute not: {query}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    async fn is(&self, query: &str) -> anyhow::Result<bool> {
-        Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&self.database.pool).await?)
-    }
 }
 
 /// Cases: rows of which topics hold nothing, some, and all; an instance that is killed in the middle; two instances of either generation, asked without
 /// a break; what comes after the switch; the old generation, kept up to date until it is dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let old = [shop.start::<1>(true).await?, shop.start::<1>(true).await?];
+    let mut shop = open().await?;
+    let old = [start::<1>(&shop, true).await?, start::<1>(&shop, true).await?];
     for sku in 0..10 {
         shop.came(&format!("GONE-{sku}"), 1, 7).await?;
         shop.came(&format!("SOME-{sku}"), 1, 3).await?;
@@ -232,11 +174,11 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     assert!(shop.is("select sum(taken) < 400 from g2.shelf").await?, "it was filled before it was killed");
     assert!(shop.is("select served_at is null and taken_over = 30 from generation where number = 2").await?);
 
-    let new = [shop.start::<2>(true).await?, shop.start::<2>(true).await?];
+    let new = [start::<2>(&shop, true).await?, start::<2>(&shop, true).await?];
     asked.push(new[0].ask("GONE-3", (2, (700, 7)), done.clone()));
     asked.push(new[1].ask("SOME-3", (2, (100, 23)), done.clone()));
     for instance in &new {
-        instance.until_it_is("ready").await?;
+        ready(instance).await?;
     }
     assert!(shop.is("select sum(taken) = 400 from g2.shelf").await?, "each record that is held was taken once");
     let answers = "select count(*) = 30 and bool_and((last, sum) in ((700, 7), (100, 23), (200, 40))) from g2.shelf";
@@ -261,8 +203,8 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     assert_eq!((old[1].item("GONE-3").await?, new[1].item("GONE-3").await?), ((1, (5, 12)), (2, (500, 12))));
     let [one, two] = new;
     one.stop().await?;
-    let again = shop.start::<2>(true).await?;
-    again.until_it_is("ready").await?;
+    let again = start::<2>(&shop, true).await?;
+    ready(&again).await?;
     assert_eq!(sqlx::query_scalar::<_, String>(SERVED).fetch_one(&shop.database.pool).await?, served);
 
     let kept = shop.try_drop(1).await.expect_err("its instances run").to_string();
@@ -282,13 +224,13 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
 /// Cases: nothing is taken over and topics hold all; the same once records are gone; then with what is taken over; a lower number than has served.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let first = shop.start::<1>(false).await?;
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, false).await?;
     shop.came("TEA", 1, 3).await?;
     shop.until("select exists(select from shelf where taken = 1)").await?;
     shelf::service::<3>(false).migrate(&shop.database.url()).await?;
-    let third = shop.start::<3>(false).await?;
-    third.until_it_is("ready").await?;
+    let third = start::<3>(&shop, false).await?;
+    ready(&third).await?;
     assert_eq!(third.item("TEA").await?, (3, (300, 3)));
 
     shop.delete_records().await?;
@@ -299,8 +241,8 @@ async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
         "{refused}"
     );
     assert!(shop.is("select begun_at is null from generation where number = 4").await?);
-    let fourth = shop.start::<4>(true).await?;
-    fourth.until_it_is("ready").await?;
+    let fourth = start::<4>(&shop, true).await?;
+    ready(&fourth).await?;
     assert_eq!(fourth.item("TEA").await?, (4, (300, 3)));
 
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
@@ -315,14 +257,14 @@ async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
 /// Cases: a record that only the first generation cannot handle; one that none can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let first = shop.start::<1>(true).await?;
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
     shop.came("TEA", 1, -1).await?;
     shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
     shop.until("select count(*) = 2 from dead_letter").await?;
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
-    let second = shop.start::<2>(true).await?;
-    second.until_it_is("ready").await?;
+    let second = start::<2>(&shop, true).await?;
+    ready(&second).await?;
     assert_eq!(second.item("TEA").await?, (2, (-100, -1)));
     let letters: Vec<(i32, String)> =
         sqlx::query_as("select generation, reason from dead_letter order by generation, \"offset\"")
@@ -352,11 +294,11 @@ async fn a_build_that_knows_no_generations_moves_and_handles_nothing_of_a_later_
              order by next_try limit 10 for update skip locked))
          returning generation"#;
     const STAND: &str = r#"select string_agg(partition || '@' || "offset", ' ' order by partition) from g2.position where topic = 'stock.events'"#;
-    let mut shop = Shop::open().await?;
-    let first = shop.start::<1>(true).await?;
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
-    let second = shop.start::<2>(true).await?;
-    second.until_it_is("ready").await?;
+    let second = start::<2>(&shop, true).await?;
+    ready(&second).await?;
     shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
     shop.until("select count(*) = 2 from dead_letter").await?;
     first.stop().await?;
@@ -383,8 +325,8 @@ async fn a_build_that_knows_no_generations_moves_and_handles_nothing_of_a_later_
 /// number again.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let first = shop.start::<1>(true).await?;
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
     shop.came("TEA", 1, 3).await?;
     shop.until("select exists(select from shelf where taken = 1)").await?;
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
@@ -416,18 +358,18 @@ async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()>
 /// Cases: the only other generation is kept by nobody, and is kept again; then it is dropped, while nobody keeps the one that would serve.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()> {
-    let mut shop = Shop::open().await?;
-    let first = shop.start::<1>(true).await?;
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
     shop.came("TEA", 1, 3).await?;
     shop.until("select exists(select from shelf where taken = 1)").await?;
     first.stop().await?;
     shop.came("TEA", 2, 4).await?;
     shop.until("select bool_and(as_of is null or as_of < now() - interval '10 seconds') from position").await?;
     shelf::service::<2>(true).migrate(&shop.database.url()).await?;
-    let second = shop.start::<2>(true).await?;
+    let second = start::<2>(&shop, true).await?;
     let began = Instant::now();
     loop {
-        let said = reqwest::get(format!("{}/health", second.url)).await?.text().await?;
+        let said = reqwest::get(second.at.url("/health")).await?.text().await?;
         if said.contains("generation 1, from which generation 2 takes over, is not kept up to date: start instances") {
             break;
         }
@@ -435,8 +377,8 @@ async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()>
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(shop.is("select begun_at is null from generation where number = 2").await?);
-    let first = shop.start::<1>(true).await?;
-    second.until_it_is("ready").await?;
+    let first = start::<1>(&shop, true).await?;
+    ready(&second).await?;
     assert_eq!(second.item("TEA").await?, (2, (400, 7)));
 
     first.stop().await?;
@@ -447,6 +389,66 @@ async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()>
     assert!(refused.starts_with("generation 2, which would serve, is not kept up to date"), "{refused}");
     assert!(shop.is("select count(*) = 1 from public.shelf").await?);
     Ok(())
+}
+
+/// Cases: the first generation alone; a second one, which serves and has read more; the first one dropped. An offset that one has passed and the other
+/// has not; a group that is to be rewound.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_tells_generations_apart() -> anyhow::Result<()> {
+    let prefix = format!("quadrille_test_{}_", Uuid::new_v4().simple());
+    let database = Database::named(format!("{prefix}shelf")).await;
+    let mut shop = Shop::with(database, shelf::service::<1>(true), &["shelf"]).await?;
+    let catalogue = Catalogue::new(TOPICS, RECORD_TYPES, [Service::of::<shelf::Shelf<1>>()]);
+    let mut settings = Settings::load(catalogue, Overrides::default())?;
+    settings.kafka.clone_from(&shop.world.settings.kafka);
+    settings.registry.clone_from(&shop.world.settings.registry);
+    settings.database.prefix = prefix;
+
+    let first = start::<1>(&shop, true).await?;
+    shop.came("TEA", 1, -1).await?;
+    shop.until("select count(*) = 1 from dead_letter").await?;
+    let alone = status::ask(&settings).await?;
+    assert_eq!(alone.databases[0].error, None);
+    assert!(alone.groups.iter().all(|group| group.generation.is_none()), "{:?}", alone.groups);
+
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = start::<2>(&shop, true).await?;
+    ready(&second).await?;
+    shop.world.send_raw(STOCK, Some(b"TEA"), b"no record", &[("ce_id", Uuid::new_v4().to_string())]).await?;
+    shop.until("select count(*) = 3 from dead_letter").await?;
+    let (letters, _) = dead_letters::open(&settings, Some("shelf")).await?;
+    let mut whose: Vec<i32> = letters.iter().map(|letter| letter.generation).collect();
+    whose.sort_unstable();
+    assert_eq!(whose, [1, 1, 2]);
+
+    first.stop().await?;
+    shop.came("TEA", 2, 3).await?;
+    shop.until("select exists(select from g2.shelf where taken = 2)").await?;
+    let (old, new) = (Generation { number: 1, serves: false }, Generation { number: 2, serves: true });
+    assert_eq!(unread(&settings).await?, [(Some(old), 1), (Some(new), 0)]);
+    let last = r#"select partition, "offset" - 1 from g2.position where topic = 'stock.events' and "offset" > 0"#;
+    let (partition, offset): (i32, i64) = sqlx::query_as(last).fetch_one(&shop.database.pool).await?;
+    let place = group::named(&format!("{STOCK}/{partition}@{offset}"))?;
+    let ann = Person { who: "ann".into(), why: "it is in the way".into() };
+    let is_done = group::skip(&settings, "shelf", &place, &ann, false, true).await?;
+    assert!(!is_done, "the first one may stand there, and nothing is done unless it is said to be");
+
+    shop.drop(1).await?;
+    assert_eq!(unread(&settings).await?, [(Some(new), 0)]);
+    let handled = group::skip(&settings, "shelf", &place, &ann, false, true).await.expect_err("it is handled");
+    assert!(handled.to_string().starts_with(&format!("shelf has read {STOCK}/{partition} up to ")), "{handled}");
+    let options = group::Options { to: Start::Beginning, only: vec![], yes: true, json: true };
+    let refused = tokio::task::block_in_place(|| group::rewind(&settings, "shelf", &options));
+    let refused = refused.expect_err("it goes by its positions").to_string();
+    assert!(refused.contains("give its next build a higher generation"), "{refused}");
+    second.stop().await
+}
+
+/// How many records of the stock each generation has not read, as `quadrille status` tells it.
+async fn unread(settings: &Settings) -> anyhow::Result<Vec<(Option<Generation>, i64)>> {
+    let status = status::ask(settings).await?;
+    let of_stock = status.groups.iter().filter(|group| group.topic == STOCK);
+    Ok(of_stock.map(|group| (group.generation, group.total)).collect())
 }
 
 /// Cases: a service that states; whoever may use the first generation's tables; migrating again.

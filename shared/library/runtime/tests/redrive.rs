@@ -5,15 +5,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::support::{Shop, Versions, VersionsBySku, assert_order};
+use crate::support::{Instance, Shop, Versions, VersionsBySku, assert_order};
 use quadrille_core::{
     Decision, Declaration, Envelope, Input, Moment, Nothing, Policy, Record as _, Records, Row, ids, records,
 };
 use quadrille_events::{Money, ProductListed, StockReplenished};
 use quadrille_platform::{DeadLetterClosed, DiscardRequested, InstanceHeartbeat, RedriveRequested};
-use quadrille_runtime::Service;
 use quadrille_testkit::decoded;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 records! { pub enum Heard { StockReplenished } }
@@ -61,17 +59,8 @@ impl Policy for Lister {
     }
 }
 
-fn start(shop: &Shop) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    (
-        stop,
-        tokio::spawn(
-            Service::new(Versions::<Lister>::new())
-                .migrations(&crate::support::tables())
-                .run_until(shop.config(), stopped),
-        ),
-    )
+fn start(shop: &Shop) -> Instance {
+    Instance::start(Versions::<Lister>::service(), shop.config())
 }
 
 /// An event, as inventory would state it.
@@ -160,9 +149,8 @@ async fn later_events_of_a_failed_ones_key_wait_behind_it_and_follow_it_in_order
         let closed: DeadLetterClosed = decoded(&shop.platform_events(letter, 1).await?[0])?;
         assert_eq!((closed.how.as_str(), closed.who.as_str()), (how, who));
     }
-    for (stop, ended) in instances {
-        stop.cancel();
-        ended.await??;
+    for instance in instances {
+        instance.stop().await?;
     }
     Ok(())
 }
@@ -171,7 +159,7 @@ async fn later_events_of_a_failed_ones_key_wait_behind_it_and_follow_it_in_order
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_another_instance_carries_out_just_then_is_not_told_again() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
-    let (stop, ended) = start(&shop);
+    let instance = start(&shop);
     let (who, why) = ("ann".to_owned(), "nobody needs it".to_owned());
     let discard = DiscardRequested { who, why, ..DiscardRequested::new("tally".into(), Uuid::nil()) };
     let (topic, ce_id, source) = (&*DiscardRequested::TYPE.topic.name, Uuid::new_v4().to_string(), "/test");
@@ -201,8 +189,7 @@ async fn a_request_that_another_instance_carries_out_just_then_is_not_told_again
         told.iter().all(|event| event.key_text() != id.to_string()),
         "the other one tells it, which is nobody here"
     );
-    stop.cancel();
-    ended.await?
+    instance.stop().await
 }
 
 async fn open_none(shop: &Shop) -> anyhow::Result<()> {
@@ -242,9 +229,8 @@ async fn a_redrive_that_is_cut_off_is_handled_once() -> anyhow::Result<()> {
 
     assert_eq!(listed(&shop, 3).await?["CUT"], ["1", "2", "3"]);
     open_none(&shop).await?;
-    for (stop, ended) in instances {
-        stop.cancel();
-        ended.await??;
+    for instance in instances {
+        instance.stop().await?;
     }
     assert_eq!(shop.world.read("product.events").await?.len(), 3, "once each");
     Ok(())
@@ -254,13 +240,13 @@ async fn a_redrive_that_is_cut_off_is_handled_once() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
-    let (stop, ended) = start(&shop);
+    let instance = start(&shop);
     shop.world.send_raw(&StockReplenished::TYPE.topic.name, Some(b"TEA".as_slice()), b"not framed", &[]).await?;
     let says = |wanted: bool| {
         move |records: &[quadrille_cli::kafka::Record]| {
             let beats = records.iter().rev().filter(|record| record.value.is_some());
             let last = beats.filter_map(|record| decoded::<InstanceHeartbeat>(record).ok()).next();
-            last.is_some_and(|beat| beat.detail.contains("1 dead letters leave orders open") == wanted)
+            last.is_some_and(|beat| beat.detail.contains("1 dead letters leave sagas open") == wanted)
         }
     };
     shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says(true)).await?;
@@ -271,6 +257,5 @@ async fn a_letter_that_cannot_be_read_alarms_by_its_topic() -> anyhow::Result<()
     let (result, detail) = shop.operate(&discard).await?;
     assert_eq!(result, "done", "{detail}");
     shop.world.read_until(&InstanceHeartbeat::TYPE.topic.name, says(false)).await?;
-    stop.cancel();
-    ended.await?
+    instance.stop().await
 }

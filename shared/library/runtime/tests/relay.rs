@@ -8,15 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Shop, Versions, VersionsBySku};
+use crate::support::{Instance, Shop, Versions, VersionsBySku};
 use quadrille_cli::kafka::Admin;
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{StockReplenishmentRequested, StockRequestRefused};
 use quadrille_platform::{DiscardRequested, OperatorRequestCarriedOut};
-use quadrille_runtime::{
-    Service,
-    axum::{self, Router, body::Bytes, extract::Request, http::StatusCode},
-};
+use quadrille_runtime::axum::{self, Router, body::Bytes, extract::Request, http::StatusCode};
 use quadrille_testkit::decoded;
 use rdkafka::{
     ClientConfig,
@@ -24,7 +21,6 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use sqlx::{Connection, PgConnection};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 async fn begin(shop: &Shop) -> anyhow::Result<PgConnection> {
@@ -131,9 +127,7 @@ async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyh
     let most = rest - (framed(900_000) - 900_000);
     assert_eq!(framed(most), rest);
 
-    let stop = CancellationToken::new();
-    let service = Service::new(Versions::<Wordy>::new()).migrations(&crate::support::tables());
-    let instance = tokio::spawn(service.run_until(shop.config(), stop.clone().cancelled_owned()));
+    let instance = Instance::start(Versions::<Wordy>::service(), shop.config());
     for letters in [1, most + 1, most, 2] {
         shop.ask_for("TEA", i32::try_from(letters)?, Some(0)).await?;
     }
@@ -150,8 +144,7 @@ async fn a_fact_that_no_broker_takes_is_refused_before_it_is_committed() -> anyh
     let [(reason, detail)] = &letters[..] else { anyhow::bail!("{letters:?}") };
     assert_eq!(reason, "handling_failed");
     assert!(detail.contains("StockRequestRefused would be a record of 1000001 bytes"), "{detail}");
-    stop.cancel();
-    instance.await?
+    instance.stop().await
 }
 
 /// Has the service tell of an operator's request, and then state something: the request's id.

@@ -2,12 +2,10 @@
 
 use quadrille_core::{Decision, Envelope, Input, Moment, Nothing, Policy, Record as _, Row, records};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested};
-use quadrille_runtime::Service;
-use quadrille_testkit::{Database, decoded};
-use tokio_util::sync::CancellationToken;
+use quadrille_testkit::decoded;
 use uuid::Uuid;
 
-use crate::support::{Shop, Versions, VersionsBySku, quantities, tables};
+use crate::support::{Instance, Shop, Versions, VersionsBySku, migrated, quantities};
 
 records! { enum Heard { StockReplenished } }
 records! { enum Stated { StockReplenishmentRequested } }
@@ -52,9 +50,7 @@ impl Policy for Reorders {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_stated_as_a_client_would_send_it_and_never_too_old() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
-    let database = Database::fresh([]).await;
-    let reorders = || Service::new(Versions::<Reorders>::new()).migrations(&tables());
-    reorders().migrate(&database.url()).await?;
+    let database = migrated(Versions::<Reorders>::service()).await?;
     // As if each fact had waited for its broker longer than any topic keeps a record.
     sqlx::raw_sql(
         "create function decided_long_ago() returns trigger language plpgsql as
@@ -64,9 +60,8 @@ async fn a_request_is_stated_as_a_client_would_send_it_and_never_too_old() -> an
     .execute(&database.pool)
     .await?;
     let tally = shop.start();
-    let stop = CancellationToken::new();
     let config = shop.world.config("reorders", &database.url());
-    let instance = tokio::spawn(reorders().run_until(config, stop.clone().cancelled_owned()));
+    let instance = Instance::start(Versions::<Reorders>::service(), config);
 
     shop.ask("TEA", 0).await?;
     assert_eq!(quantities(&shop.stated(2).await?), [1, 2], "the request was answered");
@@ -82,7 +77,6 @@ async fn a_request_is_stated_as_a_client_would_send_it_and_never_too_old() -> an
     assert!(age(decided.timestamp_millis()) > 399 * 86_400_000, "{decided}");
     assert!(age(request.timestamp_ms) < 600_000, "{}", request.timestamp_ms);
 
-    stop.cancel();
-    instance.await??;
+    instance.stop().await?;
     tally.stop().await
 }

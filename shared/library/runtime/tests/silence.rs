@@ -3,22 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Shop, assert_order};
-use quadrille_runtime::{Config, config::NoSettings};
 use quadrille_testkit::{Direction, Proxy};
-
-/// The service with its database behind the proxy.
-fn behind(proxy: &Proxy, shop: &Shop) -> Config<NoSettings> {
-    let mut config = shop.config();
-    config.database.url = proxy.url().to_owned();
-    config
-}
 
 /// The relay's connection goes silent at this statement, and all is published in order all the same: within the time that one read waits.
 async fn goes_on(statement: &str, direction: Direction) -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     let proxy = Proxy::before(&shop.database.url()).await?;
     proxy.silence_at(statement, direction);
-    let instance = shop.start_with(behind(&proxy, &shop));
+    let instance = shop.start_with(shop.over(proxy.url()));
     for n in 0..12 {
         shop.ask("TEA", n % 6).await?;
     }
@@ -66,7 +58,7 @@ async fn while_what_was_published_is_removed() -> anyhow::Result<()> {
 async fn a_stop_ends_soon_although_the_database_is_silent() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     let proxy = Proxy::before(&shop.database.url()).await?;
-    let instance = shop.start_with(behind(&proxy, &shop));
+    let instance = shop.start_with(shop.over(proxy.url()));
     shop.ask("TEA", 0).await?;
     shop.stated(1).await?;
     proxy.silence_at("update lease set beat", Direction::Both);
@@ -82,7 +74,7 @@ async fn a_stop_ends_soon_although_the_database_is_silent() -> anyhow::Result<()
 async fn a_database_that_refuses_for_a_while() -> anyhow::Result<()> {
     let shop = Shop::open().await?;
     let proxy = Proxy::before(&shop.database.url()).await?;
-    let instance = shop.start_with(behind(&proxy, &shop));
+    let instance = shop.start_with(shop.over(proxy.url()));
     shop.ask("TEA", 0).await?;
     shop.stated(1).await?;
     proxy.refuse();
@@ -111,7 +103,7 @@ async fn a_silent_listener_is_followed_by_another() -> anyhow::Result<()> {
     let proxy = Proxy::before(&shop.database.url()).await?;
     let listening = "select pid from pg_stat_activity
         where datname = current_database() and query = 'LISTEN \"quadrille_outbox\"' and pid <> $1";
-    let instance = shop.start_with(behind(&proxy, &shop));
+    let instance = shop.start_with(shop.over(proxy.url()));
     let first: i32 = shop.row(|pool| sqlx::query_scalar(listening).bind(0).fetch_optional(pool)).await?;
     // What it is asked when nothing is heard for long.
     proxy.silence_at("select 1", Direction::ToClient);

@@ -70,7 +70,7 @@ impl Stage {
         let stage = quadrille_show::Stage::open(folder, outside.as_ref(), &[]).await?;
         let mut stage = Self { stage, outside, programs: programs.to_owned(), mode, peaks: BTreeMap::new() };
         for service in services {
-            stage.migrate(programs, service).await?;
+            stage.migrate(service, programs.join(format!("quadrille-{service}"))).await?;
             stage.start(service).await?;
         }
         stage.ready().await?;

@@ -71,7 +71,8 @@ impl Shop {
         let clients = Arc::new(Clients::connect(&stage.settings)?.with_carrier(&outside.carrier));
         let mut shop = Self { clients_at_work: JoinSet::new(), clients, follower, stage, outside };
         let programs = binaries::folder()?;
-        futures::future::try_join_all(SERVICES.map(|service| shop.migrate(&programs, service))).await?;
+        let migrated = SERVICES.map(|service| shop.migrate(service, programs.join(format!("quadrille-{service}"))));
+        futures::future::try_join_all(migrated).await?;
         for service in SERVICES {
             for _ in 0..instances {
                 shop.start(service).await?;

@@ -23,19 +23,19 @@ use crate::{
 /// How long a service may take to end.
 const STOP: Duration = Duration::from_secs(20);
 
-/// A world in which services run.
-pub struct Stage {
+/// A world in which services run. `W` has its topics, and removes them when it is dropped.
+pub struct Stage<W = World> {
     // In the order in which they end.
     /// The instances of the services.
     pub instances: Vec<Instance>,
     /// Its topics.
-    pub world: World,
+    pub world: W,
     /// For the command line's functions: they see this world only.
     pub settings: Settings,
     databases: BTreeMap<&'static str, Database>,
     /// Where its logs are.
     pub folder: PathBuf,
-    /// Settings of all services.
+    /// What all services are told.
     environment: Vec<(String, String)>,
     /// Further settings of one service.
     of_service: Vec<(&'static str, String, String)>,
@@ -80,25 +80,13 @@ impl Stage {
     /// Makes topics and databases for all services; none runs yet. Logs are in `folder`. Their outside is `outside`, where there is one.
     pub async fn open(folder: PathBuf, outside: Option<&Outside>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let world = World::new(TOPICS, &SERVICES).await?;
-        let prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
-        let mut databases = BTreeMap::new();
-        for service in SERVICES {
-            databases.insert(service, Database::named(format!("{prefix}{service}")).await);
-        }
         let mut seen = Settings::load(*CATALOGUE, Overrides::default())?;
         seen.kafka.clone_from(&world.settings.kafka);
-        seen.database.prefix = prefix;
-        let environment = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut stage = Self {
-            instances: vec![],
-            world,
-            settings: seen,
-            databases,
-            folder,
-            environment,
-            of_service: vec![],
-            started: 0,
-        };
+        seen.database.prefix = format!("quadrille_test_{}_", world.prefix().trim_end_matches('.'));
+        // Each service is told its own database.
+        let mut environment = world.environment("");
+        environment.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut stage = Self::over(world, &SERVICES, seen, folder, environment).await;
         if let Some(outside) = outside {
             stage.settings.provider.url.clone_from(&outside.payment);
             stage.set("payment", "QUADRILLE__OUTSIDE__URL", &outside.payment);
@@ -106,6 +94,24 @@ impl Stage {
             stage.set("notification", "QUADRILLE__OUTSIDE__URL", &format!("smtp://{}", outside.smtp));
         }
         Ok(stage)
+    }
+}
+
+impl<W> Stage<W> {
+    /// Makes a database for each of these services, by the names that `settings` has for them; none runs yet. What all of them are told is
+    /// `environment`, logs are in `folder`.
+    pub async fn over(
+        world: W,
+        services: &[&'static str],
+        settings: Settings,
+        folder: PathBuf,
+        environment: Vec<(String, String)>,
+    ) -> Self {
+        let mut databases = BTreeMap::new();
+        for service in services {
+            databases.insert(*service, Database::named(settings.database(service)).await);
+        }
+        Self { instances: vec![], world, settings, databases, folder, environment, of_service: vec![], started: 0 }
     }
 
     /// A service's database.
@@ -115,8 +121,9 @@ impl Stage {
 
     /// What a process of this service is told of its world.
     pub fn environment(&self, service: &'static str) -> anyhow::Result<Vec<(String, String)>> {
-        let mut environment = self.world.environment(&self.database(service)?.url());
-        environment.extend(self.environment.iter().cloned());
+        let url = self.database(service)?.url();
+        let mut environment = self.environment.clone();
+        environment.extend(["URL", "MIGRATE_URL"].map(|key| (format!("QUADRILLE__DATABASE__{key}"), url.clone())));
         let own = self.of_service.iter().filter(|(of, ..)| *of == service);
         environment.extend(own.map(|(_, variable, value)| (variable.clone(), value.clone())));
         Ok(environment)
@@ -132,9 +139,8 @@ impl Stage {
         self.of_service.push((service, variable.to_owned(), value.to_owned()));
     }
 
-    /// Brings a service's tables up to date with its program in the folder `programs`.
-    pub async fn migrate(&self, programs: &Path, service: &'static str) -> anyhow::Result<()> {
-        let program = programs.join(format!("quadrille-{service}"));
+    /// Brings a service's tables up to date with its program.
+    pub async fn migrate(&self, service: &'static str, program: PathBuf) -> anyhow::Result<()> {
         let log = self.folder.join(format!("{service}.migrate.log"));
         let environment = self.environment(service)?;
         let mut process =

@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(wait.heard, Some(("OrderRequested", PLACE)));
         let letter = |state| Row::DeadLetter {
             record: "OrderRequested",
-            letter: Fate { service: "order", id: Uuid::nil(), reason: "too_large".into(), state },
+            letter: Fate { service: "order", generation: 1, id: Uuid::nil(), reason: "too_large".into(), state },
         };
         wait.rows = vec![letter("open")];
         let told = "expects OrderCreated or OrderRejected from order, for 1.00 s; OrderRequested is with the dead letters: \

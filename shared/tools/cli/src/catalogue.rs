@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use quadrille_core::{Declaration, KeyKind, Policy, TopicKind, TopicType, TopicWriter};
+use quadrille_core::{Declaration, KeyKind, Policy, TopicKind, TopicType, TopicWriter, is_projection};
 use quadrille_schemas::{Folder, RecordFile, wire::RecordInfo};
 
 /// Every topic, record type and service that a command line knows: its workspace's own, and the platform's beside them.
@@ -30,6 +30,8 @@ pub struct Service {
     pub name: &'static str,
     /// Whether it has a database of the platform's tables, which the commands then read.
     pub has_database: bool,
+    /// Whether it only listens: see [`is_projection`].
+    pub is_projection: bool,
     /// Its part in the choreography.
     pub declaration: Declaration,
     pub(crate) replayed: quadrille_replay::Service,
@@ -39,7 +41,8 @@ impl Service {
     /// The service with this policy, over a database.
     pub fn of<P: Policy>() -> Self {
         let replayed = quadrille_replay::Service::of::<P>();
-        Self { name: P::SERVICE, has_database: true, declaration: P::CHOREOGRAPHY, replayed }
+        let is_projection = is_projection::<P>();
+        Self { name: P::SERVICE, has_database: true, is_projection, declaration: P::CHOREOGRAPHY, replayed }
     }
 
     /// It keeps nothing in a database.
@@ -113,6 +116,11 @@ impl Catalogue {
     /// The names of the services that have a database.
     pub fn databases(&self) -> Vec<&'static str> {
         self.services.iter().filter(|service| service.has_database).map(|service| service.name).collect()
+    }
+
+    /// Whether the service of this name only listens.
+    pub fn is_projection(&self, service: &str) -> bool {
+        self.services.iter().any(|known| known.name == service && known.is_projection)
     }
 
     /// The declarations of all services.

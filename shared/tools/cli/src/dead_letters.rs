@@ -23,6 +23,9 @@ use crate::{
 pub struct DeadLetter {
     #[sqlx(default)]
     pub service: String,
+    /// The generation of a read model that could not handle it; 1 of any other service.
+    #[serde(skip_serializing_if = "is_first")]
+    pub generation: i32,
     pub id: Uuid,
     pub topic: String,
     pub partition: i32,
@@ -40,6 +43,11 @@ pub struct DeadLetter {
     pub holds: Option<String>,
     pub attempts: i32,
     pub failed_at: DateTime<Utc>,
+}
+
+/// Whether there may be no other generation: then none is told.
+fn is_first(generation: &i32) -> bool {
+    *generation == 1
 }
 
 /// A key whole, as text.
@@ -116,6 +124,9 @@ pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<
 pub struct Fate {
     /// The service that could not handle it.
     pub service: &'static str,
+    /// The generation of a read model that could not; 1 of any other service.
+    #[serde(skip_serializing_if = "is_first")]
+    pub generation: i32,
     /// The dead letter.
     pub id: Uuid,
     /// Why it could not be handled.
@@ -127,8 +138,9 @@ pub struct Fate {
 impl Fate {
     /// As people read it.
     pub fn describe(&self) -> String {
-        let Self { service, id, reason, state } = self;
-        format!("{state} dead letter of {service} ({}): {id}", output::printable(reason))
+        let Self { service, generation, id, reason, state } = self;
+        let whose = quadrille_core::group(service, *generation);
+        format!("{state} dead letter of {whose} ({}): {id}", output::printable(reason))
     }
 }
 
@@ -148,10 +160,10 @@ pub async fn fates(settings: &Settings, places: HashSet<Place>) -> HashMap<Place
 
 async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sqlx::Result<Vec<(Place, Fate)>> {
     let mut connection = databases::connect(settings, service).await?;
-    /// Which of the places, from 1; id, reason, whether it is open, and how it was closed.
-    type Row = (i64, Uuid, String, bool, Option<String>);
+    /// Which of the places, from 1; generation, id, reason, whether it is open, and how it was closed.
+    type Row = (i64, i32, Uuid, String, bool, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select number, id, reason, closed_at is null, closed_how
+        "select number, generation, id, reason, closed_at is null, closed_how
          from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality as place (topic, partition, \"offset\", number)
          join dead_letter using (topic, partition, \"offset\")",
     )
@@ -160,14 +172,14 @@ async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sql
     .bind(places.iter().map(|place| place.offset).collect::<Vec<_>>())
     .fetch_all(&mut connection)
     .await?;
-    let fate = |(number, id, reason, open, how): Row| {
+    let fate = |(number, generation, id, reason, open, how): Row| {
         let state = match how.as_deref() {
             _ if open => "open",
             Some("discarded") => "discarded",
             _ => "closed",
         };
         let place = places.get(usize::try_from(number - 1).ok()?)?;
-        Some((*place, Fate { service, id, reason, state }))
+        Some((*place, Fate { service, generation, id, reason, state }))
     };
     Ok(rows.into_iter().filter_map(fate).collect())
 }
@@ -175,7 +187,7 @@ async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sql
 async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<DeadLetter>> {
     let mut connection = databases::connect(settings, service).await?;
     let mut letters: Vec<DeadLetter> = sqlx::query_as(
-        "select id, topic, partition, \"offset\", record_time, record_type, key, value_size, withheld, reason, field, detail,
+        "select generation, id, topic, partition, \"offset\", record_time, record_type, key, value_size, withheld, reason, field, detail,
              holds, attempts, failed_at
          from dead_letter where closed_at is null",
     )
@@ -196,7 +208,7 @@ pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> any
     let mut table = Table::new(["service", "id", "reason", "record", "place", "key", "attempts", "what is wrong"]);
     for letter in &letters {
         table.row([
-            letter.service.clone(),
+            letter.whose(),
             letter.id.to_string(),
             letter.reason.clone(),
             letter.record_type.rsplit('.').next().unwrap_or_default().to_owned(),
@@ -221,7 +233,7 @@ pub async fn show(settings: &Settings, id: Uuid, json: bool) -> anyhow::Result<(
     }
     output::line(&format!(
         "{} could not handle {} of key {}",
-        letter.service,
+        letter.whose(),
         letter.place(),
         output::short(&letter.key_text())
     ))?;
@@ -315,6 +327,11 @@ async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<DeadLetter> {
 }
 
 impl DeadLetter {
+    /// The service that failed; of a read model's generation its group.
+    fn whose(&self) -> String {
+        quadrille_core::group(&self.service, self.generation)
+    }
+
     fn place(&self) -> String {
         format!("{}/{}@{}", self.topic, self.partition, self.offset)
     }
@@ -332,6 +349,7 @@ mod tests {
     fn letter(topic: &str, key: &[u8]) -> DeadLetter {
         DeadLetter {
             service: "order".into(),
+            generation: 1,
             id: Uuid::new_v4(),
             topic: topic.into(),
             partition: 0,
@@ -375,6 +393,19 @@ mod tests {
                 "{which:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_letter_is_told_with_its_generation_where_it_is_not_the_first() {
+        let first = letter("order.requests", b"k");
+        let second = DeadLetter { generation: 2, ..first.clone() };
+        assert_eq!(first.whose(), "order");
+        assert_eq!(second.whose(), "order.g2");
+        let json = |letter: DeadLetter| serde_json::to_value(letter).unwrap();
+        assert_eq!(json(first).get("generation"), None);
+        assert_eq!(json(second)["generation"], 2);
+        let fate = Fate { service: "order", generation: 2, id: Uuid::nil(), reason: "too_large".into(), state: "open" };
+        assert!(fate.describe().starts_with("open dead letter of order.g2 (too_large)"), "{}", fate.describe());
     }
 
     #[test]

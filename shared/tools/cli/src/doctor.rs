@@ -277,7 +277,8 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
             }
             Err(error) => looks.push(Look::wrong("databases", format!("{name}: {error}"), "see PostgreSQL's log")),
         }
-        looks.extend(look_at_published(service, &mut connection).await);
+        let is_projection = settings.catalogue.is_projection(service);
+        looks.extend(look_at_published(service, is_projection, &mut connection).await);
         looks.extend(look_at_what_waits(service, &mut connection).await);
         let skew = skew.map_or(0, |there| (there - chrono::Utc::now().timestamp_millis()).abs());
         if skew > 2_000 {
@@ -293,7 +294,7 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
 }
 
 /// Whether the relay has found that the database is older than its topics, or that a topic is not the one that it was.
-async fn look_at_published(service: &str, connection: &mut PgConnection) -> Option<Look> {
+async fn look_at_published(service: &str, is_projection: bool, connection: &mut PgConnection) -> Option<Look> {
     let found: Option<(String, i64)> = sqlx::query_as(
         "select disagrees, count(*) over () from published where disagrees is not null order by topic, partition limit 1",
     )
@@ -303,8 +304,13 @@ async fn look_at_published(service: &str, connection: &mut PgConnection) -> Opti
     .unwrap_or_default();
     let (first, partitions) = found?;
     let found = format!("{service} publishes nothing ({partitions} partitions): {}", output::printable(&first));
+    // A read model goes on from its positions, which the backup has.
+    let rewind = match is_projection {
+        true => String::new(),
+        false => format!(" `quadrille group rewind {service} --to` a time before that backup,"),
+    };
     let fix = format!(
-        "stop {service}, restore its newest backup, `quadrille group rewind {service} --to` a time before that backup, and start it; \
+        "stop {service}, restore its newest backup,{rewind} and start it; \
          if that cannot fix it: `quadrille-{service} accept-topics --help` (docs/operating.md, \"A database older than its topic\")"
     );
     Some(Look::wrong("published", found, fix))

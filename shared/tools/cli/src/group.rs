@@ -1,4 +1,5 @@
-//! `quadrille group rewind`: a stopped service reads again what it has read. Its inbox and its policies make that harmless.
+//! `quadrille group rewind`: a stopped service reads again what it has read. Its inbox and its policies make that harmless. A read model has
+//! neither: its rows are built anew by another generation.
 //!
 //! `quadrille group skip`: a running service passes over one offset that it cannot get past, on a person's word.
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::{
     Catalogue, Settings,
     codec::{Decoded, Decoder},
+    databases, generations,
     kafka::{self, At, Partition, Reader, Start, TIMEOUT},
     operate::{self, Person},
     output::{self, Table},
@@ -46,9 +48,15 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// An instance that runs, a service or topic that does not exist, a place beyond what was read.
+/// An instance that runs, a service or topic that does not exist, a place beyond what was read, a service that goes by its positions.
 pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::Result<bool> {
     known(settings, service)?;
+    if settings.catalogue.is_projection(service) {
+        bail!(
+            "{service} only listens: it goes on from the positions in its database, wherever its group stands. \
+             To have its rows built anew, give its next build a higher generation (docs/operating.md, \"Rebuilding a read model\")"
+        );
+    }
     let group = settings.group(service);
     let consumer: BaseConsumer = kafka::hurried(settings.kafka.observer("quadrille-cli", &group)).create()?;
     stopped(settings, &consumer, service, &group)?;
@@ -127,7 +135,7 @@ pub async fn skip(
     known(settings, service)?;
     let place = place.place(&settings.catalogue)?;
     let Place { topic, partition, offset } = place;
-    tokio::task::block_in_place(|| is_to_come(settings, service, place))?;
+    is_to_come(settings, service, place).await?;
     let found = tokio::task::block_in_place(|| lies_at(settings, place))?;
     output::note(&found);
     if !yes {
@@ -138,12 +146,14 @@ pub async fn skip(
     operate::print_result(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
 }
 
-/// What a group has read already cannot be passed over any more.
-fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Result<()> {
-    let partitions = Reader::connect(&settings.kafka)?.partitions(&[place.topic])?;
-    let partitions: Vec<Partition> = partitions.into_iter().filter(|found| found.number == place.partition).collect();
-    match kafka::committed(&settings.kafka, &settings.group(service), &partitions)?.first() {
-        Some(Some(next)) if *next > place.offset => {
+/// What a service has read already cannot be passed over any more.
+async fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Result<()> {
+    let next = match settings.catalogue.is_projection(service) {
+        true => read_by_all(settings, service, place).await?,
+        false => tokio::task::block_in_place(|| read(settings, service, place))?,
+    };
+    match next {
+        Some(next) if next > place.offset => {
             bail!(
                 "{service} has read {}/{} up to {next}: what lies at {} is handled",
                 place.topic,
@@ -153,6 +163,20 @@ fn is_to_come(settings: &Settings, service: &str, place: Place) -> anyhow::Resul
         }
         _ => Ok(()),
     }
+}
+
+/// The next offset that the group of `service` reads there.
+fn read(settings: &Settings, service: &str, place: Place) -> anyhow::Result<Option<i64>> {
+    let partitions = Reader::connect(&settings.kafka)?.partitions(&[place.topic])?;
+    let partitions: Vec<Partition> = partitions.into_iter().filter(|found| found.number == place.partition).collect();
+    Ok(kafka::committed(&settings.kafka, &settings.group(service), &partitions)?.first().copied().flatten())
+}
+
+/// How far all generations of a read model have read there: what one has handled another one may stand at.
+async fn read_by_all(settings: &Settings, service: &str, place: Place) -> anyhow::Result<Option<i64>> {
+    let mut connection = databases::connect(settings, service).await?;
+    let all = generations::positions(&mut connection).await?;
+    Ok(all.iter().map(|positions| positions.next(place.topic, place.partition)).min().flatten())
 }
 
 /// What lies at an offset, as people read it.

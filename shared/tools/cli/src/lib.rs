@@ -23,7 +23,7 @@
 //! - [`group`] has a stopped service read again, or a running one pass over an offset.
 //! - [`replay`] takes recorded decisions out of the databases and makes them again.
 //! - [`check`] looks at the choreography before it runs.
-//! - [`status`] and [`doctor`] look at what runs.
+//! - [`status`] and [`doctor`] look at what runs, [`generations`] at the rows that a read model keeps beside one another.
 //! - [`kafka`], [`codec`] and [`databases`] are what they stand on: reading topics to their end and beyond, framed Avro as JSON.
 //!
 //! What reads topics blocks: call it from a thread that may (`tokio::task::block_in_place`), within a runtime.
@@ -41,6 +41,7 @@ pub mod doctor;
 pub mod effects;
 pub mod encode;
 pub mod example;
+pub mod generations;
 pub mod group;
 pub mod http;
 mod input;

@@ -10,7 +10,9 @@ use sqlx::PgConnection;
 use crate::{
     Catalogue, Settings,
     codec::{Decoded, Decoder},
-    databases, http,
+    databases,
+    generations::{self, Generation, Positions},
+    http,
     kafka::{self, Partition, Reader, Start},
     output::{self, Paint, Table},
 };
@@ -112,17 +114,29 @@ impl Instance {
     }
 }
 
-/// How far a service has come in a topic.
+/// How far a service has come in a topic; a read model each of its generations.
 #[derive(Debug, Serialize)]
 pub struct Group {
     /// The service.
     pub service: String,
+    /// Which generation, of a read model that has others than the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
     /// The topic, without prefix.
     pub topic: String,
     /// Records not read yet, by partition.
     pub lag: Vec<i64>,
     /// Their sum.
     pub total: i64,
+}
+
+impl Group {
+    /// The group's name, without a world's prefix, and whether its generation serves.
+    fn describe(&self) -> String {
+        let name = quadrille_core::group(&self.service, self.generation.map_or(1, |generation| generation.number));
+        let serves = self.generation.is_some_and(|generation| generation.serves);
+        if serves { format!("{name} (serves)") } else { name }
+    }
 }
 
 /// What a service's database holds for the runtime.
@@ -147,26 +161,29 @@ pub struct Database {
     pub timers: i64,
     /// Dead letters that nobody has seen to.
     pub dead_letters: i64,
+    /// How far each generation of a read model has come: [`Status::groups`] shows it.
+    #[serde(skip)]
+    pub generations: Vec<Positions>,
 }
 
 /// Asks for everything.
 pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
     let mut instances = tokio::task::block_in_place(|| instances(settings))?;
-    let groups = tokio::task::block_in_place(|| groups(settings, &instances))?;
+    let mut databases = Vec::new();
+    for service in settings.catalogue.databases() {
+        databases.push(database(settings, service).await);
+    }
+    let groups = tokio::task::block_in_place(|| groups(settings, &instances, &databases))?;
     let client = http::client()?;
     let healths = join_all(instances.iter().map(|instance| health(&client, instance.address()))).await;
     for (instance, health) in instances.iter_mut().zip(healths) {
         instance.health = health;
     }
-    let mut found = Vec::new();
-    for service in settings.catalogue.databases() {
-        found.push(database(settings, service).await);
-    }
     // A database that cannot be read is told among the others.
     let sagas = sagas(settings).await.unwrap_or_default();
     let has_ended = |state: &str| settings.catalogue.sagas.is_some_and(|sagas| sagas.ended.contains(&state));
     let open_sagas = sagas.iter().filter(|(state, _)| !has_ended(state)).map(|(_, count)| count).sum();
-    Ok(Status { instances, groups, databases: found, sagas, open_sagas })
+    Ok(Status { instances, groups, databases, sagas, open_sagas })
 }
 
 /// How many sagas are in each state.
@@ -198,23 +215,37 @@ pub fn instances(settings: &Settings) -> anyhow::Result<Vec<Instance>> {
     Ok(instances.into_values().filter(|instance| instance.silence_ms() < FORGOTTEN).collect())
 }
 
-/// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets.
-fn groups(settings: &Settings, instances: &[Instance]) -> anyhow::Result<Vec<Group>> {
+/// How far each service has come: in the topics that its instances say they hear, and in those of which its group holds offsets. Which topics a
+/// generation of several hears is told by its positions, as instances do not say whose they are.
+fn groups(settings: &Settings, instances: &[Instance], databases: &[Database]) -> anyhow::Result<Vec<Group>> {
     let names: Vec<&str> = settings.catalogue.topic_names();
     let partitions = Reader::connect(&settings.kafka)?.partitions(&names)?;
     let mut groups = Vec::new();
     for service in settings.catalogue.service_names() {
-        let committed = kafka::committed(&settings.kafka, &settings.group(service), &partitions)?;
         let of_service = || instances.iter().filter(|instance| instance.service == service);
         let hears = |topic: &str| {
             of_service().flat_map(|instance| &instance.hears).any(|heard| is_of(&settings.catalogue, topic, heard))
         };
-        for topic in &names {
-            let of_topic = || partitions.iter().zip(&committed).filter(|(partition, _)| &*partition.topic == *topic);
-            if hears(topic) || of_topic().any(|(_, offset)| offset.is_some()) {
-                let lag: Vec<i64> = of_topic().map(|(partition, offset)| lag(partition, *offset)).collect();
-                let total = lag.iter().sum();
-                groups.push(Group { service: service.to_owned(), topic: (*topic).to_owned(), lag, total });
+        let database = databases.iter().find(|database| database.service == service);
+        let read: Vec<(Option<Generation>, Vec<Option<i64>>)> = match database.map(|database| &*database.generations) {
+            None | Some([] | [Positions { generation: Generation { number: 1, .. }, .. }]) => {
+                vec![(None, kafka::committed(&settings.kafka, &settings.group(service), &partitions)?)]
+            }
+            Some(several) => {
+                let next = |of: &Positions| -> Vec<Option<i64>> {
+                    partitions.iter().map(|at| of.next(&at.topic, at.number)).collect()
+                };
+                several.iter().map(|positions| (Some(positions.generation), next(positions))).collect()
+            }
+        };
+        for (generation, next) in &read {
+            for topic in &names {
+                let of_topic = || partitions.iter().zip(next).filter(|(partition, _)| &*partition.topic == *topic);
+                if generation.is_none() && hears(topic) || of_topic().any(|(_, offset)| offset.is_some()) {
+                    let lag: Vec<i64> = of_topic().map(|(partition, offset)| lag(partition, *offset)).collect();
+                    let (service, topic, total) = (service.to_owned(), (*topic).to_owned(), lag.iter().sum());
+                    groups.push(Group { service, generation: *generation, topic, lag, total });
+                }
             }
         }
     }
@@ -250,13 +281,13 @@ async fn database(settings: &Settings, service: &str) -> Database {
     let named = Database { service: service.to_owned(), ..Database::default() };
     let asked = async {
         let mut connection = databases::connect(settings, service).await?;
-        counts(&mut connection, service).await
+        counts(&mut connection, service, settings.catalogue.is_projection(service)).await
     };
     let asked: sqlx::Result<Database> = asked.await;
     asked.unwrap_or_else(|error| Database { error: Some(error.to_string()), ..named })
 }
 
-async fn counts(connection: &mut PgConnection, service: &str) -> sqlx::Result<Database> {
+async fn counts(connection: &mut PgConnection, service: &str, is_projection: bool) -> sqlx::Result<Database> {
     let (outbox, outbox_age_ms) = sqlx::query_as(
         "select count(*), (extract(epoch from clock_timestamp() - min(time)) * 1000)::bigint from outbox",
     )
@@ -269,8 +300,22 @@ async fn counts(connection: &mut PgConnection, service: &str) -> sqlx::Result<Da
     let dead_letters = sqlx::query_scalar("select count(*) from dead_letter where closed_at is null")
         .fetch_one(&mut *connection)
         .await?;
-    let service = service.to_owned();
-    Ok(Database { service, error: None, outbox, outbox_age_ms, inbox, effects, parked, timers, dead_letters })
+    let generations = match is_projection {
+        true => generations::positions(connection).await?,
+        false => vec![],
+    };
+    Ok(Database {
+        service: service.to_owned(),
+        error: None,
+        outbox,
+        outbox_age_ms,
+        inbox,
+        effects,
+        parked,
+        timers,
+        dead_letters,
+        generations,
+    })
 }
 
 /// Shows it.
@@ -323,7 +368,7 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let mut table = Table::new(["service", "hears", "lag", "by partition"]);
     for group in &status.groups {
         let lag: Vec<String> = group.lag.iter().map(i64::to_string).collect();
-        table.row([group.service.clone(), group.topic.clone(), group.total.to_string(), lag.join(" ")]);
+        table.row([group.describe(), group.topic.clone(), group.total.to_string(), lag.join(" ")]);
     }
     table.print()?;
     output::line("")?;
@@ -427,9 +472,24 @@ mod tests {
         assert_eq!((read.outside_answered_at, read.assigned[0].partitions.as_slice()), (answered, &[0, 3][..]));
     }
 
+    fn group(generation: Option<Generation>) -> Group {
+        Group { service: "order".into(), generation, topic: "order.requests".into(), lag: vec![1, 2], total: 3 }
+    }
+
+    #[test]
+    fn generations_are_told_where_there_are_others_than_the_first() {
+        let of = |number, serves| group(Some(Generation { number, serves }));
+        assert_eq!(group(None).describe(), "order");
+        assert_eq!(of(1, false).describe(), "order");
+        assert_eq!(of(2, true).describe(), "order.g2 (serves)");
+        let json = |group: Group| serde_json::to_value(group).expect("it is JSON");
+        assert_eq!(json(group(None)).get("generation"), None);
+        assert_eq!(json(of(2, true))["generation"], serde_json::json!({ "number": 2, "serves": true }));
+    }
+
     #[test]
     fn the_last_line_has_the_figures() {
-        let group = Group { service: "order".into(), topic: "order.requests".into(), lag: vec![1, 2], total: 3 };
+        let group = group(None);
         let sagas = BTreeMap::from([("delivered".to_owned(), 4), ("shipped".to_owned(), 2)]);
         let database = Database { service: "order".into(), outbox: 5, dead_letters: 1, ..Database::default() };
         let status = Status { instances: vec![], groups: vec![group], databases: vec![database], sagas, open_sagas: 2 };

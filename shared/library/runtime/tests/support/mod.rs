@@ -1,4 +1,4 @@
-//! The example service `tally` in a world of its own, as instances in this process or in others.
+//! An example in a world of its own, `tally` unless another one is named, as instances in this process or in others.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -18,8 +18,8 @@ use quadrille_core::{Fact, Policy, Record as _, ids};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_platform::DeadLetter;
 use quadrille_runtime::{
-    Config, Mapped, Service, Store,
-    config::{Log, LogFormat, NoSettings},
+    Config, Mapped, Outside, Service, Store,
+    config::{Log, LogFormat},
     table,
 };
 use quadrille_testkit::{Database, World, decoded};
@@ -37,20 +37,66 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// An example's topics and database.
 pub struct Shop {
     pub world: World,
     pub database: Database,
-    producer: FutureProducer,
+    pub producer: FutureProducer,
+    service: &'static str,
     value: Vec<u8>,
 }
 
 /// An instance in this process.
 pub struct Instance {
+    pub at: At,
     stop: CancellationToken,
     ended: JoinHandle<anyhow::Result<()>>,
 }
 
+/// The IP address and port where an instance listens.
+#[derive(Clone)]
+pub struct At(pub String);
+
+impl At {
+    /// One that is free.
+    pub fn free() -> anyhow::Result<Self> {
+        Ok(Self(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string()))
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.0)
+    }
+
+    /// Whether it says that it is live, or ready; nothing where it does not answer.
+    pub async fn is(&self, what: &str) -> Option<bool> {
+        Some(reqwest::get(self.url(&format!("/health/{what}"))).await.ok()?.status().is_success())
+    }
+
+    /// Waits until it says that it is live, or ready, or that it is not.
+    pub async fn says(&self, what: &str, wanted: bool, within: Duration) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.is(what).await != Some(wanted) {
+            anyhow::ensure!(began.elapsed() < within, "within {within:?} it did not say {what}: {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
 impl Instance {
+    /// Starts an instance, at any port that is free then.
+    pub fn start<S: Store, O: Outside<Policy = S::Policy>>(service: Service<S, O>, config: Config) -> Self {
+        let (at, stop) = (At(config.http.bind.clone()), CancellationToken::new());
+        let stopped = stop.clone().cancelled_owned();
+        Self { at, stop, ended: tokio::spawn(service.run_until(config, stopped)) }
+    }
+
+    /// The same at a port that is known beforehand, by `at`.
+    pub fn listening<S: Store>(service: Service<S>, mut config: Config) -> anyhow::Result<Self> {
+        config.http.bind = At::free()?.0;
+        Ok(Self::start(service, config))
+    }
+
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.ended.await?
@@ -92,6 +138,13 @@ pub fn service() -> Service<tally::Table> {
     Service::new(tally::Table).migrations(&tables())
 }
 
+/// A new database with this service's tables.
+pub async fn migrated<S: Store>(service: Service<S>) -> anyhow::Result<Database> {
+    let database = Database::fresh([]).await;
+    service.migrate(&database.url()).await?;
+    Ok(database)
+}
+
 /// The example's tables, which other policies of these tests share.
 pub fn tables() -> Migrator {
     sqlx::migrate!("examples/tally")
@@ -122,9 +175,9 @@ impl Mapped for VersionRow {
 /// The store of a policy with such a state.
 pub struct Versions<P>(PhantomData<P>);
 
-impl<P> Versions<P> {
-    pub fn new() -> Self {
-        Self(PhantomData)
+impl<P: Policy<State = VersionsBySku>> Versions<P> {
+    pub fn service() -> Service<Self> {
+        Service::new(Self(PhantomData)).migrations(&tables())
     }
 }
 
@@ -153,32 +206,50 @@ impl<P: Policy<State = VersionsBySku>> Store for Versions<P> {
 }
 
 impl Shop {
+    /// `tally`'s.
     pub async fn open() -> anyhow::Result<Self> {
+        // The example is none of the shop's services: its dead letters' topic is made where a test wants it.
+        Self::of(service(), &[]).await
+    }
+
+    /// Another example's, with the dead letters' topics of these services.
+    pub async fn of<S: Store>(service: Service<S>, dead_letters_of: &[&str]) -> anyhow::Result<Self> {
+        Self::with(Database::fresh([]).await, service, dead_letters_of).await
+    }
+
+    /// The same over this database, which is empty.
+    pub async fn with<S: Store>(
+        database: Database,
+        service: Service<S>,
+        dead_letters_of: &[&str],
+    ) -> anyhow::Result<Self> {
         if let Ok(filter) = std::env::var("QUADRILLE_TEST_LOG") {
             let _ = quadrille_runtime::init_logs(&Log { format: LogFormat::Human, filter });
         }
-        // The example is none of the shop's services: its dead letters' topic is made where a test wants it.
-        let mut world = World::new(TOPICS, &[]).await?;
-        let database = Database::fresh([]).await;
-        service().migrate(&database.url()).await?;
+        let mut world = World::new(TOPICS, dead_letters_of).await?;
+        service.migrate(&database.url()).await?;
         let producer = ClientConfig::new().set("bootstrap.servers", &world.settings.kafka.brokers).create()?;
         // Only asks for the schema's id; the value is made anew for each request.
         let value = world.framed(&StockReplenishmentRequested::new("A".into(), Uuid::nil(), 1)).await?;
-        Ok(Self { world, database, producer, value })
+        Ok(Self { world, database, producer, service: S::Policy::SERVICE, value })
     }
 
-    pub fn config(&self) -> Config<NoSettings> {
-        self.world.config("tally", &self.database.url())
+    pub fn config(&self) -> Config {
+        self.over(&self.database.url())
     }
 
+    /// The configuration over another database, or over a proxy before its own.
+    pub fn over(&self, database: &str) -> Config {
+        self.world.config(self.service, database)
+    }
+
+    /// An instance of `tally`.
     pub fn start(&self) -> Instance {
         self.start_with(self.config())
     }
 
-    pub fn start_with(&self, config: Config<NoSettings>) -> Instance {
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        Instance { stop, ended: tokio::spawn(service().run_until(config, stopped)) }
+    pub fn start_with(&self, config: Config) -> Instance {
+        Instance::start(service(), config)
     }
 
     /// An instance in a process of its own.
@@ -188,12 +259,8 @@ impl Shop {
 
     /// The process that an instance would be.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(example("tally"));
-        command
-            .envs(self.world.environment(&self.database.url()))
-            .env("QUADRILLE__HTTP__BIND", "127.0.0.1:0")
-            .env("NO_COLOR", "1")
-            .kill_on_drop(true);
+        let mut command = Command::new(example(self.service));
+        command.envs(self.world.environment(&self.database.url())).env("NO_COLOR", "1").kill_on_drop(true);
         command
     }
 
@@ -209,6 +276,14 @@ impl Shop {
         let mut record = FutureRecord::to(&topic).key(sku).payload(&value);
         record.partition = partition;
         self.producer.send(record, None).await.map(drop).map_err(|(error, _)| error.into())
+    }
+
+    /// So many pieces came, as the `version`-th event of the SKU.
+    pub async fn came(&mut self, sku: &str, version: i64, pieces: i32) -> anyhow::Result<()> {
+        let value = self.world.framed(&StockReplenished::new(sku.into(), Uuid::new_v4(), pieces)).await?;
+        let headers = [("ce_id", Uuid::new_v4().to_string()), ("ce_aggregateversion", version.to_string())];
+        self.world.send_raw("stock.events", Some(sku.as_bytes()), &value, &headers).await?;
+        Ok(())
     }
 
     /// Has the example's dead-letter topic, which is not declared, come to be, and its subject. Returns what removes it.
@@ -246,6 +321,20 @@ impl Shop {
             anyhow::ensure!(Instant::now() < deadline, "the row did not come within a minute");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub async fn is(&self, query: &'static str) -> anyhow::Result<bool> {
+        Ok(sqlx::query_scalar(query).fetch_one(&self.database.pool).await?)
+    }
+
+    /// Waits until a query says so.
+    pub async fn until(&self, query: &'static str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !self.is(query).await? {
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "within a minute not: {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// What was stated so far, until there are `count` distinct events.

@@ -8,20 +8,19 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::Signal;
 use quadrille_cli::{Catalogue, Settings, kafka::Admin, settings::Overrides};
 use quadrille_program::say;
-use quadrille_testkit::Database;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
     binaries, http,
-    process::{Process, START},
+    process::Process,
     raw::{RawProducer, RawRecord},
     report::Report,
     shell::{Running, Shell},
     shop::own_folder,
+    stage::Stage,
 };
 
 const SERVICES: [&str; 2] = ["readings", "usage"];
@@ -91,14 +90,13 @@ fn locked(lock: &str) -> BTreeSet<String> {
 /// The utility at work: its topics, databases and services, all gone with this value.
 struct Utility {
     // In the order in which they end.
-    instances: BTreeMap<&'static str, Process>,
     watch: Watch,
-    topics: Topics,
+    stage: Stage<Topics>,
     shell: Shell,
-    databases: BTreeMap<&'static str, Database>,
-    settings: Settings,
-    logs: PathBuf,
-    started: usize,
+}
+
+fn program(service: &str) -> anyhow::Result<PathBuf> {
+    binaries::find(&format!("meters-{service}"))
 }
 
 /// `meters watch` at work, and which readings it has shown to be answered.
@@ -160,81 +158,35 @@ impl Utility {
         let names = listed.as_array().context("a list of topics")?.iter();
         let names = names.filter_map(|topic| topic["topic"].as_str()).map(str::to_owned).collect();
         let topics = Topics { settings: settings.clone(), names };
-        let mut databases = BTreeMap::new();
-        for service in SERVICES {
-            databases.insert(service, Database::named(settings.database(service)).await);
-        }
-        let running = shell.start("meters watch reading.events --from beginning --json")?;
-        let watch = Watch { running, answered: BTreeSet::new() };
-        let mut utility = Self {
-            instances: BTreeMap::new(),
-            watch,
-            topics,
-            shell,
-            databases,
-            settings,
-            logs: logs.to_owned(),
-            started: 0,
-        };
-        for service in SERVICES {
-            let mut migration = utility.process(service, &["migrate"])?;
-            let status = migration.ended().await?;
-            ensure!(status.success(), "{service} migrate ended with {status}; its log: {}", migration.log());
-        }
-        utility.start().await?;
-        say!("{} topics; both services are ready; logs in {}", utility.topics.names.len(), logs.display());
-        Ok(utility)
-    }
-
-    fn process(&mut self, service: &str, arguments: &[&str]) -> anyhow::Result<Process> {
-        self.started += 1;
-        let database = self.databases.get(service).context("its database")?.url();
-        let kafka = &self.settings.kafka;
+        let kafka = &settings.kafka;
         let environment = [
             ("KAFKA__BROKERS", kafka.brokers.as_str()),
             ("KAFKA__TOPIC_PREFIX", &kafka.topic_prefix),
             ("KAFKA__GROUP_PREFIX", &kafka.group_prefix),
             ("KAFKA__SESSION_TIMEOUT_MS", "6000"),
-            ("REGISTRY__URL", &self.settings.registry.url),
-            ("DATABASE__URL", &database),
-            ("DATABASE__MIGRATE_URL", &database),
+            ("REGISTRY__URL", &settings.registry.url),
             ("HTTP__BIND", "127.0.0.1:0"),
             // Small batches: there is a middle to be killed in.
             ("BATCH__MAX_INPUTS", "5"),
         ];
-        let environment = environment.map(|(key, value)| (format!("QUADRILLE__{key}"), value.to_owned()));
-        let name = format!("{service}-{}", self.started);
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let log = self.logs.join(format!("{name}.log"));
-        Process::start(name, &binaries::find(&format!("meters-{service}"))?, &arguments, &environment, log)
+        let environment = environment.map(|(key, value)| (format!("QUADRILLE__{key}"), value.to_owned())).to_vec();
+        let stage = Stage::over(topics, &SERVICES, settings, logs.to_owned(), environment).await;
+        let running = shell.start("meters watch reading.events --from beginning --json")?;
+        let mut utility = Self { watch: Watch { running, answered: BTreeSet::new() }, stage, shell };
+        for service in SERVICES {
+            utility.stage.migrate(service, program(service)?).await?;
+        }
+        utility.start().await?;
+        say!("{} topics; both services are ready; logs in {}", utility.stage.world.names.len(), logs.display());
+        Ok(utility)
     }
 
     /// Starts both services, and waits until they are ready.
     async fn start(&mut self) -> anyhow::Result<()> {
         for service in SERVICES {
-            let process = self.process(service, &[])?;
-            self.instances.insert(service, process);
+            self.stage.start_as(service, &program(service)?, &[]).await?;
         }
-        for service in SERVICES {
-            let address = self.address(service).await?;
-            let deadline = Instant::now() + START;
-            while !http::is_ok(&format!("{address}/health/ready")).await {
-                let process = self.instances.get_mut(service).context("an instance")?;
-                let ended = process.status()?;
-                ensure!(ended.is_none(), "{service} ended while it was starting; its log: {}", process.log());
-                ensure!(
-                    Instant::now() < deadline,
-                    "{service} is not ready after {START:?}; its log: {}",
-                    process.log()
-                );
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn address(&mut self, service: &str) -> anyhow::Result<String> {
-        self.instances.get_mut(service).context("an instance")?.says("Health and metrics on ").await
+        self.stage.ready().await
     }
 
     /// Sends readings in rounds, every other one without headers by kcat, and kills both services amid each.
@@ -245,9 +197,9 @@ impl Utility {
             let document = |(id, meter, watt_hours): &(Uuid, String, i64)| {
                 format!("{{\"meter\":\"{meter}\",\"reading_id\":\"{id}\",\"watt_hours\":{watt_hours}}}")
             };
-            let file = self.logs.join(format!("readings-{round}.json"));
+            let file = self.stage.folder.join(format!("readings-{round}.json"));
             std::fs::write(&file, readings.iter().map(document).collect::<Vec<_>>().join("\n"))?;
-            let kafka = &self.settings.kafka;
+            let kafka = &self.stage.settings.kafka;
             let send = match round % 2 {
                 0 => format!("meters produce ReadingSubmitted '{}' | tail -n 1", file.display()),
                 _ => format!(
@@ -259,14 +211,7 @@ impl Utility {
             };
             tokio::try_join!(self.shell.run(&send), self.watch.until(sent.len() + AMID))?;
             sent.extend(readings);
-            // Both signals first: neither may tidy up after the other's end.
-            for process in self.instances.values() {
-                process.signal(Signal::SIGKILL)?;
-            }
-            for process in self.instances.values_mut() {
-                process.kill().await?;
-            }
-            self.instances.clear();
+            self.stage.kill_all().await?;
             let answered: BTreeSet<String> = self.topic().await?.into_iter().map(|fact| fact.reading).collect();
             let open = sent.len() - answered.len();
             say!("round {}: kill -9 of both services with {open} of {} readings open", round + 1, sent.len());
@@ -287,9 +232,9 @@ impl Utility {
     }
 
     /// Each reading has one answer, the one that is due, and the page has their sums.
-    async fn balanced(&mut self, sent: &Sent, report: &mut Report) -> anyhow::Result<()> {
-        let address = self.address("usage").await?;
-        let page = http::json(&format!("{address}/usage/at-least/{}", sent.len())).await?;
+    async fn balanced(&self, sent: &Sent, report: &mut Report) -> anyhow::Result<()> {
+        let usage = self.stage.instances.iter().find(|instance| instance.service == "usage").context("an instance")?;
+        let page = http::json(&format!("{}/usage/at-least/{}", usage.http, sent.len())).await?;
         let facts = self.topic().await?;
         // A relay that was killed may have published what it says once more: the same event, by its id.
         let events: BTreeMap<&str, &Fact> = facts.iter().map(|fact| (fact.id.as_str(), fact)).collect();
@@ -338,7 +283,7 @@ impl Utility {
 
     /// Malformed records become dead letters, each, and no other does.
     async fn malformed(&mut self, report: &mut Report) -> anyhow::Result<()> {
-        let sound = self.logs.join("sound.bin");
+        let sound = self.stage.folder.join("sound.bin");
         let encode =
             format!("meters example ReadingSubmitted | meters encode ReadingSubmitted > '{}'", sound.display());
         self.shell.run(&encode).await?;
@@ -350,7 +295,7 @@ impl Utility {
             ("E-BAD-4", sound.clone()),
             ("no meter!", sound.clone()),
         ];
-        let producer = RawProducer::connect(&self.settings)?;
+        let producer = RawProducer::connect(&self.stage.settings)?;
         let mut places = BTreeSet::new();
         for (key, value) in values {
             let record = RawRecord { key: Some(key.into()), value: Some(value), ..RawRecord::default() };

@@ -1,0 +1,214 @@
+//! A generation's beginning: from nothing, or with what its store takes over from the one that serves.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use quadrille_core::{TopicKind, TopicType};
+use quadrille_kafka::Connection as Kafka;
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaResult,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use tracing::info;
+
+use super::{ALL, Generation, are_fresh, positions, schema, serving, was_dropped};
+use crate::{heard, lease::answered, limits, resources::Resources, retention_check, startup, store::Store};
+
+/// The first record that a partition holds.
+struct Start {
+    topic: &'static TopicType,
+    partition: i32,
+    first: i64,
+}
+
+impl Start {
+    /// Whether rows may have come of records that are gone. A compacted topic holds all that is current.
+    fn has_lost(&self) -> bool {
+        self.first > 0 && self.topic.kind != TopicKind::State
+    }
+}
+
+/// Waits until this build's generation has begun: at once for the first that there is; any other one takes over what its store takes, on
+/// `database`, and reads from the first records that its topics hold. It waits while the generation that serves is not kept up to date: what that one
+/// has not taken and the topics no longer hold would be in neither.
+///
+/// # Errors
+///
+/// It was dropped, a higher one has served, or rows would vanish with the switch: topics have lost records, and the store takes nothing over.
+pub(crate) async fn begin<S: Store>(
+    resources: &Resources,
+    store: &S,
+    database: &PgConnectOptions,
+) -> anyhow::Result<()> {
+    startup::wait_for(&resources.health, "generation", async || match begin_once(resources, store, database).await {
+        Ok(()) => Ok(Ok(())),
+        Err(NotBegun::Refused(error)) => Err(error),
+        Err(NotBegun::Waits(why)) => Ok(Err(why)),
+        Err(NotBegun::Database(error)) => Ok(Err(format!(
+            "the database (database.url) does not let generation {} begin: {error}",
+            resources.generation
+        ))),
+        Err(NotBegun::Kafka(error)) => {
+            Ok(Err(format!("where generation {} begins is not known: {error:#}", resources.generation)))
+        }
+    })
+    .await
+}
+
+/// Why a generation has not begun.
+enum NotBegun {
+    /// For good.
+    Refused(anyhow::Error),
+    /// Until something else has happened.
+    Waits(String),
+    Database(sqlx::Error),
+    Kafka(anyhow::Error),
+}
+
+impl From<sqlx::Error> for NotBegun {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgConnectOptions) -> Result<(), NotBegun> {
+    let number = i32::from(resources.generation);
+    let mut connection = answered(database.connect()).await?;
+    let Some(old) = serving_before(&mut connection, number).await? else { return Ok(()) };
+    let topics = heard::topics::<S::Policy>();
+    let positions = answered(positions(&mut connection, old)).await?;
+    if !are_fresh(&positions, &topics) {
+        return Err(NotBegun::Waits(format!(
+            "generation {old}, from which generation {number} takes over, is not kept up to date: start instances of its build beside this one"
+        )));
+    }
+    // Nothing is locked while the broker is asked.
+    let starts = starts(&resources.kafka, resources.service, topics).await.map_err(NotBegun::Kafka)?;
+    // One moment for all that is taken over.
+    let mut tx = answered(connection.begin_with("begin isolation level repeatable read")).await?;
+    lock(&mut tx, number, old).await?;
+    let taken = take_over(&mut tx, store, number, old).await?;
+    if let (None, Some(Start { topic, partition, first })) = (taken, starts.iter().find(|start| start.has_lost())) {
+        return refused(format!(
+            "{}/{partition} begins at {first}: rows that came of what it held before would vanish when generation {number} serves. \
+             Give its store a `take_over`, which returns `Some(0)` where nothing of them is to be kept",
+            topic.name
+        ));
+    }
+    note_begun(&mut tx, number, taken, &starts).await?;
+    answered(tx.commit()).await?;
+    info!(
+        service = resources.service,
+        "Generation {number} begins with {} rows of generation {old}, which serves meanwhile",
+        taken.unwrap_or_default()
+    );
+    // Neither in what was taken over nor to be read.
+    for start in starts.iter().filter(|start| start.has_lost()) {
+        let position = positions.iter().find(|old| old.topic == start.topic.name && old.partition == start.partition);
+        if let Some(position) = position.filter(|position| position.offset < start.first) {
+            let topic = resources.kafka.topic(&start.topic.name);
+            retention_check::report_lost(resources.service, topic, start.partition, position.offset, start.first);
+        }
+    }
+    Ok(())
+}
+
+fn refused<T>(why: String) -> Result<T, NotBegun> {
+    Err(NotBegun::Refused(anyhow::Error::msg(why)))
+}
+
+/// The generation that serves and is to be taken over from; none where this one has begun, or begins here, since nothing answers that could answer
+/// meanwhile.
+async fn serving_before(connection: &mut PgConnection, number: i32) -> Result<Option<i32>, NotBegun> {
+    let all: Vec<Generation> = answered(sqlx::query_as(ALL).fetch_all(&mut *connection)).await?;
+    let own = all.iter().find(|generation| generation.number == number);
+    if let Some(at) = own.and_then(|own| own.dropped_at) {
+        return refused(was_dropped(number, at));
+    }
+    if own.is_some_and(|own| own.begun_at.is_some()) {
+        return Ok(None);
+    }
+    if let Some(higher) = all.iter().find(|other| other.number > number && other.served_at.is_some()) {
+        return refused(format!("generation {} has served: give this build a higher one than {number}", higher.number));
+    }
+    if let Some(serving) = serving(&all) {
+        return Ok(Some(serving.number));
+    }
+    let begin = sqlx::query(
+        "insert into generation (number, begun_at, served_at) values ($1, clock_timestamp(), clock_timestamp())
+         on conflict (number) do update set begun_at = excluded.begun_at, served_at = excluded.served_at
+             where generation.begun_at is null and generation.dropped_at is null",
+    );
+    answered(begin.bind(number).execute(connection)).await?;
+    Ok(None)
+}
+
+/// Locks this generation's row, which has not begun, while the old one's is not dropped.
+async fn lock(tx: &mut PgConnection, number: i32, old: i32) -> Result<(), NotBegun> {
+    let ours = sqlx::query(
+        "select from generation own join generation old on old.number = $2 and old.dropped_at is null
+         where own.number = $1 and own.begun_at is null and own.dropped_at is null for update of own skip locked",
+    );
+    match answered(ours.bind(number).bind(old).fetch_optional(tx)).await? {
+        Some(_) => Ok(()),
+        None => {
+            Err(NotBegun::Waits(format!("another instance begins generation {number}, or a generation is dropped")))
+        }
+    }
+}
+
+/// Has the store take over what the topics no longer hold, within [`limits::TAKE_OVER`].
+async fn take_over<S: Store>(tx: &mut PgConnection, store: &S, number: i32, old: i32) -> Result<Option<u64>, NotBegun> {
+    answered(statements_take(tx, limits::TAKE_OVER)).await?;
+    let old_schema = schema(old);
+    let taking = tokio::time::timeout(limits::TAKE_OVER, store.take_over(tx, &old_schema));
+    let late = |_| Err(format!("it has taken longer than {:?}", limits::TAKE_OVER).into());
+    let taken = taking.await.unwrap_or_else(late).map_err(|error| {
+        let what = format!("generation {number} cannot take over from generation {old}");
+        NotBegun::Refused(anyhow::Error::from_boxed(error).context(what))
+    })?;
+    answered(statements_take(tx, limits::STATEMENT)).await?;
+    Ok(taken)
+}
+
+async fn note_begun(tx: &mut PgConnection, number: i32, taken: Option<u64>, starts: &[Start]) -> sqlx::Result<()> {
+    // So that what retention takes before it is read is known to be lost.
+    let start = sqlx::query(
+        "insert into position (topic, partition, \"offset\") select * from unnest($1::text[], $2::int[], $3::bigint[]) on conflict do nothing",
+    );
+    let start = start
+        .bind(starts.iter().map(|start| &*start.topic.name).collect::<Vec<_>>())
+        .bind(starts.iter().map(|start| start.partition).collect::<Vec<_>>())
+        .bind(starts.iter().map(|start| start.first).collect::<Vec<_>>());
+    answered(start.execute(&mut *tx)).await?;
+    let begin = "update generation set begun_at = clock_timestamp(), taken_over = $2 where number = $1";
+    let taken = taken.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+    answered(sqlx::query(begin).bind(number).bind(taken).execute(tx)).await?;
+    Ok(())
+}
+
+/// From now on a statement of this transaction may take so long.
+async fn statements_take(tx: &mut PgConnection, time: Duration) -> sqlx::Result<()> {
+    let set = format!("set local statement_timeout = '{}ms'", time.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(tx).await?;
+    Ok(())
+}
+
+/// Where the partitions of these topics begin now.
+async fn starts(kafka: &Kafka, service: &'static str, topics: Vec<&'static TopicType>) -> anyhow::Result<Vec<Start>> {
+    let (client, prefix) = (kafka.client(&format!("quadrille-{service}-start")), kafka.topic_prefix.clone());
+    let asked = tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = client.create()?;
+        let mut starts = vec![];
+        for topic in topics {
+            for partition in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
+                let physical = format!("{prefix}{}", topic.name);
+                let (first, _) = client.fetch_watermarks(&physical, partition, limits::BROKER)?;
+                starts.push(Start { topic, partition, first });
+            }
+        }
+        KafkaResult::Ok(starts)
+    });
+    asked.await?.context("the first records of what it hears are not told (kafka.brokers)")
+}
