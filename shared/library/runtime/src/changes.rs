@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     generation,
-    listener::{Heard, Listener},
+    listener::{Heard, Listener, Listens},
 };
 
 /// A NOTIFY that is lost costs at most this time.
@@ -123,7 +123,7 @@ impl Announcer {
 
     /// A batch is committed that has changed these rows. Nobody waits for the others to be told.
     pub fn announce(&self, rows: Vec<Row>) {
-        self.untold().add(rows);
+        self.lock_untold().add(rows);
         self.wake.notify_one();
     }
 
@@ -134,35 +134,43 @@ impl Announcer {
 
     /// Listens and tells, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let hear = |heard: Heard<'_>| match heard {
-            // What was told before is not heard.
-            Heard::Begun => self.hear(Changed::Anything),
-            Heard::Told(payload) => self.hear(Changed::of_payload(payload)),
-        };
-        let untold = async || loop {
-            self.wake.notified().await;
-            if let Some(payload) = self.untold().take() {
-                return payload;
-            }
-        };
-        stop.run_until_cancelled(async { tokio::join!(self.poll(), self.listener.run(hear, untold)) }).await;
+        stop.run_until_cancelled(async { tokio::join!(self.poll(), self.listener.run(self.as_ref())) }).await;
     }
 
     /// Whatever becomes of the connection.
     async fn poll(&self) {
         loop {
             tokio::time::sleep(FALLBACK_POLL).await;
-            self.hear(Changed::Anything);
+            self.say(Changed::Anything);
         }
     }
 
     /// An error only says that nobody listens.
-    fn hear(&self, changed: Changed) {
+    fn say(&self, changed: Changed) {
         let _ = self.heard.send(changed);
     }
 
-    fn untold(&self) -> std::sync::MutexGuard<'_, Untold> {
+    fn lock_untold(&self) -> std::sync::MutexGuard<'_, Untold> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listens for Announcer {
+    fn hear(&self, heard: Heard<'_>) {
+        self.say(match heard {
+            // What was told before is not heard.
+            Heard::Begun => Changed::Anything,
+            Heard::Told(payload) => Changed::of_payload(payload),
+        });
+    }
+
+    async fn untold(&self) -> String {
+        loop {
+            self.wake.notified().await;
+            if let Some(payload) = self.lock_untold().take() {
+                return payload;
+            }
+        }
     }
 }
 

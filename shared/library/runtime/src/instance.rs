@@ -33,6 +33,7 @@ use crate::{
     effects::Performer,
     generation, health, heard,
     heartbeat::Heartbeat,
+    migrations::Migrated,
     outside::Outside,
     position::BeyondEnds,
     progress::{self, Progress},
@@ -75,9 +76,9 @@ where
     let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
     let mut others = JoinSet::new();
     let served = serve_http(&mut service, &config, &resources, &mut others).await?;
-    let Some(found) = stop.run_until_cancelled(tables_ready(&service, &config, &resources)).await.transpose()? else {
-        return Ok(());
-    };
+    let migrations = service.migrated();
+    let ready = tables_ready(&service.store, &migrations, config.history.keep, &resources);
+    let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
     let heard = heard::heard::<S::Policy>();
     let hears: BTreeSet<&str> = heard.iter().map(|heard| &*heard.record_type.topic.name).collect();
     let heartbeat = Heartbeat {
@@ -170,19 +171,15 @@ async fn serve_http<S: Store, O, C>(
 }
 
 /// Waits for the tables, and of a projection for its generation's beginning.
-async fn tables_ready<S, O, C>(
-    service: &Service<S, O, C>,
-    config: &Config<C>,
+async fn tables_ready<S: Store>(
+    store: &S,
+    migrations: &[Migrated],
+    keep_history: bool,
     resources: &Resources,
-) -> anyhow::Result<Found>
-where
-    S: Store,
-    O: Outside<Policy = S::Policy>,
-    C: Settings,
-{
-    let found = startup::tables_ready::<S::Policy>(resources, &service.migrated(), config.history.keep).await?;
+) -> anyhow::Result<Found> {
+    let found = startup::tables_ready::<S::Policy>(resources, migrations, keep_history).await?;
     if is_projection::<S::Policy>() {
-        generation::begin(resources, &service.store, &resources.taking_over()).await?;
+        generation::begin(resources, store, &resources.taking_over()).await?;
     }
     Ok(found)
 }

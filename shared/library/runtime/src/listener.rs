@@ -21,6 +21,14 @@ pub(crate) struct Listener {
     pub channel: String,
 }
 
+/// What listens on a channel, and has something to tell there.
+pub(crate) trait Listens: Sync {
+    fn hear(&self, heard: Heard<'_>);
+
+    /// What is to be told next, once there is something. It may be dropped at any of its awaits, and is called anew.
+    fn untold(&self) -> impl Future<Output = String> + Send;
+}
+
 /// What is heard on a channel.
 pub(crate) enum Heard<'a> {
     /// A connection listens: what was told before it is not heard.
@@ -30,31 +38,31 @@ pub(crate) enum Heard<'a> {
 }
 
 impl Listener {
-    /// Listens until it is dropped, and tells what `untold` comes to each time. That one may be dropped at any of its awaits and called anew.
-    pub async fn run(&self, hear: impl Fn(Heard<'_>), untold: impl AsyncFn() -> String) {
+    /// Listens and tells until it is dropped.
+    pub async fn run(&self, who: &impl Listens) {
         loop {
-            if let Err(error) = self.talk(&hear, &untold).await {
+            if let Err(error) = self.talk(who).await {
                 info!(%error, channel = self.channel, "Other instances are not heard for now");
             }
             tokio::time::sleep(RECONNECT).await;
         }
     }
 
-    async fn talk(&self, hear: &impl Fn(Heard<'_>), untold: &impl AsyncFn() -> String) -> sqlx::Result<()> {
+    async fn talk(&self, who: &impl Listens) -> sqlx::Result<()> {
         // Not from the instance's pool: a listener that is dropped says goodbye first, and would keep its place there for as long as a silent
         // server takes for an answer.
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.database.clone());
         let mut listener = answered(PgListener::connect_with(&pool)).await?;
         listener.eager_reconnect(false);
         answered(listener.listen(&self.channel)).await?;
-        hear(Heard::Begun);
+        who.hear(Heard::Begun);
         loop {
             tokio::select! {
                 heard = listener.try_recv() => match heard? {
-                    Some(told) => hear(Heard::Told(told.payload())),
+                    Some(told) => who.hear(Heard::Told(told.payload())),
                     None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
                 },
-                payload = untold() => {
+                payload = who.untold() => {
                     let tell = sqlx::query("select pg_notify($1, $2)").bind(&self.channel).bind(payload);
                     answered(tell.execute(&mut listener)).await?;
                 }

@@ -32,6 +32,7 @@ use uuid::Uuid;
 use crate::{
     lease::{Lease, answered},
     limits::BROKER,
+    operators::By,
 };
 
 /// Records that are looked at in one piece.

@@ -18,7 +18,7 @@ use quadrille_cli::{
     Catalogue, Service, Settings, dead_letters, generations::Generation, group, kafka::Start, operate::Person,
     settings::Overrides, status,
 };
-use quadrille_events::{RECORD_TYPES, StockReplenished, TOPICS};
+use quadrille_events::{RECORD_TYPES, TOPICS};
 use quadrille_runtime::{Batches, By};
 use quadrille_testkit::Database;
 use rdkafka::{

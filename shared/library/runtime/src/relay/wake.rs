@@ -8,7 +8,10 @@ use std::sync::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{listener::Listener, resources::Resources};
+use crate::{
+    listener::{Heard, Listener, Listens},
+    resources::Resources,
+};
 
 /// The channel on which instances wake the relay's owner.
 const CHANNEL: &str = "quadrille_outbox";
@@ -36,10 +39,17 @@ impl Wake {
     /// Listens for other instances' wake-ups and tells them ours, until `stop`.
     pub async fn listen(self, resources: Arc<Resources>, stop: CancellationToken) {
         let listener = Listener { database: resources.database.clone(), channel: CHANNEL.to_owned() };
-        let untold = async || {
-            self.others.notified().await;
-            String::new()
-        };
-        stop.run_until_cancelled(listener.run(|_| self.relay.notify_one(), untold)).await;
+        stop.run_until_cancelled(listener.run(&self)).await;
+    }
+}
+
+impl Listens for Wake {
+    fn hear(&self, _: Heard<'_>) {
+        self.relay.notify_one();
+    }
+
+    async fn untold(&self) -> String {
+        self.others.notified().await;
+        String::new()
     }
 }
