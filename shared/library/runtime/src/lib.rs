@@ -13,60 +13,77 @@
 //! A service is a [`Policy`](quadrille_core::Policy), a [`Store`] and, where it has effects, an [`Outside`]; [`Service`] runs it.
 
 mod backoff;
-mod batch;
 mod batches;
-mod causality;
-mod changes;
-mod commands;
 pub mod config;
-mod consumer;
-mod context;
 mod database;
-mod dead_letters;
-mod deadline_barrier;
-mod decode;
-mod effects;
-mod failure;
 mod generation;
 mod health;
-mod heard;
-mod heartbeat;
-mod history;
 pub mod http;
-mod inbox;
 mod instance;
 mod kafka;
-mod lease;
 mod limits;
-mod listener;
 mod migrations;
-mod operators;
-mod outbox;
 mod outside;
-mod platform_events;
-mod position;
 mod progress;
 mod prune;
-mod published;
-mod publisher;
-mod record;
-mod redrive;
-mod relay;
 mod resources;
-mod retention_check;
-mod routes;
-mod serve;
 mod service;
-mod skips;
 mod startup;
 mod store;
 pub mod table;
 mod telemetry;
-mod timers;
-mod transaction;
-mod work;
-mod worker;
 
+/// What comes in: records, commands, timers, outcomes of effects, and dead letters again.
+mod inputs {
+    pub mod causality;
+    pub mod commands;
+    pub mod consumer;
+    pub mod deadline_barrier;
+    pub mod decode;
+    pub mod effects;
+    pub mod heard;
+    pub mod record;
+    pub mod redrive;
+    pub mod retention_check;
+    pub mod skips;
+    pub mod timers;
+    pub mod work;
+}
+/// What is done with it: batches of inputs, each in one transaction.
+mod transactions {
+    pub mod batch;
+    pub mod failure;
+    pub mod history;
+    pub mod inbox;
+    pub mod operators;
+    pub mod position;
+    pub mod transaction;
+    pub mod worker;
+}
+/// What goes out: facts by the outbox and its relay, dead letters, heartbeats.
+mod publishing {
+    pub mod dead_letters;
+    pub mod heartbeat;
+    pub mod lease;
+    pub mod outbox;
+    pub mod platform_events;
+    pub mod published;
+    pub mod publisher;
+    pub mod relay;
+}
+/// What is served over HTTP beside health: the service's own routes, and what they are told.
+mod serving {
+    pub mod changes;
+    pub mod context;
+    pub mod listener;
+    pub mod routes;
+    pub mod serve;
+}
+
+use self::inputs::{causality, commands, consumer, deadline_barrier, decode, effects, heard, record, redrive, retention_check, skips, timers, work};
+use self::transactions::{batch, failure, history, inbox, operators, position, transaction, worker};
+use self::publishing::{dead_letters, heartbeat, lease, outbox, platform_events, published, publisher, relay};
+use self::serving::{changes, context, listener, routes, serve};
 pub use axum;
 pub use batches::Batches;
 pub use changes::{Changed, Changes};
