@@ -80,10 +80,13 @@ mod serving {
     pub mod serve;
 }
 
-use self::inputs::{causality, commands, consumer, deadline_barrier, decode, effects, heard, record, redrive, retention_check, skips, timers, work};
-use self::transactions::{batch, failure, history, inbox, operators, position, transaction, worker};
+use self::inputs::{
+    causality, commands, consumer, deadline_barrier, decode, effects, heard, record, redrive, retention_check, skips,
+    timers, work,
+};
 use self::publishing::{dead_letters, heartbeat, lease, outbox, platform_events, published, publisher, relay};
 use self::serving::{changes, context, listener, routes, serve};
+use self::transactions::{batch, failure, history, inbox, operators, position, transaction, worker};
 pub use axum;
 pub use batches::Batches;
 pub use changes::{Changed, Changes};
