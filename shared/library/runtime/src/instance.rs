@@ -227,12 +227,8 @@ impl Parts {
         // What works.
         let broker_uptime = Arc::new(BrokerUptime::default());
         let progress = Arc::<Progress>::default();
-        let consumer = Arc::new(Consumer::new::<S::Policy>(
-            resources,
-            Arc::clone(&broker_uptime),
-            Arc::clone(&progress),
-            &taking,
-        )?);
+        let consumer =
+            Arc::new(Consumer::new::<S::Policy>(resources, Arc::clone(&broker_uptime), Arc::clone(&progress), &taking));
         watch(&mut others, resources, &consumer, &progress, changes.clone(), &taking);
         if is_projection::<S::Policy>() {
             watch_generation(&mut others, resources, heard::topics::<S::Policy>(), &taking);

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use quadrille_cli::kafka::Admin;
 use quadrille_core::Record as _;
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_platform::InstanceHeartbeat;
@@ -20,7 +21,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::support::{Shop, assert_order};
+use crate::{
+    support::{Shop, assert_order},
+    topics,
+};
 
 const METADATA: i16 = 3;
 const FIND_COORDINATOR: i16 = 10;
@@ -40,6 +44,8 @@ struct State {
     starting: AtomicBool,
     /// The clients that were told so.
     told: watch::Sender<BTreeSet<String>>,
+    /// How many requests each client has sent.
+    requests: watch::Sender<BTreeMap<String, usize>>,
 }
 
 impl Broker {
@@ -53,6 +59,7 @@ impl Broker {
             own_port: i32::from(address.port()),
             starting: AtomicBool::default(),
             told: watch::Sender::default(),
+            requests: watch::Sender::default(),
         });
         let serving = Arc::clone(&state);
         tokio::spawn(async move {
@@ -85,6 +92,7 @@ async fn serve(client: TcpStream, state: Arc<State>) -> std::io::Result<()> {
             let request = frame(&mut from_client).await?;
             let name_end = 10 + usize::from(u16::from_be_bytes([request[8], request[9]]));
             let name = String::from_utf8_lossy(&request[10..name_end]).into_owned();
+            state.requests.send_modify(|requests| *requests.entry(name.clone()).or_default() += 1);
             let correlation = [request[4], request[5], request[6], request[7]];
             let kind = i16::from_be_bytes([request[0], request[1]]);
             questions.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation, (kind, name));
@@ -196,4 +204,32 @@ async fn clients_that_were_told_of_no_broker_find_them_again() -> anyhow::Result
     beats.await?;
     instance.stop().await?;
     admin.delete(&[dead_letters]).await
+}
+
+/// Whether the service's consumer has come.
+fn has_consumer(requests: &BTreeMap<String, usize>) -> bool {
+    requests.keys().any(|client| client.starts_with("quadrille-tally-tally-"))
+}
+
+/// What a consumer has to tell is kept in memory until somebody polls it, and nobody does before its topics are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_waits_for_its_topics_has_no_consumer_yet() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let admin = Admin::connect(&shop.world.settings.kafka)?;
+    topics::delete(&shop, &admin).await?;
+    let mut config = shop.config();
+    let broker = Broker::before(&config.kafka.brokers).await?;
+    config.kafka.brokers = broker.address.clone();
+    let mut requests = broker.state.requests.subscribe();
+    let instance = shop.start_with(config);
+    // It looks twice a second, with a few requests each time: a client that is there would have come long before.
+    let looks = requests.wait_for(|requests| requests.get("quadrille-tally-start").is_some_and(|sent| *sent >= 30));
+    drop(tokio::time::timeout(Duration::from_secs(60), looks).await??);
+    assert!(!has_consumer(&requests.borrow()));
+
+    topics::create(&shop, &admin).await?;
+    shop.ask("TEA", 0).await?;
+    shop.stated(1).await?;
+    assert!(has_consumer(&requests.borrow()));
+    instance.stop().await
 }

@@ -107,7 +107,7 @@ async fn an_offset_beyond_the_end_is_said_and_reading_starts_at_the_beginning() 
 }
 
 /// Deletes the topic, and waits until it is gone.
-async fn delete(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
+pub async fn delete(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
     let physical = [shop.world.settings.topic(TOPIC)];
     topics.delete(&physical).await?;
     while !topics.find(&physical).await?.is_empty() {
@@ -116,7 +116,7 @@ async fn delete(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn create(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
+pub async fn create(shop: &Shop, topics: &Admin) -> anyhow::Result<()> {
     topics.create(&[NewTopic::new(&shop.world.settings.topic(TOPIC), 6, TopicReplication::Fixed(1))]).await
 }
 

@@ -38,11 +38,14 @@ pub(crate) type Partition = (&'static str, i32);
 /// A service's membership in its group.
 pub(crate) struct Consumer {
     config: ClientConfig,
-    client: Mutex<Arc<BaseConsumer<Group>>>,
+    /// As the first client finds it.
+    group: Group,
+    /// None while topics or positions are waited for: what a client has to tell is kept in memory until somebody polls it.
+    client: Mutex<Option<Arc<BaseConsumer<Group>>>>,
 }
 
 impl Consumer {
-    /// A client that joins its group when it is run.
+    /// A membership that begins when it is run.
     ///
     /// A projection starts each partition at its position; until `stop` it waits for the database to tell it.
     pub fn new<P: Policy>(
@@ -50,7 +53,7 @@ impl Consumer {
         broker_uptime: Arc<BrokerUptime>,
         progress: Arc<Progress>,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let kafka = &resources.kafka;
         let positions = is_projection::<P>().then(|| Positions::new(resources.pool.clone(), stop.clone()));
         let mut config = kafka.member(&format!("quadrille-{}-{}", P::SERVICE, resources.instance), &resources.group());
@@ -59,19 +62,26 @@ impl Consumer {
             config.set("statistics.interval.ms", "1000");
         }
         let group = Group::new::<P>(resources, positions, broker_uptime, progress);
-        let client = Mutex::new(Arc::new(config.create_with_context(group)?));
-        Ok(Self { config, client })
+        Self { config, group, client: Mutex::default() }
     }
 
-    fn client(&self) -> Arc<BaseConsumer<Group>> {
-        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    fn client(&self) -> Option<Arc<BaseConsumer<Group>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a new client join the group. What came by the old one is handled as after a rebalance.
-    fn join_anew(&self, old: Arc<BaseConsumer<Group>>) -> KafkaResult<()> {
+    /// Has a new client join the group. Whoever calls this polls it from then on.
+    fn join(&self, group: Group) -> KafkaResult<Arc<BaseConsumer<Group>>> {
+        let client: BaseConsumer<Group> = self.config.create_with_context(group)?;
+        client.subscribe(&client.context().topics.keys().map(String::as_str).collect::<Vec<_>>())?;
+        let client = Arc::new(client);
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Gives a client up. What came by it is handled as after a rebalance.
+    fn retire(&self, old: Arc<BaseConsumer<Group>>) {
         old.context().retired.store(true, Ordering::Relaxed);
-        let new = Arc::new(self.config.create_with_context(old.context().anew())?);
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // Its end waits for answers that do not come, so it is nobody else's.
         let end = move || {
             while Arc::strong_count(&old) > 1 {
@@ -79,17 +89,16 @@ impl Consumer {
             }
         };
         drop(std::thread::Builder::new().name("former-consumer".into()).spawn(end));
-        Ok(())
     }
 
     /// Whether a partition is this instance's.
     pub fn owns(&self, partition: Partition) -> bool {
-        self.client().context().owns(partition)
+        self.client().is_some_and(|client| client.context().owns(partition))
     }
 
     /// The partitions that are this instance's, sorted, each with what is still to be read of it where that is known.
     pub fn assigned(&self) -> Vec<(Partition, Option<i64>)> {
-        let client = self.client();
+        let Some(client) = self.client() else { return vec![] };
         let assigned = client.context().assigned();
         let mut partitions: Vec<_> =
             assigned.current.iter().map(|(partition, assignment)| (*partition, assignment.lag)).collect();
@@ -101,7 +110,7 @@ impl Consumer {
     ///
     /// A record that was read under an earlier assignment of its partition moves nothing: its partition may have gone on elsewhere.
     pub fn store_offsets<'a>(&self, records: impl Iterator<Item = &'a RawRecord>) {
-        let client = self.client();
+        let Some(client) = self.client() else { return };
         let group = client.context();
         let mut handled: HashMap<(Partition, u64), (i64, usize)> = HashMap::new();
         {
@@ -129,36 +138,35 @@ impl Consumer {
 
     /// Polls until `stop`, on a thread of its own.
     pub fn run<P: Policy>(&self, downstream: &Downstream<P>, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            let client = self.client();
-            if client.context().positions.as_ref().is_some_and(|positions| positions.wait().is_none()) {
+        let mut group = self.group.anew();
+        loop {
+            if group.positions.as_ref().is_some_and(|positions| positions.wait().is_none()) {
                 // The service stops.
                 return;
             }
-            if let Err(error) =
-                client.subscribe(&client.context().topics.keys().map(String::as_str).collect::<Vec<_>>())
-            {
-                return error!("The group could not be joined: {error}");
-            }
+            let client = match self.join(group) {
+                Ok(client) => client,
+                Err(error) => return error!("The group could not be joined: {error}"),
+            };
             if let Err(error) = Poller::new(&client, downstream).poll(stop) {
                 // The process ends, and whoever supervises it starts a new one.
                 return error!("The Kafka client has failed for good: {error}");
             }
-            if client.context().is_over() && !stop.load(Ordering::Relaxed) {
-                match client.context().known.are_forgotten() {
-                    true => warn!("The Kafka client has forgotten every broker: it is made anew"),
-                    false => warn!("The database does not tell positions: partitions are left to others until it does"),
-                }
-                if let Err(error) = self.join_anew(client) {
-                    return error!("The Kafka client could not be made anew: {error}");
-                }
+            if stop.load(Ordering::Relaxed) {
+                return;
             }
+            match client.context().known.are_forgotten() {
+                true => warn!("The Kafka client has forgotten every broker: it is made anew"),
+                false => warn!("The database does not tell positions: partitions are left to others until it does"),
+            }
+            group = client.context().anew();
+            self.retire(client);
         }
     }
 
     /// What waits to be read or committed, if anything does.
     pub fn waiting(&self) -> Option<String> {
-        let client = self.client();
+        let client = self.client()?;
         let assigned = client.context().assigned();
         let waits =
             |assignment: &Assignment| assignment.in_hand > 0 || assignment.parked || assignment.unread.is_some();
@@ -178,22 +186,20 @@ impl Consumer {
 
     /// Says in health whether this instance is in its group or on its way.
     pub fn tell_membership(&self) {
-        let client = self.client();
-        let group = client.context();
-        let joining = group.assigned().joining.map(|since| since.elapsed());
-        match joining {
+        let joining = self.client().and_then(|client| client.context().assigned().joining);
+        let health = &self.group.health;
+        match joining.map(|since| since.elapsed()) {
             Some(since) if since >= limits::JOINING => {
-                group
-                    .health
-                    .error("group", &format!("this instance has not come into its group for {} s", since.as_secs()));
+                health.error("group", &format!("this instance has not come into its group for {} s", since.as_secs()));
             }
-            _ => group.health.ok("group"),
+            _ => health.ok("group"),
         }
     }
 
     /// Commits what is handled. The group is left when the consumer is dropped.
     pub fn commit(&self) {
-        match self.client().commit_consumer_state(CommitMode::Sync) {
+        let Some(client) = self.client() else { return };
+        match client.commit_consumer_state(CommitMode::Sync) {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
                 warn!(%error, "The last offsets were not committed: what they cover will be met in the inbox")
