@@ -1,10 +1,12 @@
 //! What cannot be handled stops only itself.
 
+use std::time::Duration;
+
 use crate::support::{Shop, assert_order, distinct, quantities};
 use quadrille_core::Record as _;
 use quadrille_events::StockReplenishmentRequested;
 use quadrille_platform::DeadLetter;
-use quadrille_testkit::decoded;
+use quadrille_testkit::{Direction, Proxy, decoded};
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
 #[tokio::test(flavor = "multi_thread")]
@@ -181,6 +183,40 @@ async fn dead_letters_are_published_on_a_lane_of_their_own() -> anyhow::Result<(
     sqlx::query("update dead_letter set published_at = null").execute(&shop.database.pool).await?;
     let twice = shop.world.read_until("tally.dead-letters", |records| records.len() == 2).await?;
     assert_eq!(twice[0].header("ce_id"), twice[1].header("ce_id"), "it is one letter");
+    instance.stop().await?;
+    admin.delete(&[topic]).await
+}
+
+/// A letter is handled again although it cannot be published: while the registry is silent, and then the broker away.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_letter_that_is_being_published() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    sqlx::query("alter table tally add constraint too_early check (pieces < 1)").execute(&shop.database.pool).await?;
+    let instance = shop.start();
+    shop.ask("TEA", 0).await?;
+    shop.until("select exists(select from dead_letter)").await?;
+    instance.stop().await?;
+    sqlx::query("alter table tally drop constraint too_early").execute(&shop.database.pool).await?;
+
+    let (admin, topic) = shop.create_dead_letter_topic().await?;
+    let mut config = shop.config();
+    let (kafka, registry) = (Proxy::before(&config.kafka.brokers).await?, Proxy::before(&config.registry.url).await?);
+    kafka.url().clone_into(&mut config.kafka.brokers);
+    registry.url().clone_into(&mut config.registry.url);
+    kafka.refuse();
+    // It is asked for the letters' schema.
+    registry.silence_at("tally.dead-letters", Direction::ToClient);
+    let instance = shop.start_with(config);
+    registry.sprung().await;
+    // As an operator's redrive does.
+    let redrive = sqlx::query("update dead_letter set next_try = clock_timestamp()").execute(&shop.database.pool);
+    tokio::time::timeout(Duration::from_secs(2), redrive).await.expect("its row is not locked")?;
+    shop.until("select closed_at is not null from dead_letter").await?;
+    assert!(shop.is("select published_at is null from dead_letter").await?);
+    assert_eq!(shop.pieces().await?, 1);
+
+    kafka.heal();
+    shop.world.read_until("tally.dead-letters", |records| !records.is_empty()).await?;
     instance.stop().await?;
     admin.delete(&[topic]).await
 }

@@ -334,29 +334,25 @@ impl DeadLetterPublisher {
         }
     }
 
+    /// Publishes what is not published yet, the oldest first.
+    ///
+    /// No row is locked meanwhile: whoever redrives, discards or closes a letter waits for neither broker nor registry. So two instances may
+    /// publish the same one, as it is sent again where a process dies before it has noted that: it has the same id each time.
     async fn publish(&self, publisher: &mut Publisher) -> anyhow::Result<()> {
-        let pool = &self.resources.pool;
-        while pool.transaction(async |tx| publish_one(tx, self.resources.service, publisher).await).await? {}
+        let Resources { service, pool, .. } = &*self.resources;
+        let oldest = "select * from dead_letter where published_at is null order by failed_at limit 1";
+        while let Some(row) = sqlx::query_as::<_, Row>(oldest).fetch_optional(pool).await? {
+            let (letter, failed_at) = (row.id, row.failed_at);
+            publisher.publish(letter, &letter.to_string(), failed_at, &row.into_record(service)).await?;
+            sqlx::query(
+                "update dead_letter set published_at = clock_timestamp() where id = $1 and published_at is null",
+            )
+            .bind(letter)
+            .execute(pool)
+            .await?;
+        }
         Ok(())
     }
-}
-
-/// Publishes the oldest letter that is not published, under its row's lock; tells whether there was one.
-async fn publish_one(tx: &mut PgConnection, service: &str, publisher: &mut Publisher) -> anyhow::Result<bool> {
-    let row: Option<Row> = sqlx::query_as(
-        "select * from dead_letter where published_at is null order by failed_at limit 1 for update skip locked",
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(row) = row else { return Ok(false) };
-    // One that is sent again, since its process died before this commit, has the same id.
-    let (letter, failed_at) = (row.id, row.failed_at);
-    publisher.publish(letter, &letter.to_string(), failed_at, &row.into_record(service)).await?;
-    sqlx::query("update dead_letter set published_at = clock_timestamp() where id = $1")
-        .bind(letter)
-        .execute(tx)
-        .await?;
-    Ok(true)
 }
 
 impl Row {
