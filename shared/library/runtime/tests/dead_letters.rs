@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::support::{Shop, assert_order, distinct, quantities};
 use quadrille_core::Record as _;
 use quadrille_events::StockReplenishmentRequested;
-use quadrille_platform::DeadLetter;
+use quadrille_platform::{DeadLetter, RedriveRequested};
 use quadrille_testkit::{Direction, Proxy, decoded};
+use rdkafka::producer::FutureRecord;
+use uuid::Uuid;
 
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +46,7 @@ async fn a_poisoned_record_does_not_fail_its_neighbours() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Result<()> {
     let mut shop = Shop::open().await?;
-    let sound = StockReplenishmentRequested::new("TEA".into(), uuid::Uuid::from_u128(1), 5);
+    let sound = StockReplenishmentRequested::new("TEA".into(), Uuid::from_u128(1), 5);
     let value = shop.world.framed(&sound).await?;
     let topic = &StockReplenishmentRequested::TYPE.topic.name;
     let mut foreign_id = value.clone();
@@ -76,8 +78,7 @@ async fn what_cannot_be_decoded_is_parked_once_with_its_cause() -> anyhow::Resul
         shop.world.send_raw(topic, *key, value, &[]).await?;
     }
     // Of another type, but sound: not on a request topic.
-    let listing =
-        shop.world.framed(&quadrille_events::StockReplenished::new("TEA".into(), uuid::Uuid::nil(), 1)).await?;
+    let listing = shop.world.framed(&quadrille_events::StockReplenished::new("TEA".into(), Uuid::nil(), 1)).await?;
     shop.world.send_raw(topic, Some(b"TEA"), &listing, &[]).await?;
     // One good record behind them in every partition, and one spelled in lower case.
     let instance = shop.start();
@@ -117,7 +118,7 @@ async fn what_no_client_library_would_send_ends_as_a_dead_letter_too() -> anyhow
     let mut shop = Shop::open().await?;
     let instance = shop.start();
     let topic = &StockReplenishmentRequested::TYPE.topic.name;
-    let nul = StockReplenishmentRequested::new("TEA\0".into(), uuid::Uuid::from_u128(1), 5);
+    let nul = StockReplenishmentRequested::new("TEA\0".into(), Uuid::from_u128(1), 5);
     let value = shop.world.framed(&nul).await?;
     shop.world.send_raw(topic, Some(b"TEA"), &value, &[]).await?;
     // rdkafka takes header names as text only; kcat takes bytes.
@@ -219,4 +220,32 @@ async fn nobody_waits_for_a_letter_that_is_being_published() -> anyhow::Result<(
     shop.world.read_until("tally.dead-letters", |records| !records.is_empty()).await?;
     instance.stop().await?;
     admin.delete(&[topic]).await
+}
+
+/// A record that came without a timestamp has none when it is handled again either: it is not too old, and is the input that it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redriven_record_has_the_timestamp_that_it_came_with() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    sqlx::query("alter table tally add constraint too_early check (pieces < 1)").execute(&shop.database.pool).await?;
+    let instance = shop.start();
+    let value = shop.world.framed(&StockReplenishmentRequested::new("TEA".into(), Uuid::new_v4(), 1)).await?;
+    let topic = shop.world.settings.topic(&StockReplenishmentRequested::TYPE.topic.name);
+    let without = FutureRecord::to(&topic).key("TEA").payload(&value).timestamp(-1);
+    shop.producer.send(without, None).await.map_err(|(error, _)| error)?;
+    const LETTER: &str = "select id, input_id, record_ms from dead_letter";
+    let (letter, input, ms): (Uuid, Uuid, i64) = shop.row(|pool| sqlx::query_as(LETTER).fetch_optional(pool)).await?;
+    assert_eq!(ms, -1);
+    sqlx::query("alter table tally drop constraint too_early").execute(&shop.database.pool).await?;
+
+    let (who, why) = ("ann".to_owned(), "there is room now".to_owned());
+    let redrive = RedriveRequested { dead_letter_id: Some(letter), who, why, ..RedriveRequested::new("tally".into()) };
+    let (result, detail) = shop.operate(&redrive).await?;
+    assert_eq!(result, "done", "{detail}");
+    shop.stated(1).await?;
+    let is_known: bool = sqlx::query_scalar("select exists(select from inbox where id = $1)")
+        .bind(input)
+        .fetch_one(&shop.database.pool)
+        .await?;
+    assert!(is_known, "it is the same input");
+    instance.stop().await
 }

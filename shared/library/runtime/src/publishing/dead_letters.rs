@@ -74,8 +74,8 @@ pub(crate) async fn insert<P: Policy>(
             .increment(1);
         sqlx::query(
             "insert into dead_letter (id, input_id, topic, partition, \"offset\", record_time, record_type, key, value, value_size,
-                 value_digest, headers, withheld, reason, field, detail, holds, next_try, generation)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, case when $18 then clock_timestamp() end, $19)
+                 value_digest, headers, withheld, reason, field, detail, holds, next_try, generation, record_ms)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, case when $18 then clock_timestamp() end, $19, $20)
              on conflict (id) do nothing",
         )
         .bind(id)
@@ -98,6 +98,7 @@ pub(crate) async fn insert<P: Policy>(
         .bind(&rejection.holds)
         .bind(rejection.reason == WAITS)
         .bind(i32::from(generation))
+        .bind(record.timestamp_ms)
         .execute(&mut *tx)
         .await?;
     }
@@ -221,6 +222,8 @@ pub(crate) struct Due {
     partition: i32,
     offset: i64,
     record_time: DateTime<Utc>,
+    /// None of a letter that an earlier build has kept.
+    record_ms: Option<i64>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     value_size: i64,
@@ -238,7 +241,7 @@ pub(crate) async fn claim(pool: &Database, generation: u16, most: usize) -> sqlx
                  select from dead_letter first where first.closed_at is null and first.topic = letter.topic
                      and first.holds = letter.holds and first.\"offset\" < letter.\"offset\"))
              order by coalesce(next_try, due) limit $1 for update skip locked))
-         returning id, topic, partition, \"offset\", record_time, key, value, value_size, headers"
+         returning id, topic, partition, \"offset\", record_time, record_ms, key, value, value_size, headers"
     )))
     .bind(most as i64)
     .bind(i32::from(generation))
@@ -263,7 +266,7 @@ impl Due {
             partition: self.partition,
             offset: self.offset,
             epoch: 0,
-            timestamp_ms: self.record_time.timestamp_millis(),
+            timestamp_ms: self.record_ms.unwrap_or_else(|| self.record_time.timestamp_millis()),
             key: self.key,
             value: self.value,
             cut: None,
@@ -280,7 +283,7 @@ fn kept_headers(record: &RawRecord) -> Vec<KeptHeader> {
     record.headers.iter().map(kept).collect()
 }
 
-/// A client's timestamp, kept within the years that a database can hold.
+/// A client's timestamp as it is shown, within the years that a database can hold.
 fn record_time(record: &RawRecord) -> DateTime<Utc> {
     const YEAR_9999_MS: i64 = 253_370_764_800_000;
     DateTime::from_timestamp_millis(record.timestamp_ms.clamp(0, YEAR_9999_MS)).unwrap_or_default()
