@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use quadrille_core::bounds;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -50,14 +51,14 @@ impl Health {
         self.set(part, Check::Healthy);
     }
 
-    /// The part works, and something wants a look.
+    /// The part works, and something wants a look. It may quote anybody: it is [fitted](bounds::fitted).
     pub fn warn(&self, part: &'static str, what: &str) {
-        self.set(part, Check::Warning(what.to_owned()));
+        self.set(part, Check::Warning(bounds::fitted(what)));
     }
 
-    /// The part does not work.
+    /// The part does not work. The cause may quote anybody: it is [fitted](bounds::fitted).
     pub fn error(&self, part: &'static str, cause: &str) {
-        self.set(part, Check::Error(cause.to_owned()));
+        self.set(part, Check::Error(bounds::fitted(cause)));
     }
 
     /// All that is waited for at a start is there.
@@ -203,6 +204,16 @@ pub(crate) fn metrics() -> anyhow::Result<&'static PrometheusHandle> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A heartbeat has it, and whoever hears that may keep it in a database.
+    #[test]
+    fn what_is_not_well_is_told_within_bounds() {
+        let health = Health::default();
+        health.error("database", &format!("a\0b{}", "c".repeat(1_000)));
+        health.warn("relay", "d\ne");
+        let told = format!("database: error: a b{}; relay: warning: d e", "c".repeat(bounds::TEXT - 3));
+        assert_eq!(health.summary(), ("error", told));
+    }
 
     /// A batch of 500 and a transaction of two milliseconds both tell something.
     #[test]

@@ -57,7 +57,7 @@ impl Policy for Waiter {
                 Decision::nothing().set(&input.key, AnswerBy, due)
             }
             Input::Record(Heard::StockReplenished(_)) if first => says("answered").clear(&input.key, "answer_by"),
-            Input::Timer(AnswerBy) if input.key.starts_with("BAD-") => panic!("this one fails at each try"),
+            Input::Timer(AnswerBy) if input.key.starts_with("BAD-") => panic!("this one fails\0at each try"),
             Input::Timer(AnswerBy) if first => says("expired"),
             _ => Decision::nothing(),
         }
@@ -237,8 +237,8 @@ async fn a_deadline_waits_after_the_brokers_return() -> anyhow::Result<()> {
     instance.stop().await
 }
 
-/// Cases: deadlines that fail at each try, one good one due after them. It fires; the others back off and are shown. More than are handed on
-/// at once: fewer would not stand in its way even if they were tried without a break.
+/// Cases: deadlines that fail at each try, with a cause that no database takes as it is, one good one due after them. It fires; the others
+/// back off and are shown. More than are handed on at once: fewer would not stand in its way even if they were tried without a break.
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_deadlines_do_not_hold_up_a_good_one() -> anyhow::Result<()> {
     const FAILING: i64 = 450;

@@ -12,7 +12,9 @@ use std::{
 use crate::support::{Instance, Shop, assert_order, distinct, tables};
 use chrono::TimeDelta;
 use quadrille_cli::kafka::Record;
-use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, records};
+use quadrille_core::{
+    Decision, Envelope, Fact, Input, Moment, Named, Nothing, Policy, Record as _, Row, bounds, records,
+};
 use quadrille_events::{StockReplenished, StockReplenishmentRequested, StockRequestRefused};
 use quadrille_platform::{
     EffectAnswered, EffectParked, EffectResumed, InstanceHeartbeat, OperatorRequestCarriedOut, RedriveRequested,
@@ -197,8 +199,12 @@ impl Ledger {
 
 /// Quantities 1 answer at once; 2 act and lose the answer; 3 lose the request; 4 never answer; 5 act, and then nothing comes; 6 are
 /// not answered until the warehouse is back (the ledger's third part); 7 are answered once the gate is opened (its fourth); 8 panic at the
-/// first try; of 9 nothing is known once the gate is opened.
+/// first try; of 9 nothing is known once the gate is opened; what is said of 10 no database takes as it is.
 struct Gate(Arc<Ledger>);
+
+fn garbled() -> String {
+    format!("busy\0\n{}", "!".repeat(1_000))
+}
 
 impl Gate {
     async fn nothing_known(&self) -> Answer<Outcome> {
@@ -222,6 +228,7 @@ impl Outside for Gate {
             }
             8 => panic!("the answer cannot be read"),
             9 => self.nothing_known().await,
+            10 => Answer::Unknown(garbled()),
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
     }
@@ -232,6 +239,7 @@ impl Outside for Gate {
             3 => Answer::Nothing,
             4 => Answer::Unknown("nobody answers".into()),
             9 => self.nothing_known().await,
+            10 => Answer::Unknown(garbled()),
             6 if !self.0.2.load(Ordering::SeqCst) => Answer::Unknown("the warehouse is away".into()),
             _ => Answer::Known(Outcome::TakenIn { asked: effect.asked, quantity: effect.quantity }),
         }
@@ -581,6 +589,23 @@ async fn a_panic_in_the_outside_is_no_outcome_and_ends_nothing() -> anyhow::Resu
     shop.ask_for("TEA", 8, None).await?;
     assert_eq!(decoded::<StockReplenished>(&shop.stated(1).await?[0])?.quantity, 8);
     assert_eq!(ledger.all(), [(1, 1)], "done once, then asked");
+    instance.stop().await
+}
+
+/// What the outside says is kept whatever it is, and keeps neither the next try nor a person from the effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_outside_says_is_kept_within_bounds() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let instance = start(&shop, &Arc::new(Ledger::default()));
+    shop.ask_for("TEA", 10, None).await?;
+    let kept = format!("busy  {}", "!".repeat(bounds::TEXT - 6));
+    const GIVEN_BACK: &str = "select last_answer from effect where claimed_until is null and last_answer is not null";
+    let said: String = shop.row(|pool| sqlx::query_scalar(GIVEN_BACK).fetch_optional(pool)).await?;
+    assert_eq!(said, kept);
+    const LAST: &str = "select id, last_answer from effect where parked_at is not null";
+    let (id, said): (Uuid, String) = shop.row(|pool| sqlx::query_as(LAST).fetch_optional(pool)).await?;
+    assert_eq!(said, kept);
+    assert_eq!(decoded::<EffectParked>(&shop.platform_events(id, 1).await?[0])?.reason, kept);
     instance.stop().await
 }
 

@@ -148,7 +148,7 @@ async fn postpone(pool: &Database, of: Try, answer: &str, wait: Duration) -> sql
     )
     .bind(of.effect)
     .bind(of.number)
-    .bind(answer)
+    .bind(bounds::fitted(answer))
     .bind(wait)
     .execute(pool)
     .await?;
@@ -400,12 +400,13 @@ impl<O: Outside> Performer<O> {
 }
 
 async fn keep_parked<O: Outside>(tx: &mut PgConnection, claimed: &Claimed, reason: &str) -> sqlx::Result<()> {
+    let reason = bounds::fitted(reason);
     let parked: Option<i64> = sqlx::query_scalar(
         "update effect set parked_at = clock_timestamp(), claimed_until = null, last_answer = $2, told = told + 1
              where id = $1 and tries = $3 and parked_at is null returning told",
     )
     .bind(claimed.id)
-    .bind(reason)
+    .bind(&reason)
     .bind(claimed.tries)
     .fetch_optional(&mut *tx)
     .await?;
@@ -416,7 +417,7 @@ async fn keep_parked<O: Outside>(tx: &mut PgConnection, claimed: &Claimed, reaso
             aggregate: claimed.key.clone(),
             kind: claimed.kind.clone(),
             tries: claimed.tries,
-            reason: bounds::fitted(reason),
+            reason,
         };
         platform_events::insert(tx, O::Policy::SERVICE, &[(version, event.into())]).await?;
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use quadrille_core::{Input, Named, Policy, TimerRow};
+use quadrille_core::{Input, Named, Policy, TimerRow, bounds};
 use sqlx::{PgConnection, types::Json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ pub(crate) async fn back_off(pool: &Database, id: Uuid, failure: &str) -> sqlx::
          where id = $1",
     )
     .bind(id)
-    .bind(failure)
+    .bind(bounds::fitted(failure))
     .execute(pool)
     .await?;
     Ok(())
