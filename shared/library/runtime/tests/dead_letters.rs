@@ -10,6 +10,11 @@ use quadrille_testkit::{Direction, Proxy, decoded};
 use rdkafka::producer::FutureRecord;
 use uuid::Uuid;
 
+fn redrive(letter: Uuid) -> RedriveRequested {
+    let (who, why) = ("ann".to_owned(), "it can be handled now".to_owned());
+    RedriveRequested { dead_letter_id: Some(letter), who, why, ..RedriveRequested::new("tally".into()) }
+}
+
 /// Cases: one record whose handling always fails, in a batch of 200 good ones: one parked, 200 handled once and in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_record_does_not_fail_its_neighbours() -> anyhow::Result<()> {
@@ -148,6 +153,11 @@ async fn what_no_client_library_would_send_ends_as_a_dead_letter_too() -> anyhow
         ["key_differs", "unreadable_headers"]
     );
     assert!(letters[0].1.contains("TEA"), "{}", letters[0].1);
+    // Without its headers it would be another request.
+    let without_headers = "select id from dead_letter where reason = 'unreadable_headers'";
+    let without_headers: Uuid = sqlx::query_scalar(without_headers).fetch_one(&shop.database.pool).await?;
+    let (result, detail) = shop.operate(&redrive(without_headers)).await?;
+    assert!(result == "refused" && detail.contains("kept whole"), "{result}: {detail}");
     instance.stop().await
 }
 
@@ -237,9 +247,7 @@ async fn a_redriven_record_has_the_timestamp_that_it_came_with() -> anyhow::Resu
     assert_eq!(ms, -1);
     sqlx::query("alter table tally drop constraint too_early").execute(&shop.database.pool).await?;
 
-    let (who, why) = ("ann".to_owned(), "there is room now".to_owned());
-    let redrive = RedriveRequested { dead_letter_id: Some(letter), who, why, ..RedriveRequested::new("tally".into()) };
-    let (result, detail) = shop.operate(&redrive).await?;
+    let (result, detail) = shop.operate(&redrive(letter)).await?;
     assert_eq!(result, "done", "{detail}");
     shop.stated(1).await?;
     let is_known: bool = sqlx::query_scalar("select exists(select from inbox where id = $1)")

@@ -285,7 +285,7 @@ async fn redriven(tx: &mut PgConnection, asked: &RedriveRequested) -> sqlx::Resu
     }
     let redriven = sqlx::query(
         "update dead_letter set next_try = clock_timestamp(), redriven_by = $4, redriven_why = $5
-         where closed_at is null and reason not in ('unreadable', 'too_large') and ($1 is null or id = $1) and ($2 = '' or topic = $2) and ($3 = '' or key = convert_to($3, 'UTF8'))",
+         where closed_at is null and reason not in ('unreadable', 'unreadable_headers', 'too_large') and ($1 is null or id = $1) and ($2 = '' or topic = $2) and ($3 = '' or key = convert_to($3, 'UTF8'))",
     )
     .bind(asked.dead_letter_id)
     .bind(&asked.topic)
