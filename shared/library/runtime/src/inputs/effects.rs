@@ -11,7 +11,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{FutureExt as _, future::join_all};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use metrics::counter;
 use quadrille_core::{Claims, EffectRow, Input, Named, Policy, bounds, ids};
 use quadrille_platform::EffectParked;
@@ -373,14 +376,19 @@ impl<O: Outside> Performer<O> {
         let this_try = claimed.this_try();
         let envelope = claimed.causality.envelope(ids::outcome(claimed.id, &name), claimed.key, input);
         if self.worker.send(Work::Outcome(this_try, envelope).into()).await.is_err()
-            && let Err(error) = postpone(&self.pool, this_try, &name, Duration::ZERO).await
+            && let Err(error) = postpone(&self.pool, this_try, &name, Duration::ZERO).boxed().await
         {
             // This instance is stopping. The claim runs out, and the next one asks the outside and hears the same.
             warn!(%error, effect.id = %claimed.id, "The claim was not given back");
         }
     }
 
-    async fn postpone(&self, claimed: &Claimed, answer: &str) {
+    // What is seldom is boxed: a try's future is copied into a task of its own, and would be several times as large.
+    fn postpone<'a>(&'a self, claimed: &'a Claimed, answer: &'a str) -> BoxFuture<'a, ()> {
+        self.keep_postponed(claimed, answer).boxed()
+    }
+
+    async fn keep_postponed(&self, claimed: &Claimed, answer: &str) {
         let wait_ms = self.config.backoff_ms(claimed.tries);
         warn!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, wait_ms, "{} is unknown: {answer}", claimed.kind);
         if let Err(error) = postpone(&self.pool, claimed.this_try(), answer, Duration::from_millis(wait_ms)).await {
@@ -390,7 +398,11 @@ impl<O: Outside> Performer<O> {
         self.wake.notify_one();
     }
 
-    async fn park(&self, claimed: &Claimed, reason: &str) {
+    fn park<'a>(&'a self, claimed: &'a Claimed, reason: &'a str) -> BoxFuture<'a, ()> {
+        self.give_up(claimed, reason).boxed()
+    }
+
+    async fn give_up(&self, claimed: &Claimed, reason: &str) {
         error!(effect.id = %claimed.id, key = claimed.key, tries = claimed.tries, "{} is parked for a person: {reason}", claimed.kind);
         counter!("quadrille_effects_parked_total", "kind" => claimed.kind.clone()).increment(1);
         if let Err(error) = self.pool.transaction(async |tx| keep_parked::<O>(tx, claimed, reason).await).await {

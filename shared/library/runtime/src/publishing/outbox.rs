@@ -3,7 +3,11 @@
 //! The transactional outbox of Richardson's "Microservices Patterns". Rows carry what the record's headers need in columns, so that
 //! `select * from outbox` is legible.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use quadrille_core::{Fact, Policy, RecordType, Records, Timestamp, TopicKind};
 use sha2::{Digest, Sha256};
@@ -149,8 +153,14 @@ pub(crate) fn carried<'a>(parent: &'a str, state: &'a str) -> (&'a str, &'a str)
     }
 }
 
-/// A schema's number in the outbox: the same in each build, another one for another subject or text.
+/// A schema's number in the outbox: the same in each build, another one for another subject or text. Computed once per type.
 pub(crate) fn fingerprint(of_type: &RecordType) -> i64 {
+    static KNOWN: LazyLock<Mutex<HashMap<(usize, usize), i64>>> = LazyLock::new(Mutex::default);
+    let place = (of_type.schema.as_ptr().addr(), std::ptr::from_ref(of_type.topic).addr());
+    *KNOWN.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_insert_with(|| digest(of_type))
+}
+
+fn digest(of_type: &RecordType) -> i64 {
     let digest =
         Sha256::new().chain_update(of_type.subject()).chain_update([0]).chain_update(of_type.schema).finalize();
     digest.iter().take(8).fold(0_i64, |number, byte| number << 8 | i64::from(*byte))
