@@ -158,7 +158,7 @@ where
                 tokio.block_on(self.accept_topics(&config, &by)).map(|accepted| print_line(format_args!("{accepted}")))
             }
             Command::DropGeneration { number, by } => tokio
-                .block_on(self.drop_generation(&config.database.migrate_url, number, &by))
+                .block_on(self.drop_generation(&config, number, &by))
                 .map(|dropped| print_line(format_args!("{dropped}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
@@ -209,10 +209,11 @@ where
     }
 
     /// Drops a generation that no instance keeps, for good, while another one that is kept serves: its rows, positions and open dead letters. Of
-    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
-    pub async fn drop_generation(&self, url: &str, number: u16, by: &By) -> anyhow::Result<String> {
-        let database: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        generation::drop::<S::Policy>(&database, number, by).await
+    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role, and a broker that
+    /// answers.
+    pub async fn drop_generation(&self, config: &Config<C>, number: u16, by: &By) -> anyhow::Result<String> {
+        let database: PgConnectOptions = config.database.migrate_url.parse().context("database.migrate_url")?;
+        generation::drop::<S::Policy>(&database, &config.kafka, number, by).await
     }
 
     /// Accepts the service's topics as they are, where its database disagrees with them: then its relay goes on. Says what was accepted; who and

@@ -15,15 +15,20 @@ use nix::{
     unistd::Pid,
 };
 use quadrille_cli::{
-    Catalogue, Service, Settings, dead_letters, generations::Generation, group, kafka::Start, operate::Person,
-    settings::Overrides, status,
+    Catalogue, Service, Settings, dead_letters,
+    generations::Generation,
+    group,
+    kafka::{Admin, Start},
+    operate::Person,
+    settings::Overrides,
+    status,
 };
 use quadrille_events::{RECORD_TYPES, TOPICS};
 use quadrille_runtime::{Batches, By};
 use quadrille_testkit::Database;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
 };
@@ -111,7 +116,7 @@ impl Shop {
 
     async fn try_drop(&self, number: u16) -> anyhow::Result<String> {
         shelf::service::<2>(true)
-            .drop_generation(&self.database.url(), number, &By::new("ann", "the other one is right"))
+            .drop_generation(&self.config(), number, &By::new("ann", "the other one is right"))
             .await
     }
 
@@ -120,6 +125,24 @@ impl Shop {
         let started = shelf::service::<G>(takes_over).run_until(self.config(), std::future::pending());
         let ended = tokio::time::timeout(TIMEOUT, started).await?;
         Ok(ended.expect_err("it is refused").to_string())
+    }
+
+    /// Deletes the topic, and creates it again.
+    async fn make_anew(&self) -> anyhow::Result<()> {
+        let topic = self.world.settings.topic(STOCK);
+        let admin = Admin::connect(&self.world.settings.kafka)?;
+        admin.delete(std::slice::from_ref(&topic)).await?;
+        let anew = NewTopic::new(&topic, 6, TopicReplication::Fixed(1));
+        let began = Instant::now();
+        // The broker does both a little after it has said so.
+        while let Err(error) = admin.create(std::slice::from_ref(&anew)).await {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, error);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        while !self.world.read(STOCK).await.is_ok_and(|records| records.is_empty()) {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "the topic is not empty after a minute");
+        }
+        Ok(())
     }
 
     /// As retention does: the topic holds none of what it has now.
@@ -208,7 +231,7 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     assert_eq!(sqlx::query_scalar::<_, String>(SERVED).fetch_one(&shop.database.pool).await?, served);
 
     let kept = shop.try_drop(1).await.expect_err("its instances run").to_string();
-    assert!(kept.contains("an instance keeps generation 1"), "{kept}");
+    assert_eq!(kept, "2 running instances keep generation 1: stop them, and come again");
     for instance in old {
         instance.stop().await?;
     }
@@ -389,6 +412,40 @@ async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()>
     assert!(refused.starts_with("generation 2, which would serve, is not kept up to date"), "{refused}");
     assert!(shop.is("select count(*) = 1 from public.shelf").await?);
     Ok(())
+}
+
+/// Cases: a generation that was never filled is dropped beside one that serves; another takes over from that and has what its topic holds since; that
+/// is kept while none of its partitions is read to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_holds_up_no_rebuild() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    for sku in 0..60 {
+        shop.came(&format!("SKU-{sku}"), 1, 3).await?;
+    }
+    // Of each partition more than comes anew.
+    const ALL: &str = "select count(*) = 6 and bool_and(\"offset\" > 1) and sum(\"offset\") = 60 from position where topic = 'stock.events'";
+    shop.until(ALL).await?;
+    first.stop().await?;
+    shop.make_anew().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.until("select bool_and(as_of < now() - interval '10 seconds') from position where topic = 'stock.events'")
+        .await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    assert_eq!(shop.try_drop(2).await?, "generation 2 is dropped, with 0 open dead letters; generation 1 serves");
+
+    shop.came("SKU-7", 2, 4).await?;
+    shelf::service::<3>(true).migrate(&shop.database.url()).await?;
+    let third = start::<3>(&shop, true).await?;
+    ready(&third).await?;
+    assert_eq!(third.item("SKU-7").await?, (3, (400, 7)));
+    assert_eq!(third.item("SKU-8").await?, (3, (3, 3)));
+    assert_eq!(first.item("SKU-7").await?, (1, (3, 3)), "what the topic has now is beneath its position");
+    let kept = shop.try_drop(1).await.expect_err("its instance runs").to_string();
+    assert_eq!(kept, "1 running instances keep generation 1: stop them, and come again");
+    first.stop().await?;
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 0 open dead letters; generation 3 serves");
+    third.stop().await
 }
 
 /// Cases: the first generation alone; a second one, which serves and has read more; the first one dropped. An offset that one has passed and the other

@@ -2,32 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use quadrille_core::{TopicKind, TopicType};
-use quadrille_kafka::Connection as Kafka;
-use rdkafka::{
-    consumer::{BaseConsumer, Consumer as _},
-    error::KafkaResult,
-};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tracing::info;
 
-use super::{ALL, Generation, are_fresh, positions, schema, serving, was_dropped};
+use super::{ALL, Generation, Watermarks, are_fresh, positions, schema, serving, was_dropped, watermarks};
 use crate::{heard, lease::answered, limits, resources::Resources, retention_check, startup, store::Store};
-
-/// The first record that a partition holds.
-struct Start {
-    topic: &'static TopicType,
-    partition: i32,
-    first: i64,
-}
-
-impl Start {
-    /// Whether rows may have come of records that are gone. A compacted topic holds all that is current.
-    fn has_lost(&self) -> bool {
-        self.first > 0 && self.topic.kind != TopicKind::State
-    }
-}
 
 /// Waits until this build's generation has begun: at once for the first that there is; any other one takes over what its store takes, on
 /// `database`, and reads from the first records that its topics hold. It waits while the generation that serves is not kept up to date: what that one
@@ -76,27 +55,27 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
     let number = i32::from(resources.generation);
     let mut connection = answered(database.connect()).await?;
     let Some(old) = serving_before(&mut connection, number).await? else { return Ok(()) };
-    let topics = heard::topics::<S::Policy>();
     let positions = answered(positions(&mut connection, old)).await?;
-    if !are_fresh(&positions, &topics) {
+    // Nothing is locked while the broker is asked.
+    let partitions = watermarks(&resources.kafka, resources.service, heard::topics::<S::Policy>()).await;
+    let partitions = partitions.map_err(NotBegun::Kafka)?;
+    if !are_fresh(&positions, &partitions) {
         return Err(NotBegun::Waits(format!(
             "generation {old}, from which generation {number} takes over, is not kept up to date: start instances of its build beside this one"
         )));
     }
-    // Nothing is locked while the broker is asked.
-    let starts = starts(&resources.kafka, resources.service, topics).await.map_err(NotBegun::Kafka)?;
     // One moment for all that is taken over.
     let mut tx = answered(connection.begin_with("begin isolation level repeatable read")).await?;
     lock(&mut tx, number, old).await?;
     let taken = take_over(&mut tx, store, number, old).await?;
-    if let (None, Some(Start { topic, partition, first })) = (taken, starts.iter().find(|start| start.has_lost())) {
+    if let (None, Some(Watermarks { topic, partition, low, .. })) = (taken, partitions.iter().find(|p| p.has_lost())) {
         return refused(format!(
-            "{}/{partition} begins at {first}: rows that came of what it held before would vanish when generation {number} serves. \
+            "{}/{partition} begins at {low}: rows that came of what it held before would vanish when generation {number} serves. \
              Give its store a `take_over`, which returns `Some(0)` where nothing of them is to be kept",
             topic.name
         ));
     }
-    note_begun(&mut tx, number, taken, &starts).await?;
+    note_begun(&mut tx, number, taken, &partitions).await?;
     answered(tx.commit()).await?;
     info!(
         service = resources.service,
@@ -104,11 +83,15 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
         taken.unwrap_or_default()
     );
     // Neither in what was taken over nor to be read.
-    for start in starts.iter().filter(|start| start.has_lost()) {
-        let position = positions.iter().find(|old| old.topic == start.topic.name && old.partition == start.partition);
-        if let Some(position) = position.filter(|position| position.offset < start.first) {
-            let topic = resources.kafka.topic(&start.topic.name);
-            retention_check::report_lost(resources.service, topic, start.partition, position.offset, start.first);
+    for partition in &partitions {
+        let Some(position) = positions.iter().find(|position| partition.are_of(position)) else { continue };
+        let topic = resources.kafka.topic(&position.topic);
+        if partition.end_before(position) {
+            let (from, to) = (position.offset, partition.high);
+            retention_check::report_beyond_end(resources.service, topic, position.partition, from, to);
+        } else if partition.has_lost() && position.offset < partition.low {
+            let (from, to) = (position.offset, partition.low);
+            retention_check::report_lost(resources.service, topic, position.partition, from, to);
         }
     }
     Ok(())
@@ -172,15 +155,20 @@ async fn take_over<S: Store>(tx: &mut PgConnection, store: &S, number: i32, old:
     Ok(taken)
 }
 
-async fn note_begun(tx: &mut PgConnection, number: i32, taken: Option<u64>, starts: &[Start]) -> sqlx::Result<()> {
+async fn note_begun(
+    tx: &mut PgConnection,
+    number: i32,
+    taken: Option<u64>,
+    partitions: &[Watermarks],
+) -> sqlx::Result<()> {
     // So that what retention takes before it is read is known to be lost.
     let start = sqlx::query(
         "insert into position (topic, partition, \"offset\") select * from unnest($1::text[], $2::int[], $3::bigint[]) on conflict do nothing",
     );
     let start = start
-        .bind(starts.iter().map(|start| &*start.topic.name).collect::<Vec<_>>())
-        .bind(starts.iter().map(|start| start.partition).collect::<Vec<_>>())
-        .bind(starts.iter().map(|start| start.first).collect::<Vec<_>>());
+        .bind(partitions.iter().map(|partition| &*partition.topic.name).collect::<Vec<_>>())
+        .bind(partitions.iter().map(|partition| partition.partition).collect::<Vec<_>>())
+        .bind(partitions.iter().map(|partition| partition.low).collect::<Vec<_>>());
     answered(start.execute(&mut *tx)).await?;
     let begin = "update generation set begun_at = clock_timestamp(), taken_over = $2 where number = $1";
     let taken = taken.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
@@ -193,22 +181,4 @@ async fn statements_take(tx: &mut PgConnection, time: Duration) -> sqlx::Result<
     let set = format!("set local statement_timeout = '{}ms'", time.as_millis());
     sqlx::raw_sql(AssertSqlSafe(set)).execute(tx).await?;
     Ok(())
-}
-
-/// Where the partitions of these topics begin now.
-async fn starts(kafka: &Kafka, service: &'static str, topics: Vec<&'static TopicType>) -> anyhow::Result<Vec<Start>> {
-    let (client, prefix) = (kafka.client(&format!("quadrille-{service}-start")), kafka.topic_prefix.clone());
-    let asked = tokio::task::spawn_blocking(move || {
-        let client: BaseConsumer = client.create()?;
-        let mut starts = vec![];
-        for topic in topics {
-            for partition in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
-                let physical = format!("{prefix}{}", topic.name);
-                let (first, _) = client.fetch_watermarks(&physical, partition, limits::BROKER)?;
-                starts.push(Start { topic, partition, first });
-            }
-        }
-        KafkaResult::Ok(starts)
-    });
-    asked.await?.context("the first records of what it hears are not told (kafka.brokers)")
 }
