@@ -202,11 +202,14 @@ async fn watermarks(
 }
 
 /// Whether a generation with these positions is kept up to date in the partitions that it has in common with a build that hears `heard`: another
-/// build's may have heard fewer topics. Where a partition ends before its position there is nothing more that the generation would take.
+/// build's may have heard fewer topics. Where a partition ends before its position there is nothing more that the generation would take. Where they
+/// have none in common, any that is kept up to date tells that instances keep it.
 fn are_fresh(positions: &[Position], heard: &[Watermarks]) -> bool {
     let mut common = positions.iter().filter(|position| heard.iter().any(|marks| marks.are_of(position))).peekable();
-    common.peek().is_some()
-        && common.all(|position| position.is_fresh || heard.iter().any(|marks| marks.end_before(position)))
+    if common.peek().is_none() {
+        return positions.iter().any(|position| position.is_fresh);
+    }
+    common.all(|position| position.is_fresh || heard.iter().any(|marks| marks.end_before(position)))
 }
 
 /// The one that serves, if any does.
@@ -226,9 +229,10 @@ mod tests {
         Position { topic: topic.name.to_string(), partition, offset: 5, is_fresh }
     }
 
-    /// Cases: one that is not read to its end; one whose topic was made anew, and one at its end; a topic that the other build does not hear.
+    /// Cases: one that is not read to its end; one whose topic was made anew, and one at its end; a topic that the other build does not hear, and
+    /// nothing but such ones, of which one is kept or none.
     #[test]
-    fn what_ends_before_its_position_is_not_waited_for() {
+    fn fresh_is_what_both_hear_and_does_not_end_before_its_position() {
         let (topic, other) = (StockReplenished::TYPE.topic, ProductListed::TYPE.topic);
         let heard = |highs: [i64; 2]| {
             let marks = |(partition, high)| Watermarks { topic, partition, low: 0, high };
@@ -240,5 +244,8 @@ mod tests {
         assert!(!are_fresh(&positions, &heard([9, 5])));
         assert!(!are_fresh(&positions, &heard([4, 9])));
         assert!(are_fresh(&positions[..1], &heard([9, 9])));
+        assert!(!are_fresh(&positions[2..], &heard([9, 9])));
+        assert!(are_fresh(&[position(other, 0, false), position(other, 1, true)], &heard([9, 9])));
+        assert!(!are_fresh(&[], &heard([9, 9])));
     }
 }

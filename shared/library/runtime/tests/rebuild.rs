@@ -448,6 +448,80 @@ async fn a_topic_that_was_made_anew_holds_up_no_rebuild() -> anyhow::Result<()> 
     third.stop().await
 }
 
+/// Cases: it takes over from one that hears nothing which it hears; that is dropped by a build that hears nothing which the one that serves hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_may_hear_none_of_the_former_ones_topics() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    beats::service().migrate(&shop.database.url()).await?;
+    let second = Instance::listening(beats::service(), shop.config())?;
+    ready(&second).await?;
+    first.stop().await?;
+    // By a build that hears the stock.
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 0 open dead letters; generation 2 serves");
+    second.stop().await
+}
+
+/// A second generation of the shelf that hears of instances, and keeps nothing.
+mod beats {
+    use std::collections::BTreeMap;
+
+    use quadrille_core::{Decision, Envelope, Fact, Moment, Nothing, Policy, Row, records};
+    use quadrille_platform::InstanceHeartbeat;
+    use quadrille_runtime::{Service, Store};
+    use sqlx::PgConnection;
+
+    records! { pub enum Heard { InstanceHeartbeat } }
+    records! { pub enum Stated {} }
+
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct Beats;
+
+    type State = BTreeMap<String, i64>;
+
+    impl Policy for Beats {
+        const SERVICE: &'static str = "shelf";
+        const TABLES: &'static [&'static str] = &["shelf"];
+        type State = State;
+        type Heard = Heard;
+        type Stated = Stated;
+        type Effect = Nothing;
+        type Outcome = Nothing;
+        type Timer = Nothing;
+        type Command = Nothing;
+        fn rows(_: &State, _: &Envelope<Self>) -> Vec<Row> {
+            vec![]
+        }
+        fn react(_: &State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
+            Decision::nothing()
+        }
+        fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+        fn version<'a>(_: &'a mut State, fact: &Stated) -> &'a mut i64 {
+            match *fact {}
+        }
+    }
+
+    pub struct NoRows;
+
+    impl Store for NoRows {
+        type Policy = Beats;
+
+        async fn load(&self, _: &mut PgConnection, _: &'static str, _: &[String], _: &mut State) -> sqlx::Result<()> {
+            Ok(())
+        }
+
+        async fn save(&self, _: &mut PgConnection, _: &State, _: &State, _: &[Fact<Beats>]) -> sqlx::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub fn service() -> Service<NoRows> {
+        Service::new(NoRows).migrations(&sqlx::migrate!("examples/shelf")).generation(2)
+    }
+}
+
 /// Cases: the first generation alone; a second one, which serves and has read more; the first one dropped. An offset that one has passed and the other
 /// has not; a group that is to be rewound.
 #[tokio::test(flavor = "multi_thread")]
