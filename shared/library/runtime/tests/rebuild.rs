@@ -24,8 +24,9 @@ use quadrille_cli::{
     status,
 };
 use quadrille_events::{RECORD_TYPES, TOPICS};
+use quadrille_platform::DeadLetterClosed;
 use quadrille_runtime::{Batches, By};
-use quadrille_testkit::Database;
+use quadrille_testkit::{Database, decoded};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -277,7 +278,8 @@ async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cases: a record that only the first generation cannot handle; one that none can.
+/// Cases: a record that only the first generation cannot handle; one that none can; what is stated of the letters of a generation that is dropped, by a
+/// build of which no instance ran.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
     let mut shop = open().await?;
@@ -296,6 +298,14 @@ async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
     let letters: Vec<(i32, &str)> = letters.iter().map(|(number, reason)| (*number, &**reason)).collect();
     assert_eq!(letters, [(1, "handling_failed"), (1, "bad_frame"), (2, "bad_frame")]);
     first.stop().await?;
+
+    sqlx::query("delete from stated_schema").execute(&shop.database.pool).await?;
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 2 open dead letters; generation 2 serves");
+    assert!(shop.is("select exists(select from stated_schema where subject like '%DeadLetterClosed')").await?);
+    let of_first = "select id from dead_letter where generation = 1 order by \"offset\" limit 1";
+    let letter: Uuid = sqlx::query_scalar(of_first).fetch_one(&shop.database.pool).await?;
+    let closed = decoded::<DeadLetterClosed>(&shop.platform_events(letter, 1).await?[0])?;
+    assert_eq!((&*closed.how, &*closed.who), ("discarded", "ann"));
     second.stop().await
 }
 

@@ -14,7 +14,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{ALL, Generation, Watermarks, are_fresh, positions, schema, serving, watermarks};
-use crate::{dead_letters, heard, limits, operators::By, platform_events, resources};
+use crate::{dead_letters, heard, limits, operators::By, outbox, platform_events, resources};
 
 /// Drops a generation that no instance keeps, with its rows, positions and open dead letters. Another one that is kept has to serve. Its number is
 /// not given again: an instance that is suspended meanwhile would go on into what is made under it, and its closed letters would hide the new ones.
@@ -55,6 +55,8 @@ pub(crate) async fn drop<P: Policy>(
     .bind(&by.why)
     .fetch_all(&mut *tx)
     .await?;
+    // No instance of this build may ever have run.
+    outbox::enter_schemas::<P>(&mut *tx).await?;
     let events = dead_letters::number_closed(&mut tx, P::SERVICE, &letters).await?;
     platform_events::insert(&mut tx, P::SERVICE, &events).await?;
     sqlx::query("update generation set dropped_at = clock_timestamp() where number = $1")
