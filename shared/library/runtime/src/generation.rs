@@ -26,7 +26,7 @@ pub(crate) use self::{
     drop::drop,
     serve::{once_served, watch},
 };
-use crate::{failure::Failure, limits};
+use crate::{failure::Failure, limits, migrations};
 
 /// The first one, whose tables stand in `public` like those of every service.
 pub(crate) const FIRST: u16 = 1;
@@ -78,11 +78,19 @@ fn was_dropped(number: i32, at: DateTime<Utc>) -> String {
     format!("generation {number} was dropped at {at}: give this build a higher one")
 }
 
+/// Refuses a generation that was dropped: an instance that was suspended then would go on into the one that is made now.
+pub(crate) async fn check_not_dropped(database: &mut PgConnection, generation: u16) -> anyhow::Result<()> {
+    let dropped = "select dropped_at from generation where number = $1 and dropped_at is not null";
+    match sqlx::query_scalar(dropped).bind(i32::from(generation)).fetch_optional(database).await {
+        Ok(None) => Ok(()),
+        Ok(Some(at)) => bail!(was_dropped(generation.into(), at)),
+        // Not migrated yet.
+        Err(error) if migrations::is_missing(&error) => Ok(()),
+        Err(error) => Err(error).context("which generations were dropped cannot be read"),
+    }
+}
+
 /// Makes a generation's schema with its positions, where whoever may use the migrator's tables in `public` may use its tables too.
-///
-/// # Errors
-///
-/// It was dropped: an instance that was suspended then would go on into the one that is made now.
 pub(crate) async fn make_schema(database: &mut PgConnection, generation: u16) -> anyhow::Result<()> {
     let (number, schema) = (i32::from(generation), schema(generation));
     let mut tx = database.begin().await?;
@@ -90,10 +98,6 @@ pub(crate) async fn make_schema(database: &mut PgConnection, generation: u16) ->
         .bind(number)
         .execute(&mut *tx)
         .await?;
-    let dropped = sqlx::query_scalar("select dropped_at from public.generation where number = $1");
-    if let Some(at) = dropped.bind(number).fetch_one(&mut *tx).await? {
-        bail!(was_dropped(number, at));
-    }
     sqlx::raw_sql(AssertSqlSafe(format!(
         "create schema if not exists {schema};
          do $$ declare allowed record; begin

@@ -168,7 +168,7 @@ where
     }
 
     /// Brings the database's tables to this build's version. Needs a role that may create tables. One that a newer build has migrated is
-    /// refused.
+    /// refused, as is a generation that was dropped.
     pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
         generation::check::<S::Policy>(self.generation)?;
         let options: PgConnectOptions = url.parse().context("database.migrate_url")?;
@@ -178,6 +178,7 @@ where
             })
         };
         let schemas = self.migrated();
+        generation::check_not_dropped(&mut connect(options.clone()).await?, self.generation).await?;
         for migrated in &schemas {
             let mut database = connect(options.clone()).await?;
             match migrated.applied(&mut database).await {

@@ -355,7 +355,7 @@ async fn a_build_that_knows_no_generations_moves_and_handles_nothing_of_a_later_
 }
 
 /// Cases: an instance that was suspended while its generation was dropped, and has records to take; a batch of a generation that was dropped; the
-/// number again.
+/// number again, of a later one and of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()> {
     let mut shop = open().await?;
@@ -382,6 +382,8 @@ async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()>
     assert!(shop.is("select to_regnamespace('g2') is null").await?);
     first.stop().await?;
     sqlx::query("update generation set dropped_at = now() where number = 1").execute(&shop.database.pool).await?;
+    let again = shelf::service::<1>(true).migrate(&shop.database.url()).await.expect_err("the number was dropped");
+    assert!(again.to_string().contains("generation 1 was dropped at"), "{again}");
     let batches = Batches::over(&shop.database.url(), shelf::Tables::<1> { takes_over: true }).await?;
     let refused = batches.commit([]).await.expect_err("it was dropped").to_string();
     assert_eq!(refused, "generation 1 was dropped");
