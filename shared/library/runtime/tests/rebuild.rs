@@ -6,7 +6,9 @@
 mod shelf;
 
 use std::{
+    collections::BTreeMap,
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,9 +25,10 @@ use quadrille_cli::{
     settings::Overrides,
     status,
 };
+use quadrille_core::Fact;
 use quadrille_events::{RECORD_TYPES, TOPICS};
 use quadrille_platform::DeadLetterClosed;
-use quadrille_runtime::{Batches, By};
+use quadrille_runtime::{Batches, By, Store};
 use quadrille_testkit::{Database, decoded};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -34,6 +37,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 use reqwest::StatusCode;
+use sqlx::{PgConnection, error::BoxDynError};
 use tokio::{process::Child, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -531,6 +535,74 @@ mod beats {
 
     pub fn service() -> Service<NoRows> {
         Service::new(NoRows).migrations(&sqlx::migrate!("examples/shelf")).generation(2)
+    }
+}
+
+/// Cases: its connection is lost, which is tried again; a row that no other try makes right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_over_is_tried_again_after_a_passing_error() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let service = |fault| {
+        let store = Faulty { tables: shelf::Tables { takes_over: true }, fault, is_tried: AtomicBool::default() };
+        quadrille_runtime::Service::new(store).migrations(&sqlx::migrate!("examples/shelf")).generation(2)
+    };
+    let refused = service("select 1 / 0").run_until(shop.config(), std::future::pending());
+    let refused = tokio::time::timeout(TIMEOUT, refused).await?.expect_err("its error does not pass");
+    assert_eq!(refused.to_string(), "generation 2 cannot take over from generation 1");
+
+    let lost = service("select pg_terminate_backend(pg_backend_pid())");
+    let second = Instance::listening(lost, shop.config())?;
+    ready(&second).await?;
+    assert!(shop.is("select taken_over = 1 from generation where number = 2").await?);
+    first.stop().await?;
+    second.stop().await
+}
+
+/// A store's own error, which has the database's for its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("the shelf is not taken over")]
+struct NotTaken(#[source] sqlx::Error);
+
+/// A second generation whose first try to take over meets a fault.
+struct Faulty {
+    tables: shelf::Tables<2>,
+    fault: &'static str,
+    is_tried: AtomicBool,
+}
+
+impl Store for Faulty {
+    type Policy = shelf::Shelf<2>;
+
+    async fn take_over(&self, tx: &mut PgConnection, old: &str) -> Result<Option<u64>, BoxDynError> {
+        if !self.is_tried.swap(true, Ordering::Relaxed) {
+            let fault = sqlx::query(self.fault).execute(&mut *tx).await;
+            fault.map_err(NotTaken)?;
+        }
+        self.tables.take_over(tx, old).await
+    }
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        skus: &[String],
+        state: &mut BTreeMap<String, shelf::Item>,
+    ) -> sqlx::Result<()> {
+        self.tables.load(tx, table, skus, state).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &BTreeMap<String, shelf::Item>,
+        new: &BTreeMap<String, shelf::Item>,
+        facts: &[Fact<shelf::Shelf<2>>],
+    ) -> sqlx::Result<()> {
+        self.tables.save(tx, old, new, facts).await
     }
 }
 

@@ -1,12 +1,14 @@
 //! A generation's beginning: from nothing, or with what its store takes over from the one that serves.
 
-use std::time::Duration;
+use std::{error::Error, iter, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, error::BoxDynError, postgres::PgConnectOptions};
 use tracing::info;
 
 use super::{ALL, Generation, Watermarks, are_fresh, positions, schema, serving, was_dropped, watermarks};
-use crate::{heard, lease::answered, limits, resources::Resources, retention_check, startup, store::Store};
+use crate::{
+    failure::Failure, heard, lease::answered, limits, resources::Resources, retention_check, startup, store::Store,
+};
 
 /// Waits until this build's generation has begun: at once for the first that there is; any other one takes over what its store takes, on
 /// `database`, and reads from the first records that its topics hold. It waits while the generation that serves is not kept up to date: what that one
@@ -14,7 +16,8 @@ use crate::{heard, lease::answered, limits, resources::Resources, retention_chec
 ///
 /// # Errors
 ///
-/// It was dropped, a higher one has served, or rows would vanish with the switch: topics have lost records, and the store takes nothing over.
+/// It was dropped, a higher one has served, the store cannot take over for another reason than a passing one of the database's, or rows would vanish with
+/// the switch: topics have lost records, and the store takes nothing over.
 pub(crate) async fn begin<S: Store>(
     resources: &Resources,
     store: &S,
@@ -41,13 +44,29 @@ enum NotBegun {
     Refused(anyhow::Error),
     /// Until something else has happened.
     Waits(String),
-    Database(sqlx::Error),
+    Database(String),
     Kafka(anyhow::Error),
+}
+
+impl NotBegun {
+    /// What a store's error means: wherever a passing one of the database's stands among its causes, it is tried again.
+    fn of_store(error: BoxDynError, number: i32, old: i32) -> Self {
+        let first: &(dyn Error + 'static) = &*error;
+        let mut causes = iter::successors(Some(first), |error| (*error).source());
+        let database = causes.find_map(|error| error.downcast_ref::<sqlx::Error>()).map(Failure::from);
+        match database {
+            Some(Failure::Transient(why)) => Self::Database(why),
+            Some(Failure::Unique(_) | Failure::Poisoned(_)) | None => {
+                let what = format!("generation {number} cannot take over from generation {old}");
+                Self::Refused(anyhow::Error::from_boxed(error).context(what))
+            }
+        }
+    }
 }
 
 impl From<sqlx::Error> for NotBegun {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
+        Self::Database(error.to_string())
     }
 }
 
@@ -147,10 +166,7 @@ async fn take_over<S: Store>(tx: &mut PgConnection, store: &S, number: i32, old:
     let old_schema = schema(old);
     let taking = tokio::time::timeout(limits::TAKE_OVER, store.take_over(tx, &old_schema));
     let late = |_| Err(format!("it has taken longer than {:?}", limits::TAKE_OVER).into());
-    let taken = taking.await.unwrap_or_else(late).map_err(|error| {
-        let what = format!("generation {number} cannot take over from generation {old}");
-        NotBegun::Refused(anyhow::Error::from_boxed(error).context(what))
-    })?;
+    let taken = taking.await.unwrap_or_else(late).map_err(|error| NotBegun::of_store(error, number, old))?;
     answered(statements_take(tx, limits::STATEMENT)).await?;
     Ok(taken)
 }
