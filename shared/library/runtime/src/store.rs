@@ -47,6 +47,9 @@ pub trait Store: Send + Sync + 'static {
     /// All records that the topics still hold come afterwards, and the version that a row is given here says up to where it stands: a record
     /// that is not newer is passed over by the policy, as any repeat is. So a row that is to be folded anew from what is held is taken with
     /// version 0, and one that is the sum of all that ever came with the version that it has.
+    ///
+    /// A version does not stand for the records of that generation's open dead letters: these are in none of its rows, and are passed over all the same
+    /// where a row has a higher version. The runtime counts them and says so.
     fn take_over(
         &self,
         _tx: &mut PgConnection,

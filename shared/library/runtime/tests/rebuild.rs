@@ -538,6 +538,39 @@ mod beats {
     }
 }
 
+/// Cases: a letter that is behind what the rows taken over say that they stand for; one that is discarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_former_generation_could_not_handle_is_told_at_a_take_over() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    for (version, pieces) in [(1, 3), (2, -1), (3, 4)] {
+        shop.came("TEA", version, pieces).await?;
+    }
+    shop.until("select exists(select from shelf where summed = 3) and exists(select from dead_letter)").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = start::<2>(&shop, true).await?;
+    ready(&second).await?;
+    assert_eq!(second.item("TEA").await?, (2, (400, 7)), "of the sum it is not known that one came back");
+    let told = "generation 2 has taken rows over from generation 1, which has open dead letters (1 of stock.events)";
+    let health = reqwest::get(second.at.url("/health")).await?.text().await?;
+    assert!(health.contains(told), "{health}");
+    let metrics = reqwest::get(second.at.url("/metrics")).await?.text().await?;
+    assert!(metrics.contains("quadrille_dead_letters_left_total{topic=\"stock.events\"} 1"), "{metrics}");
+
+    second.stop().await?;
+    assert_eq!(shop.drop(2).await?, "generation 2 is dropped, with 0 open dead letters; generation 1 serves");
+    sqlx::query("update dead_letter set closed_at = now(), closed_how = 'discarded'")
+        .execute(&shop.database.pool)
+        .await?;
+    shelf::service::<3>(true).migrate(&shop.database.url()).await?;
+    let third = start::<3>(&shop, true).await?;
+    ready(&third).await?;
+    let health = reqwest::get(third.at.url("/health")).await?.text().await?;
+    assert!(!health.contains("open dead letters"), "{health}");
+    first.stop().await?;
+    third.stop().await
+}
+
 /// Cases: its connection is lost, which is tried again; a row that no other try makes right.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_take_over_is_tried_again_after_a_passing_error() -> anyhow::Result<()> {

@@ -2,8 +2,9 @@
 
 use std::{error::Error, iter, time::Duration};
 
+use metrics::counter;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, error::BoxDynError, postgres::PgConnectOptions};
-use tracing::info;
+use tracing::{error, info};
 
 use super::{ALL, Generation, Watermarks, are_fresh, positions, schema, serving, was_dropped, watermarks};
 use crate::{
@@ -94,6 +95,10 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
             topic.name
         ));
     }
+    let open = match taken {
+        Some(1..) => open_letters(&mut tx, old, &partitions).await?,
+        _ => vec![],
+    };
     note_begun(&mut tx, number, taken, &partitions).await?;
     answered(tx.commit()).await?;
     info!(
@@ -101,6 +106,7 @@ async fn begin_once<S: Store>(resources: &Resources, store: &S, database: &PgCon
         "Generation {number} begins with {} rows of generation {old}, which serves meanwhile",
         taken.unwrap_or_default()
     );
+    report_open_letters(resources, old, open);
     // Neither in what was taken over nor to be read.
     for partition in &partitions {
         let Some(position) = positions.iter().find(|position| partition.are_of(position)) else { continue };
@@ -169,6 +175,40 @@ async fn take_over<S: Store>(tx: &mut PgConnection, store: &S, number: i32, old:
     let taken = taking.await.unwrap_or_else(late).map_err(|error| NotBegun::of_store(error, number, old))?;
     answered(statements_take(tx, limits::STATEMENT)).await?;
     Ok(taken)
+}
+
+/// How many open dead letters a generation has of each topic of these partitions.
+async fn open_letters(
+    tx: &mut PgConnection,
+    number: i32,
+    partitions: &[Watermarks],
+) -> sqlx::Result<Vec<(String, i64)>> {
+    let letters = sqlx::query_as(
+        "select topic, count(*) from dead_letter where generation = $1 and closed_at is null and topic = any($2) group by topic",
+    );
+    let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic.name).collect();
+    answered(letters.bind(number).bind(topics).fetch_all(tx)).await
+}
+
+/// Says that rows were taken over that do not have what these dead letters are of. They are not waited for: a later build is often made for what an
+/// earlier one could not handle, and until the earlier one is dropped all can be taken back.
+fn report_open_letters(resources: &Resources, old: i32, letters: Vec<(String, i64)>) {
+    if letters.is_empty() {
+        return;
+    }
+    let mut counts = vec![];
+    for (topic, count) in letters {
+        counts.push(format!("{count} of {topic}"));
+        counter!("quadrille_dead_letters_left_total", "topic" => topic).increment(count.unsigned_abs());
+    }
+    let what = format!(
+        "generation {} has taken rows over from generation {old}, which has open dead letters ({}): what they are of is not in these rows, and is passed \
+         over where a row has a higher version",
+        resources.generation,
+        counts.join(", ")
+    );
+    error!(service = resources.service, "{what}");
+    resources.health.warn("take_over", &what);
 }
 
 async fn note_begun(
