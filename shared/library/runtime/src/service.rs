@@ -210,8 +210,8 @@ where
     }
 
     /// Drops a generation that no instance keeps, for good, while another one that is kept serves: its rows, positions and open dead letters. Of
-    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role, and a broker that
-    /// answers.
+    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role,
+    /// and a broker that answers.
     pub async fn drop_generation(&self, config: &Config<C>, number: u16, by: &By) -> anyhow::Result<String> {
         let database: PgConnectOptions = config.database.migrate_url.parse().context("database.migrate_url")?;
         generation::drop::<S::Policy>(&database, &config.kafka, number, by).await

@@ -53,7 +53,7 @@ impl NotBegun {
     /// What a store's error means: wherever a passing one of the database's stands among its causes, it is tried again.
     fn of_store(error: BoxDynError, number: i32, old: i32) -> Self {
         let first: &(dyn Error + 'static) = &*error;
-        let mut causes = iter::successors(Some(first), |error| (*error).source());
+        let mut causes = iter::successors(Some(first), |error| Error::source(*error));
         let database = causes.find_map(|error| error.downcast_ref::<sqlx::Error>()).map(Failure::from);
         match database {
             Some(Failure::Transient(why)) => Self::Database(why),
