@@ -158,7 +158,7 @@ where
                 tokio.block_on(self.accept_topics(&config, &by)).map(|accepted| print_line(format_args!("{accepted}")))
             }
             Command::DropGeneration { number, by } => tokio
-                .block_on(self.drop_generation(&config.database.migrate_url, number, &by))
+                .block_on(self.drop_generation(&config, number, &by))
                 .map(|dropped| print_line(format_args!("{dropped}"))),
             _ => tokio.block_on(self.run_until(config, terminated())),
         };
@@ -168,7 +168,7 @@ where
     }
 
     /// Brings the database's tables to this build's version. Needs a role that may create tables. One that a newer build has migrated is
-    /// refused.
+    /// refused, as is a generation that was dropped.
     pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
         generation::check::<S::Policy>(self.generation)?;
         let options: PgConnectOptions = url.parse().context("database.migrate_url")?;
@@ -178,6 +178,7 @@ where
             })
         };
         let schemas = self.migrated();
+        generation::check_not_dropped(&mut connect(options.clone()).await?, self.generation).await?;
         for migrated in &schemas {
             let mut database = connect(options.clone()).await?;
             match migrated.applied(&mut database).await {
@@ -209,10 +210,11 @@ where
     }
 
     /// Drops a generation that no instance keeps, for good, while another one that is kept serves: its rows, positions and open dead letters. Of
-    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role.
-    pub async fn drop_generation(&self, url: &str, number: u16, by: &By) -> anyhow::Result<String> {
-        let database: PgConnectOptions = url.parse().context("database.migrate_url")?;
-        generation::drop::<S::Policy>(&database, number, by).await
+    /// the first one the tables of [`Policy::TABLES`] go. Says what was dropped; who and why are kept in the database. Needs the migrator's role,
+    /// and a broker that answers.
+    pub async fn drop_generation(&self, config: &Config<C>, number: u16, by: &By) -> anyhow::Result<String> {
+        let database: PgConnectOptions = config.database.migrate_url.parse().context("database.migrate_url")?;
+        generation::drop::<S::Policy>(&database, &config.kafka, number, by).await
     }
 
     /// Accepts the service's topics as they are, where its database disagrees with them: then its relay goes on. Says what was accepted; who and

@@ -40,12 +40,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes over what the topics of a read model no longer hold, from the tables of the generation that serves: these are in the schema `old`, the
     /// generation's own are found by their names alone. It is done once, before the generation reads its first record, in one transaction that
-    /// sees one moment, within an hour; between two statements it may be silent for `kafka.session_timeout_ms`. Returns how many rows it took; `None`, the default, takes nothing over, and then a generation whose topics have lost
-    /// records is refused.
+    /// sees one moment, within an hour; between two statements it may be silent for `kafka.session_timeout_ms`. Returns how many rows it took;
+    /// `None`, the default, takes nothing over, and then a generation whose topics have lost records is refused. After a passing error of the
+    /// database's, an [`sqlx::Error`] among the causes of what it returns, it is done anew; any other error ends the instance.
     ///
     /// All records that the topics still hold come afterwards, and the version that a row is given here says up to where it stands: a record
     /// that is not newer is passed over by the policy, as any repeat is. So a row that is to be folded anew from what is held is taken with
     /// version 0, and one that is the sum of all that ever came with the version that it has.
+    ///
+    /// A version does not stand for the records of that generation's open dead letters: these are in none of its rows, and are passed over all
+    /// the same where a row has a higher version. The runtime counts them and says so.
     fn take_over(
         &self,
         _tx: &mut PgConnection,

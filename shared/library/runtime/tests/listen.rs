@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use quadrille_core::{Fact, Policy as _, Record as _};
 use quadrille_events::{StockReplenished, frame};
 use quadrille_kafka::Record;
-use quadrille_platform::{DeadLetter, InstanceHeartbeat};
+use quadrille_platform::{DeadLetter, DiscardRequested, InstanceHeartbeat};
 use quadrille_runtime::{
     Config, Ended, Service, Store,
     axum::{Router, body::Body, routing::get},
@@ -242,6 +242,31 @@ async fn state_topics_their_tombstones_and_dead_letters_are_inputs() -> anyhow::
     board.producer.send(old.key(&key).headers(headers), None).await.map_err(|(error, _)| error)?;
     board.until("select exists(select from letters where service = 'inventory' and count = 4)").await?;
     one.stop().await
+}
+
+/// Cases: an operator's request to another service, and one to this one, twice; all of them older than their topic's retention.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_request_of_an_operators_is_no_dead_letter_and_carried_out_once() -> anyhow::Result<()> {
+    let mut board = open().await?;
+    let topic = board.world.settings.topic(&DiscardRequested::TYPE.topic.name);
+    let long_ago = (Utc::now() - chrono::TimeDelta::days(1_000)).timestamp_millis();
+    for (service, ce_id) in [("inventory", "1"), ("board", "2"), ("board", "2")] {
+        let (who, why) = ("ann".into(), "it is of no use".into());
+        let request = DiscardRequested { who, why, ..DiscardRequested::new(service.into(), Uuid::nil()) };
+        let value = board.world.framed(&request).await?;
+        let headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(ce_id) });
+        let old = FutureRecord::<str, [u8]>::to(&topic).key(service).payload(&value).timestamp(long_ago);
+        board.producer.send(old.headers(headers), None).await.map_err(|(error, _)| error)?;
+    }
+    let instance = start(board.config()).await?;
+    board.until("select coalesce(max(\"offset\"), 0) = 3 from position where topic = 'platform.requests'").await?;
+    let done: Vec<(String, String)> =
+        sqlx::query_as("select result, detail from operator_action").fetch_all(&board.database.pool).await?;
+    let nil = Uuid::nil();
+    let refused = format!("dead_letter_id: this service has no open dead letter {nil}");
+    assert_eq!(done, [("refused".to_owned(), refused)]);
+    assert!(board.is("select not exists(select from dead_letter)").await?);
+    instance.stop().await
 }
 
 fn heartbeat(instance: &str) -> InstanceHeartbeat {

@@ -6,7 +6,9 @@
 mod shelf;
 
 use std::{
+    collections::BTreeMap,
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,19 +17,27 @@ use nix::{
     unistd::Pid,
 };
 use quadrille_cli::{
-    Catalogue, Service, Settings, dead_letters, generations::Generation, group, kafka::Start, operate::Person,
-    settings::Overrides, status,
+    Catalogue, Service, Settings, dead_letters,
+    generations::Generation,
+    group,
+    kafka::{Admin, Start},
+    operate::Person,
+    settings::Overrides,
+    status,
 };
+use quadrille_core::Fact;
 use quadrille_events::{RECORD_TYPES, TOPICS};
-use quadrille_runtime::{Batches, By};
-use quadrille_testkit::Database;
+use quadrille_platform::DeadLetterClosed;
+use quadrille_runtime::{Batches, By, Store};
+use quadrille_testkit::{Database, decoded};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
 };
 use reqwest::StatusCode;
+use sqlx::{PgConnection, error::BoxDynError};
 use tokio::{process::Child, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -111,7 +121,7 @@ impl Shop {
 
     async fn try_drop(&self, number: u16) -> anyhow::Result<String> {
         shelf::service::<2>(true)
-            .drop_generation(&self.database.url(), number, &By::new("ann", "the other one is right"))
+            .drop_generation(&self.config(), number, &By::new("ann", "the other one is right"))
             .await
     }
 
@@ -120,6 +130,24 @@ impl Shop {
         let started = shelf::service::<G>(takes_over).run_until(self.config(), std::future::pending());
         let ended = tokio::time::timeout(TIMEOUT, started).await?;
         Ok(ended.expect_err("it is refused").to_string())
+    }
+
+    /// Deletes the topic, and creates it again.
+    async fn make_anew(&self) -> anyhow::Result<()> {
+        let topic = self.world.settings.topic(STOCK);
+        let admin = Admin::connect(&self.world.settings.kafka)?;
+        admin.delete(std::slice::from_ref(&topic)).await?;
+        let anew = NewTopic::new(&topic, 6, TopicReplication::Fixed(1));
+        let began = Instant::now();
+        // The broker does both a little after it has said so.
+        while let Err(error) = admin.create(std::slice::from_ref(&anew)).await {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, error);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        while !self.world.read(STOCK).await.is_ok_and(|records| records.is_empty()) {
+            anyhow::ensure!(began.elapsed() < TIMEOUT, "the topic is not empty after a minute");
+        }
+        Ok(())
     }
 
     /// As retention does: the topic holds none of what it has now.
@@ -208,7 +236,7 @@ async fn a_generation_is_filled_beside_the_one_that_answers_and_switched_to_once
     assert_eq!(sqlx::query_scalar::<_, String>(SERVED).fetch_one(&shop.database.pool).await?, served);
 
     let kept = shop.try_drop(1).await.expect_err("its instances run").to_string();
-    assert!(kept.contains("an instance keeps generation 1"), "{kept}");
+    assert_eq!(kept, "2 running instances keep generation 1: stop them, and come again");
     for instance in old {
         instance.stop().await?;
     }
@@ -254,7 +282,8 @@ async fn rows_do_not_vanish_unseen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cases: a record that only the first generation cannot handle; one that none can.
+/// Cases: a record that only the first generation cannot handle; one that none can; what is stated of the letters of a generation that is dropped, by a
+/// build of which no instance ran.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
     let mut shop = open().await?;
@@ -273,6 +302,14 @@ async fn a_dead_letter_is_one_generations() -> anyhow::Result<()> {
     let letters: Vec<(i32, &str)> = letters.iter().map(|(number, reason)| (*number, &**reason)).collect();
     assert_eq!(letters, [(1, "handling_failed"), (1, "bad_frame"), (2, "bad_frame")]);
     first.stop().await?;
+
+    sqlx::query("delete from stated_schema").execute(&shop.database.pool).await?;
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 2 open dead letters; generation 2 serves");
+    assert!(shop.is("select exists(select from stated_schema where subject like '%DeadLetterClosed')").await?);
+    let of_first = "select id from dead_letter where generation = 1 order by \"offset\" limit 1";
+    let letter: Uuid = sqlx::query_scalar(of_first).fetch_one(&shop.database.pool).await?;
+    let closed = decoded::<DeadLetterClosed>(&shop.platform_events(letter, 1).await?[0])?;
+    assert_eq!((&*closed.how, &*closed.who), ("discarded", "ann"));
     second.stop().await
 }
 
@@ -322,7 +359,7 @@ async fn a_build_that_knows_no_generations_moves_and_handles_nothing_of_a_later_
 }
 
 /// Cases: an instance that was suspended while its generation was dropped, and has records to take; a batch of a generation that was dropped; the
-/// number again.
+/// number again, of a later one and of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()> {
     let mut shop = open().await?;
@@ -349,6 +386,8 @@ async fn nobody_goes_on_in_a_generation_that_was_dropped() -> anyhow::Result<()>
     assert!(shop.is("select to_regnamespace('g2') is null").await?);
     first.stop().await?;
     sqlx::query("update generation set dropped_at = now() where number = 1").execute(&shop.database.pool).await?;
+    let again = shelf::service::<1>(true).migrate(&shop.database.url()).await.expect_err("the number was dropped");
+    assert!(again.to_string().contains("generation 1 was dropped at"), "{again}");
     let batches = Batches::over(&shop.database.url(), shelf::Tables::<1> { takes_over: true }).await?;
     let refused = batches.commit([]).await.expect_err("it was dropped").to_string();
     assert_eq!(refused, "generation 1 was dropped");
@@ -389,6 +428,215 @@ async fn what_takes_over_or_serves_on_is_kept_up_to_date() -> anyhow::Result<()>
     assert!(refused.starts_with("generation 2, which would serve, is not kept up to date"), "{refused}");
     assert!(shop.is("select count(*) = 1 from public.shelf").await?);
     Ok(())
+}
+
+/// Cases: a generation that was never filled is dropped beside one that serves; another takes over from that and has what its topic holds since; that
+/// is kept while none of its partitions is read to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_holds_up_no_rebuild() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    for sku in 0..60 {
+        shop.came(&format!("SKU-{sku}"), 1, 3).await?;
+    }
+    // Of each partition more than comes anew.
+    const ALL: &str = "select count(*) = 6 and bool_and(\"offset\" > 1) and sum(\"offset\") = 60 from position where topic = 'stock.events'";
+    shop.until(ALL).await?;
+    first.stop().await?;
+    shop.make_anew().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.until("select bool_and(as_of < now() - interval '10 seconds') from position where topic = 'stock.events'")
+        .await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    assert_eq!(shop.try_drop(2).await?, "generation 2 is dropped, with 0 open dead letters; generation 1 serves");
+
+    shop.came("SKU-7", 2, 4).await?;
+    shelf::service::<3>(true).migrate(&shop.database.url()).await?;
+    let third = start::<3>(&shop, true).await?;
+    ready(&third).await?;
+    assert_eq!(third.item("SKU-7").await?, (3, (400, 7)));
+    assert_eq!(third.item("SKU-8").await?, (3, (3, 3)));
+    assert_eq!(first.item("SKU-7").await?, (1, (3, 3)), "what the topic has now is beneath its position");
+    let kept = shop.try_drop(1).await.expect_err("its instance runs").to_string();
+    assert_eq!(kept, "1 running instances keep generation 1: stop them, and come again");
+    first.stop().await?;
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 0 open dead letters; generation 3 serves");
+    third.stop().await
+}
+
+/// Cases: it takes over from one that hears nothing which it hears; that is dropped by a build that hears nothing which the one that serves hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_may_hear_none_of_the_former_ones_topics() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    beats::service().migrate(&shop.database.url()).await?;
+    let second = Instance::listening(beats::service(), shop.config())?;
+    ready(&second).await?;
+    first.stop().await?;
+    // By a build that hears the stock.
+    assert_eq!(shop.drop(1).await?, "generation 1 is dropped, with 0 open dead letters; generation 2 serves");
+    second.stop().await
+}
+
+/// A second generation of the shelf that hears of instances, and keeps nothing.
+mod beats {
+    use std::collections::BTreeMap;
+
+    use quadrille_core::{Decision, Envelope, Fact, Moment, Nothing, Policy, Row, records};
+    use quadrille_platform::InstanceHeartbeat;
+    use quadrille_runtime::{Service, Store};
+    use sqlx::PgConnection;
+
+    records! { pub enum Heard { InstanceHeartbeat } }
+    records! { pub enum Stated {} }
+
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct Beats;
+
+    type State = BTreeMap<String, i64>;
+
+    impl Policy for Beats {
+        const SERVICE: &'static str = "shelf";
+        const TABLES: &'static [&'static str] = &["shelf"];
+        type State = State;
+        type Heard = Heard;
+        type Stated = Stated;
+        type Effect = Nothing;
+        type Outcome = Nothing;
+        type Timer = Nothing;
+        type Command = Nothing;
+        fn rows(_: &State, _: &Envelope<Self>) -> Vec<Row> {
+            vec![]
+        }
+        fn react(_: &State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
+            Decision::nothing()
+        }
+        fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
+        fn version<'a>(_: &'a mut State, fact: &Stated) -> &'a mut i64 {
+            match *fact {}
+        }
+    }
+
+    pub struct NoRows;
+
+    impl Store for NoRows {
+        type Policy = Beats;
+
+        async fn load(&self, _: &mut PgConnection, _: &'static str, _: &[String], _: &mut State) -> sqlx::Result<()> {
+            Ok(())
+        }
+
+        async fn save(&self, _: &mut PgConnection, _: &State, _: &State, _: &[Fact<Beats>]) -> sqlx::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub fn service() -> Service<NoRows> {
+        Service::new(NoRows).migrations(&sqlx::migrate!("examples/shelf")).generation(2)
+    }
+}
+
+/// Cases: a letter that is behind what the rows taken over say that they stand for; one that is discarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_former_generation_could_not_handle_is_told_at_a_take_over() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    for (version, pieces) in [(1, 3), (2, -1), (3, 4)] {
+        shop.came("TEA", version, pieces).await?;
+    }
+    shop.until("select exists(select from shelf where summed = 3) and exists(select from dead_letter)").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let second = start::<2>(&shop, true).await?;
+    ready(&second).await?;
+    assert_eq!(second.item("TEA").await?, (2, (400, 7)), "of the sum it is not known that one came back");
+    let told = "generation 2 has taken rows over from generation 1, which has open dead letters (1 of stock.events)";
+    let health = reqwest::get(second.at.url("/health")).await?.text().await?;
+    assert!(health.contains(told), "{health}");
+    let metrics = reqwest::get(second.at.url("/metrics")).await?.text().await?;
+    assert!(metrics.contains("quadrille_dead_letters_left_total{topic=\"stock.events\"} 1"), "{metrics}");
+
+    second.stop().await?;
+    assert_eq!(shop.drop(2).await?, "generation 2 is dropped, with 0 open dead letters; generation 1 serves");
+    sqlx::query("update dead_letter set closed_at = now(), closed_how = 'discarded'")
+        .execute(&shop.database.pool)
+        .await?;
+    shelf::service::<3>(true).migrate(&shop.database.url()).await?;
+    let third = start::<3>(&shop, true).await?;
+    ready(&third).await?;
+    let health = reqwest::get(third.at.url("/health")).await?.text().await?;
+    assert!(!health.contains("open dead letters"), "{health}");
+    first.stop().await?;
+    third.stop().await
+}
+
+/// Cases: its connection is lost, which is tried again; a row that no other try makes right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_over_is_tried_again_after_a_passing_error() -> anyhow::Result<()> {
+    let mut shop = open().await?;
+    let first = start::<1>(&shop, true).await?;
+    shop.came("TEA", 1, 3).await?;
+    shop.until("select exists(select from shelf where taken = 1)").await?;
+    shelf::service::<2>(true).migrate(&shop.database.url()).await?;
+    let service = |fault| {
+        let store = Faulty { tables: shelf::Tables { takes_over: true }, fault, is_tried: AtomicBool::default() };
+        quadrille_runtime::Service::new(store).migrations(&sqlx::migrate!("examples/shelf")).generation(2)
+    };
+    let refused = service("select 1 / 0").run_until(shop.config(), std::future::pending());
+    let refused = tokio::time::timeout(TIMEOUT, refused).await?.expect_err("its error does not pass");
+    assert_eq!(refused.to_string(), "generation 2 cannot take over from generation 1");
+
+    let lost = service("select pg_terminate_backend(pg_backend_pid())");
+    let second = Instance::listening(lost, shop.config())?;
+    ready(&second).await?;
+    assert!(shop.is("select taken_over = 1 from generation where number = 2").await?);
+    first.stop().await?;
+    second.stop().await
+}
+
+/// A store's own error, which has the database's for its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("the shelf is not taken over")]
+struct NotTaken(#[source] sqlx::Error);
+
+/// A second generation whose first try to take over meets a fault.
+struct Faulty {
+    tables: shelf::Tables<2>,
+    fault: &'static str,
+    is_tried: AtomicBool,
+}
+
+impl Store for Faulty {
+    type Policy = shelf::Shelf<2>;
+
+    async fn take_over(&self, tx: &mut PgConnection, old: &str) -> Result<Option<u64>, BoxDynError> {
+        if !self.is_tried.swap(true, Ordering::Relaxed) {
+            let fault = sqlx::query(self.fault).execute(&mut *tx).await;
+            fault.map_err(NotTaken)?;
+        }
+        self.tables.take_over(tx, old).await
+    }
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        table: &'static str,
+        skus: &[String],
+        state: &mut BTreeMap<String, shelf::Item>,
+    ) -> sqlx::Result<()> {
+        self.tables.load(tx, table, skus, state).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &BTreeMap<String, shelf::Item>,
+        new: &BTreeMap<String, shelf::Item>,
+        facts: &[Fact<shelf::Shelf<2>>],
+    ) -> sqlx::Result<()> {
+        self.tables.save(tx, old, new, facts).await
+    }
 }
 
 /// Cases: the first generation alone; a second one, which serves and has read more; the first one dropped. An offset that one has passed and the other

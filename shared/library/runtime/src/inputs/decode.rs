@@ -173,8 +173,13 @@ impl Decoder {
             let detail = format!("the record's key is '{key}', its value names '{names}': they must be the same");
             return Err(Rejection::new("key_differs", "key", detail).of_type(name));
         }
-        // What is taken by position is taken once however old it is, and a rebuilt read model wants all that there still is.
-        let may_be_old = is_projection::<P>() && matches!(value, Value::Heard(_));
+        // One topic for the operators' requests to all services.
+        if matches!(value, Value::Operator(_)) && key != P::SERVICE {
+            return Ok(Decoded::Skipped(name.to_owned()));
+        }
+        // What is taken by position is taken once however old it is, and a rebuilt read model wants all that there still is. So does a new group of
+        // operators' requests, each of which is known for ever once it was carried out.
+        let may_be_old = is_projection::<P>() || matches!(value, Value::Operator(_));
         if !may_be_old
             && let Some(retention_ms) = topic.retention.and_then(|kept| i64::try_from(kept.as_millis()).ok())
             && raw.timestamp_ms >= 0
@@ -202,8 +207,6 @@ impl Decoder {
             (TopicKind::State, ce_id) => Uuid::try_parse(ce_id).unwrap_or_else(|_| by_position()),
         };
         let message = match value {
-            // One topic for the operators' requests to all services.
-            Value::Operator(_) if key != P::SERVICE => return Ok(Decoded::Skipped(name.to_owned())),
             Value::Operator(request) => Message::Operator(OperatorRequest { id, former, request }),
             Value::Heard(record) => {
                 let envelope = Envelope {

@@ -36,18 +36,23 @@ fn compare(client: &ClientConfig, group: &'static str, assigned: TopicPartitionL
         if next < low {
             report_lost(group, topic, partition, next, low);
         } else if next > high {
-            counter!("quadrille_offsets_beyond_end_total", "topic" => topic.clone()).increment(1);
-            error!(
-                group,
-                topic,
-                partition,
-                from = next,
-                to = high,
-                "The offset to start at lies beyond the topic's end: it was made anew; reading starts at its beginning"
-            );
+            report_beyond_end(group, topic, partition, next, high);
         }
     }
     Ok(())
+}
+
+/// Says that the offset `from` lies beyond the topic's end `to`, and that reading starts at its beginning.
+pub(crate) fn report_beyond_end(group: &'static str, topic: String, partition: i32, from: i64, to: i64) {
+    counter!("quadrille_offsets_beyond_end_total", "topic" => topic.clone()).increment(1);
+    error!(
+        group,
+        topic,
+        partition,
+        from,
+        to,
+        "The next offset lies beyond the topic's end: it was made anew; reading starts at its beginning"
+    );
 }
 
 /// Says that retention took the records from offset `from` on before they were read, and that reading goes on at `to`.

@@ -11,7 +11,7 @@ use std::{
 
 use quadrille_core::{Fact, Policy, RecordType, Records, Timestamp, TopicKind};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::{
@@ -31,8 +31,8 @@ const OVERHEAD_BYTES: usize = 1_024;
 /// What a datum gets before it: a zero and the schema's id.
 const FRAME_BYTES: usize = 5;
 
-/// Enters the schemas of what the service states, each once, so that its facts can name them.
-pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()> {
+/// Enters the schemas of what the service states, each once, so that its facts can name them: whoever inserts facts has entered them before.
+pub(crate) async fn enter_schemas<P: Policy>(database: impl PgExecutor<'_>) -> sqlx::Result<()> {
     let types = || P::Stated::TYPES.iter().chain(platform_events::TYPES);
     sqlx::query(
         "insert into stated_schema (fingerprint, subject, text) select * from unnest($1::bigint[], $2::text[], $3::text[])
@@ -41,7 +41,7 @@ pub(crate) async fn enter_schemas<P: Policy>(pool: &Database) -> sqlx::Result<()
     .bind(types().map(fingerprint).collect::<Vec<_>>())
     .bind(types().map(RecordType::subject).collect::<Vec<_>>())
     .bind(types().map(|of_type| of_type.schema).collect::<Vec<_>>())
-    .execute(pool)
+    .execute(database)
     .await?;
     Ok(())
 }

@@ -16,8 +16,14 @@ pub(crate) enum Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for Failure {
+    fn from(error: &sqlx::Error) -> Self {
         let text = error.to_string();
-        match &error {
+        match error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("23505") => Self::Unique(text),
                 // Data exceptions, broken constraints, exceeded limits, `raise`: these are of the input's own making.
