@@ -75,7 +75,7 @@ where
     let started_at = chrono::Utc::now();
     let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
     let mut others = JoinSet::new();
-    let served = serve_http(&mut service, &config, &resources, &mut others).await?;
+    let served = serve_http(&mut service, &config, &resources, &mut others)?;
     let migrations = service.migrated();
     let ready = tables_ready(&service.store, &migrations, config.history.keep, &resources);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
@@ -134,7 +134,7 @@ struct Served<P: Policy> {
     commands: mpsc::Receiver<WorkItem<P>>,
 }
 
-async fn serve_http<S: Store, O, C>(
+fn serve_http<S: Store, O, C>(
     service: &mut Service<S, O, C>,
     config: &Config<C>,
     resources: &Arc<Resources>,
@@ -143,7 +143,7 @@ async fn serve_http<S: Store, O, C>(
     let health = &resources.health;
     health.filling(resources.generation != generation::FIRST);
     health.error("kafka", "its topics have not been looked at yet");
-    let listener = health::listen(&config.http.bind, config.instance).await?;
+    let listener = health::listen(&config.http.bind, config.instance)?;
     let at = listener.local_addr()?;
     info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{at}");
     let mut router = health::router(Arc::clone(health), health::metrics()?.clone());

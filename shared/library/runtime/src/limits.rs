@@ -30,6 +30,9 @@ pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 pub(crate) const COMMAND: Duration = Duration::from_secs(5);
 /// A client of this instance that takes nothing of its answer for so long is cut off.
 pub(crate) const TAKEN: Duration = Duration::from_secs(10);
+/// What the system keeps of answers that are on their way to one client, in bytes, of which Linux takes twice as many. It tells that a client
+/// takes something only once a third is free: of the megabytes that it would come to by itself a slow client takes no third within [`TAKEN`].
+pub(crate) const SEND_BUFFER: u32 = 64 * 1024;
 
 /// With work waiting and nothing done for so long an instance is not ready: who asks each second sees it within half a minute, since what
 /// waits is known five seconds late.

@@ -28,7 +28,10 @@ use rdkafka::{
     producer::FutureRecord,
 };
 use sqlx::PgConnection;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use uuid::Uuid;
 
 use crate::support::{Instance, Shop};
@@ -50,6 +53,14 @@ impl Instance {
         let answer = reqwest::get(self.at.url(&format!("/stock/{sku}/{at_least}"))).await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
+
+    /// A connection that asks for this path alone, and has read nothing of the answer.
+    async fn get(&self, path: &str) -> anyhow::Result<TcpStream> {
+        let mut client = TcpStream::connect(&self.at.0).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: board\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await?;
+        Ok(client)
+    }
 }
 
 async fn open() -> anyhow::Result<Shop> {
@@ -59,6 +70,14 @@ async fn open() -> anyhow::Result<Shop> {
 /// Starts an instance, and waits until it listens.
 async fn start(config: Config) -> anyhow::Result<Instance> {
     let instance = Instance::listening(board::service(), config)?;
+    instance.at.says("live", true, HEARD).await?;
+    Ok(instance)
+}
+
+/// An instance with these routes, which listens.
+async fn serving(routes: Router, config: Config) -> anyhow::Result<Instance> {
+    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(move |_| routes);
+    let instance = Instance::listening(service, config)?;
     instance.at.says("live", true, HEARD).await?;
     Ok(instance)
 }
@@ -437,18 +456,9 @@ async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
         let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 64 * 1024]);
         Body::from_stream(futures::stream::repeat_with(piece))
     };
-    let routes = move |_| Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
-    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
-    let instance = Instance::listening(service, config)?;
-    let began = Instant::now();
-    let mut client = loop {
-        match tokio::net::TcpStream::connect(&instance.at.0).await {
-            Ok(client) => break client,
-            Err(error) => anyhow::ensure!(began.elapsed() < HEARD, error),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    client.write_all(b"GET /endless HTTP/1.1\r\nhost: board\r\n\r\n").await?;
+    let routes = Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
+    let instance = serving(routes, config).await?;
+    let mut client = instance.get("/endless").await?;
     // It begins to read, so that its request is under way.
     client.read_exact(&mut [0; 100]).await?;
     let began = Instant::now();
@@ -459,6 +469,29 @@ async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(began.elapsed() > Duration::from_secs(9), "a client may be slow for a while: {:?}", began.elapsed());
+    instance.stop().await
+}
+
+/// A client that takes 50 kB/s of some megabytes is slow, and is not cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_has_its_whole_answer() -> anyhow::Result<()> {
+    const LARGE: usize = 8 * 1024 * 1024;
+    let board = open().await?;
+    let large = async || vec![b'x'; LARGE];
+    let instance = serving(Router::new().route("/large", get(large)), board.config()).await?;
+    let mut client = instance.get("/large").await?;
+    let (mut taken, mut piece) = (0, [0; 5_000]);
+    let began = Instant::now();
+    // Longer than a client may take nothing.
+    while began.elapsed() < Duration::from_secs(25) {
+        let read = client.read(&mut piece).await?;
+        anyhow::ensure!(read > 0, "it was cut off after {:?}, with {taken} bytes", began.elapsed());
+        taken += read;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut rest = vec![];
+    client.read_to_end(&mut rest).await?;
+    assert!(taken + rest.len() > LARGE, "{taken} bytes slowly, and {} at once", rest.len());
     instance.stop().await
 }
 
