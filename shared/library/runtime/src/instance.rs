@@ -33,6 +33,7 @@ use crate::{
     effects::Performer,
     generation, health, heard,
     heartbeat::Heartbeat,
+    limits,
     migrations::Migrated,
     outside::Outside,
     position::BeyondEnds,
@@ -166,7 +167,8 @@ fn serve_http<S: Store, O, C>(
         router = router.fallback_service(routes::bounded(routes, config.http.requests));
         changes = Some(announcer);
     }
-    spawn_server(others, listener, router);
+    let connections = config.http.requests + limits::MORE_CONNECTIONS;
+    spawn_server(others, listener, router, connections);
     Ok(Served { at, changes, commands })
 }
 
@@ -433,8 +435,8 @@ impl Consuming {
 
 // Functions that know no policy are compiled once, here, with all that they start: what a generic function starts is compiled with each service.
 
-fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener, router: Router) {
-    others.spawn(part(serve(listener, router)));
+fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener, router: Router, connections: usize) {
+    others.spawn(part(serve(listener, router, connections)));
 }
 
 fn spawn_heartbeat(heartbeat: Heartbeat, taking: &CancellationToken) -> JoinHandle<()> {

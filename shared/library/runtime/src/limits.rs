@@ -28,6 +28,13 @@ pub(crate) const ROUTE: Duration = Duration::from_secs(10);
 pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 /// A command's commit, as its handler waits for it: half of [`ROUTE`], so that there is time to answer by what was committed.
 pub(crate) const COMMAND: Duration = Duration::from_secs(5);
+/// Connections of clients beside one for each request that a service's own routes may have under way: for health, for requests that are refused
+/// and for those that say nothing yet.
+pub(crate) const MORE_CONNECTIONS: usize = 64;
+/// A connection on which no request's headers are complete after so long is closed: from its beginning, and from the last answer on it.
+pub(crate) const HEADERS: Duration = Duration::from_secs(10);
+/// A request's line and headers, in bytes; so much is read at once, too.
+pub(crate) const HEADERS_BYTES: usize = 64 * 1024;
 /// A client of this instance that takes nothing of its answer for so long is cut off.
 pub(crate) const TAKEN: Duration = Duration::from_secs(10);
 /// What the system keeps of answers that are on their way to one client, in bytes, of which Linux takes twice as many. It tells that a client

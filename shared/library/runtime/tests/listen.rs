@@ -495,6 +495,40 @@ async fn a_client_that_reads_slowly_has_its_whole_answer() -> anyhow::Result<()>
     instance.stop().await
 }
 
+/// Cases: as many connections as there may be, on which no request is ever complete; health, which waits until they are closed; headers that are
+/// larger than they may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_ask_for_nothing_take_no_more_than_their_room() -> anyhow::Result<()> {
+    let board = open().await?;
+    let mut config = board.config();
+    config.http.requests = 1;
+    let instance = serving(Router::new(), config).await?;
+    let mut silent = vec![];
+    // One for the request, and 64 more.
+    for _ in 0..65 {
+        let mut client = TcpStream::connect(&instance.at.0).await?;
+        client.write_all(b"GET / HTTP/1.1\r\n").await?;
+        silent.push(client);
+    }
+    let at = instance.at.clone();
+    let mut health = tokio::spawn(async move { at.is("live").await });
+    let waited = tokio::time::timeout(Duration::from_secs(3), &mut health).await;
+    assert!(waited.is_err(), "there was room for one more");
+    // Each has 10 s.
+    assert_eq!(tokio::time::timeout(Duration::from_secs(15), health).await??, Some(true));
+
+    let mut client = TcpStream::connect(&instance.at.0).await?;
+    let large = "x".repeat(100_000);
+    let request = format!("GET /health/live HTTP/1.1\r\nhost: board\r\nconnection: close\r\nx: {large}\r\n\r\n");
+    let mut answer = vec![];
+    // The server closes while more is on its way, which may lose its answer.
+    let _ = client.write_all(request.as_bytes()).await;
+    let _ = client.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    instance.stop().await
+}
+
 /// Cases: one request more than there may be; health beside it; room again once the first is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_are_bounded_and_health_is_not_theirs() -> anyhow::Result<()> {
