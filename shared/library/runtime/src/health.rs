@@ -96,7 +96,7 @@ impl Health {
 
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
     /// a write, goes on where work waits, and keeps a generation that serves. One that takes commands is while its database takes a write and
-    /// its worker commits what it has in hand: whoever sends them is not turned away because a broker is.
+    /// its worker gets on with what it has in hand: whoever sends them is not turned away because a broker is.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
         let works = |part: &&str| !matches!(checks.get(*part), Some(Check::Error(_)));

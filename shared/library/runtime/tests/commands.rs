@@ -459,6 +459,36 @@ async fn an_instance_that_commits_nothing_is_not_ready_for_commands() -> anyhow:
     one.stop().await
 }
 
+/// Whoever sends what cannot be handled is told so; that the worker has nothing else to do is no reason to turn others away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_only_refuses_is_ready_for_commands() -> anyhow::Result<()> {
+    // So many that while a batch of them is handled, one by one, the next one gathers.
+    const CLIENTS: usize = 64;
+    let desk = open().await?;
+    let one = start(desk.config()).await?;
+    let began = Instant::now();
+    // Longer than a worker may stand still.
+    let lasts = || began.elapsed() < Duration::from_secs(30);
+    let (http, body) = (reqwest::Client::new(), json!({ "sku": "TEA", "quantity": 0 }));
+    let client = async |_: usize| {
+        while lasts() {
+            let request =
+                http.post(one.at.url("/replenishments")).header("Idempotency-Key", Uuid::new_v4().to_string());
+            assert_eq!(request.json(&body).send().await?.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        anyhow::Ok(())
+    };
+    let probe = async {
+        while lasts() {
+            assert_eq!(one.at.is("ready").await, Some(true), "after {:?}", began.elapsed());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(futures::future::try_join_all((0..CLIENTS).map(client)), probe)?;
+    one.stop().await
+}
+
 /// As the example, but at once, and it cannot say which rows it needs for some.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Rowless;
