@@ -46,6 +46,9 @@ const LISTENING: &str = "select count(*) = 2 from pg_stat_activity where datname
 /// Their connections, cut.
 const CUT: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database()
      and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
+/// The connection of one that listens.
+const LISTENER: &str = "select pid from pg_stat_activity where datname = current_database()
+     and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
 
 impl Instance {
     /// Waits for so many pieces, as its page does: the answer, and as of when.
@@ -346,6 +349,21 @@ async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> 
     }
     one.stop().await?;
     two.stop().await
+}
+
+/// In JSON a key of control characters is six times as long, and longer than PostgreSQL takes: its change is told without it, on the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_too_long_to_be_named_costs_no_connection() -> anyhow::Result<()> {
+    let mut board = open().await?;
+    let instance = start(board.config()).await?;
+    let before: i32 = board.row(|pool| sqlx::query_scalar(LISTENER).fetch_optional(pool)).await?;
+    board.world.send(&heartbeat(&"\u{1}".repeat(1_500))).await?;
+    board.until("select exists(select from instance where length(name) = 1500)").await?;
+    // It is told by now.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after: i32 = board.row(|pool| sqlx::query_scalar(LISTENER).fetch_optional(pool)).await?;
+    assert_eq!(after, before);
+    instance.stop().await
 }
 
 /// Cases: a projection over a database with an inbox; another service over one with positions. Each would take everything again.
