@@ -159,7 +159,7 @@ fn serve_http<S: Store, O, C>(
             pool: resources.read_only(config.http.connections),
             generation: resources.generation,
             health: Arc::clone(health),
-            changes: Arc::clone(&announcer),
+            changes: Arc::downgrade(&announcer),
             topics: heard::topics::<S::Policy>().into(),
             commands: Commands::new(queue, Arc::clone(health)),
         };
@@ -217,6 +217,22 @@ impl Parts {
     {
         let taking = CancellationToken::new();
         let pool = &resources.pool;
+
+        // What may be refused, before anything is started that would run on.
+        let outside = match service.has_effects {
+            true => Some((service.outside)(config.outside).context("the outside")?),
+            false => None,
+        };
+        let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
+        let broker_uptime = Arc::new(BrokerUptime::default());
+        let progress = Arc::<Progress>::default();
+        let consumer = Arc::new(Consumer::new::<S::Policy>(
+            resources,
+            Arc::clone(&broker_uptime),
+            Arc::clone(&progress),
+            &taking,
+        )?);
+
         let types = heard::heard::<S::Policy>().into_iter().map(|heard| heard.record_type);
         let types = types.chain(<S::Policy as Policy>::Stated::TYPES.iter().copied());
         let topics = look_for_topics(&mut others, resources, types.collect());
@@ -227,14 +243,6 @@ impl Parts {
         others.spawn(part(prune::run::<S>(pool.clone(), config.retention, taking.clone())));
 
         // What works.
-        let broker_uptime = Arc::new(BrokerUptime::default());
-        let progress = Arc::<Progress>::default();
-        let consumer = Arc::new(Consumer::new::<S::Policy>(
-            resources,
-            Arc::clone(&broker_uptime),
-            Arc::clone(&progress),
-            &taking,
-        )?);
         watch(&mut others, resources, &consumer, &progress, changes.clone(), &taking);
         if is_projection::<S::Policy>() {
             watch_generation(&mut others, resources, heard::topics::<S::Policy>(), &taking);
@@ -244,7 +252,6 @@ impl Parts {
         let beating = spawn_heartbeat(heartbeat, &taking);
         let (worker, work) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
-        let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
             pool: pool.clone(),
             store: service.store,
@@ -273,18 +280,19 @@ impl Parts {
         let working = tokio::spawn(worker_part.run(finishing.clone()));
 
         // What takes: outcomes, timers, dead letters, records.
-        let performing = if service.has_effects {
-            let performer = Performer {
-                pool: pool.clone(),
-                outside: (service.outside)(config.outside).context("the outside")?,
-                config: config.effects,
-                worker: worker.clone(),
-                wake: effects,
-                last_answer,
-            };
-            tokio::spawn(performer.run(taking.clone()))
-        } else {
-            tokio::spawn(taking.clone().cancelled_owned())
+        let performing = match outside {
+            Some(outside) => {
+                let performer = Performer {
+                    pool: pool.clone(),
+                    outside,
+                    config: config.effects,
+                    worker: worker.clone(),
+                    wake: effects,
+                    last_answer,
+                };
+                tokio::spawn(performer.run(taking.clone()))
+            }
+            None => tokio::spawn(taking.clone().cancelled_owned()),
         };
         if !is_projection::<S::Policy>() {
             let plain = timers::run::<S::Policy>(pool.clone(), worker.clone(), timers, taking.clone());

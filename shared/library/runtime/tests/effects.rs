@@ -250,6 +250,24 @@ fn start(shop: &Shop, ledger: &Arc<Ledger>) -> Instance {
     Instance::start(Service::new(Table).migrations(&tables()).outside(move |_: NoSettings| Ok(Gate(ledger))), config)
 }
 
+/// Of an instance that cannot start no part is left in its process: nobody takes the relay's lease, or says that it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outside_that_cannot_be_made_leaves_nothing_behind() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let connect = |_: NoSettings| -> anyhow::Result<Gate> { anyhow::bail!("the warehouse has no address") };
+    let service = Service::new(Table).migrations(&tables()).outside(connect);
+    let refused = service.run_until(shop.config(), std::future::pending()).await.expect_err("it has no outside");
+    assert_eq!(format!("{refused:#}"), "the outside: the warehouse has no address");
+    // Both are the first that an instance does.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(shop.is("select count(*) = 0 from lease").await?, "a relay is at work");
+    assert!(
+        shop.world.read(&InstanceHeartbeat::TYPE.topic.name).await?.is_empty(),
+        "an instance says that it is there"
+    );
+    Ok(())
+}
+
 /// Two instances claim from one table: each effect is performed once, whoever has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn several_instances_perform_each_effect_once() -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use quadrille_events::{StockReplenished, frame};
 use quadrille_kafka::Record;
 use quadrille_platform::{DeadLetter, InstanceHeartbeat};
 use quadrille_runtime::{
-    Config, Ended, Service, Store,
+    Config, Context, Ended, Service, Store,
     axum::{Router, body::Body, routing::get},
     config::NoSettings,
 };
@@ -511,6 +511,44 @@ async fn a_client_that_reads_slowly_has_its_whole_answer() -> anyhow::Result<()>
     client.read_to_end(&mut rest).await?;
     assert!(taken + rest.len() > LARGE, "{taken} bytes slowly, and {} at once", rest.len());
     instance.stop().await
+}
+
+/// In a process that lives on. Cases: an answer that is under way; somebody who waits for changes, and has the instance's context; connections to
+/// the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_instance_outlives_it() -> anyhow::Result<()> {
+    const PAGE: &str = "select 1 as a_page";
+    const CONNECTED: &str = "select count(*) > 0 from pg_stat_activity
+        where datname = current_database() and query = 'select 1 as a_page'";
+    const GONE: &str = "select count(*) = 0 from pg_stat_activity
+        where datname = current_database() and query = 'select 1 as a_page'";
+    let board = open().await?;
+    let (ended, has_ended) = tokio::sync::oneshot::channel();
+    let routes = move |context: Context<board::Board>| {
+        let waiting = context.clone();
+        tokio::spawn(async move {
+            let mut committed = waiting.committed();
+            while committed.next().await.is_some() {}
+            let _ = ended.send(waiting.committed().next().await);
+        });
+        let page = async move || match sqlx::query(PAGE).execute(context.pool()).await {
+            Ok(_) => Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::convert::Infallible>>()),
+            Err(error) => Body::from(error.to_string()),
+        };
+        Router::new().route("/page", get(page))
+    };
+    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
+    let instance = Instance::listening(service, board.config())?;
+    instance.at.says("ready", true, Duration::from_secs(60)).await?;
+    let mut client = instance.get("/page").await?;
+    client.read_exact(&mut [0; 10]).await?;
+    board.until(CONNECTED).await?;
+
+    instance.stop().await?;
+    // It ends, be it by an error.
+    let _ = tokio::time::timeout(HEARD, client.read_to_end(&mut vec![])).await?;
+    assert_eq!(tokio::time::timeout(HEARD, has_ended).await??, None, "nothing more is to come");
+    board.until(GONE).await
 }
 
 /// Cases: as many connections as there may be, on which no request is ever complete; health, which waits until they are closed; headers that are

@@ -48,6 +48,11 @@ pub enum Changed {
 pub struct Changes(broadcast::Receiver<Changed>);
 
 impl Changes {
+    /// Those of an instance that has ended.
+    pub(crate) fn ended() -> Self {
+        Self(broadcast::channel(1).1)
+    }
+
     /// Waits for the next change. A receiver that is too slow misses none: it is told [`Changed::Anything`]. `None` when the instance ends.
     pub async fn next(&mut self) -> Option<Changed> {
         match self.0.recv().await {
