@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,9 +15,12 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use quadrille_core::bounds;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
-use crate::config;
+use crate::{config, limits};
+
+/// Connections that the system keeps until they are accepted.
+const WAITING_CONNECTIONS: u32 = 1024;
 
 /// The state of an instance's parts, by name.
 #[derive(Default)]
@@ -93,7 +97,7 @@ impl Health {
 
     /// Whether the instance is able to work: it has started and is not stopping, is in its group or coming into it, has a database that takes
     /// a write, goes on where work waits, and keeps a generation that serves. One that takes commands is while its database takes a write and
-    /// its worker commits what it has in hand: whoever sends them is not turned away because a broker is.
+    /// its worker gets on with what it has in hand: whoever sends them is not turned away because a broker is.
     pub fn is_ready(&self) -> bool {
         let checks = self.checks();
         let works = |part: &&str| !matches!(checks.get(*part), Some(Check::Error(_)));
@@ -170,9 +174,21 @@ async fn whole(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 /// Listens where `http.bind` says; instance n 100 x (n - 1) ports higher.
-pub(crate) async fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
+pub(crate) fn listen(bind: &str, instance: u16) -> anyhow::Result<TcpListener> {
     let address = config::listens_at(bind, instance).context("http.bind and instance name no address")?;
-    TcpListener::bind(address).await.with_context(|| format!("http.bind: {address} is not free"))
+    listen_at(address).with_context(|| format!("http.bind: {address} is not free"))
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    // The connections that are accepted inherit it.
+    socket.set_send_buffer_size(limits::SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_CONNECTIONS)
 }
 
 /// Buckets of histograms whose names end with `_seconds`.

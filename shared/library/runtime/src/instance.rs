@@ -33,6 +33,7 @@ use crate::{
     effects::Performer,
     generation, health, heard,
     heartbeat::Heartbeat,
+    limits,
     migrations::Migrated,
     outside::Outside,
     position::BeyondEnds,
@@ -75,7 +76,7 @@ where
     let started_at = chrono::Utc::now();
     let resources = Arc::new(Resources::new(S::Policy::SERVICE, service.generation, &config)?);
     let mut others = JoinSet::new();
-    let served = serve_http(&mut service, &config, &resources, &mut others).await?;
+    let served = serve_http(&mut service, &config, &resources, &mut others)?;
     let migrations = service.migrated();
     let ready = tables_ready(&service.store, &migrations, config.history.keep, &resources);
     let Some(found) = stop.run_until_cancelled(ready).await.transpose()? else { return Ok(()) };
@@ -134,7 +135,7 @@ struct Served<P: Policy> {
     commands: mpsc::Receiver<WorkItem<P>>,
 }
 
-async fn serve_http<S: Store, O, C>(
+fn serve_http<S: Store, O, C>(
     service: &mut Service<S, O, C>,
     config: &Config<C>,
     resources: &Arc<Resources>,
@@ -143,7 +144,7 @@ async fn serve_http<S: Store, O, C>(
     let health = &resources.health;
     health.filling(resources.generation != generation::FIRST);
     health.error("kafka", "its topics have not been looked at yet");
-    let listener = health::listen(&config.http.bind, config.instance).await?;
+    let listener = health::listen(&config.http.bind, config.instance)?;
     let at = listener.local_addr()?;
     info!(service = resources.service, instance = resources.instance, "Health and metrics on http://{at}");
     let mut router = health::router(Arc::clone(health), health::metrics()?.clone());
@@ -158,7 +159,7 @@ async fn serve_http<S: Store, O, C>(
             pool: resources.read_only(config.http.connections),
             generation: resources.generation,
             health: Arc::clone(health),
-            changes: Arc::clone(&announcer),
+            changes: Arc::downgrade(&announcer),
             topics: heard::topics::<S::Policy>().into(),
             commands: Commands::new(queue, Arc::clone(health)),
         };
@@ -166,7 +167,8 @@ async fn serve_http<S: Store, O, C>(
         router = router.fallback_service(routes::bounded(routes, config.http.requests));
         changes = Some(announcer);
     }
-    spawn_server(others, listener, router);
+    let connections = config.http.requests + limits::MORE_CONNECTIONS;
+    spawn_server(others, listener, router, connections);
     Ok(Served { at, changes, commands })
 }
 
@@ -215,6 +217,14 @@ impl Parts {
     {
         let taking = CancellationToken::new();
         let pool = &resources.pool;
+
+        // What may be refused, before anything is started that would run on.
+        let outside = match service.has_effects {
+            true => Some((service.outside)(config.outside).context("the outside")?),
+            false => None,
+        };
+        let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
+
         let types = heard::heard::<S::Policy>().into_iter().map(|heard| heard.record_type);
         let types = types.chain(<S::Policy as Policy>::Stated::TYPES.iter().copied());
         let topics = look_for_topics(&mut others, resources, types.collect());
@@ -238,7 +248,6 @@ impl Parts {
         let beating = spawn_heartbeat(heartbeat, &taking);
         let (worker, work) = mpsc::channel(config.batch.waiting);
         let (effects, timers, redriver) = <(Arc<Notify>, Arc<Notify>, Arc<Notify>)>::default();
-        let spans = Spans::new(resources.service, &config.telemetry.otlp_endpoint)?;
         let transactions = Transactions {
             pool: pool.clone(),
             store: service.store,
@@ -267,18 +276,19 @@ impl Parts {
         let working = tokio::spawn(worker_part.run(finishing.clone()));
 
         // What takes: outcomes, timers, dead letters, records.
-        let performing = if service.has_effects {
-            let performer = Performer {
-                pool: pool.clone(),
-                outside: (service.outside)(config.outside).context("the outside")?,
-                config: config.effects,
-                worker: worker.clone(),
-                wake: effects,
-                last_answer,
-            };
-            tokio::spawn(performer.run(taking.clone()))
-        } else {
-            tokio::spawn(taking.clone().cancelled_owned())
+        let performing = match outside {
+            Some(outside) => {
+                let performer = Performer {
+                    pool: pool.clone(),
+                    outside,
+                    config: config.effects,
+                    worker: worker.clone(),
+                    wake: effects,
+                    last_answer,
+                };
+                tokio::spawn(performer.run(taking.clone()))
+            }
+            None => tokio::spawn(taking.clone().cancelled_owned()),
         };
         if !is_projection::<S::Policy>() {
             let plain = timers::run::<S::Policy>(pool.clone(), worker.clone(), timers, taking.clone());
@@ -429,8 +439,8 @@ impl Consuming {
 
 // Functions that know no policy are compiled once, here, with all that they start: what a generic function starts is compiled with each service.
 
-fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener, router: Router) {
-    others.spawn(part(serve(listener, router)));
+fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener, router: Router, connections: usize) {
+    others.spawn(part(serve(listener, router, connections)));
 }
 
 fn spawn_heartbeat(heartbeat: Heartbeat, taking: &CancellationToken) -> JoinHandle<()> {

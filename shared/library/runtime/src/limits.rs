@@ -28,8 +28,18 @@ pub(crate) const ROUTE: Duration = Duration::from_secs(10);
 pub(crate) const ROUTE_BODY: usize = 256 * 1024;
 /// A command's commit, as its handler waits for it: half of [`ROUTE`], so that there is time to answer by what was committed.
 pub(crate) const COMMAND: Duration = Duration::from_secs(5);
+/// Connections of clients beside one for each request that a service's own routes may have under way: for health, for requests that are refused
+/// and for those that say nothing yet.
+pub(crate) const MORE_CONNECTIONS: usize = 64;
+/// A connection on which no request's headers are complete after so long is closed: from its beginning, and from the last answer on it.
+pub(crate) const HEADERS: Duration = Duration::from_secs(10);
+/// A request's line and headers, in bytes; so much is read at once, too.
+pub(crate) const HEADERS_BYTES: usize = 64 * 1024;
 /// A client of this instance that takes nothing of its answer for so long is cut off.
 pub(crate) const TAKEN: Duration = Duration::from_secs(10);
+/// What the system keeps of answers that are on their way to one client, in bytes, of which Linux takes twice as many. It tells that a client
+/// takes something only once a third is free: of the megabytes that it would come to by itself a slow client takes no third within [`TAKEN`].
+pub(crate) const SEND_BUFFER: u32 = 64 * 1024;
 
 /// With work waiting and nothing done for so long an instance is not ready: who asks each second sees it within half a minute, since what
 /// waits is known five seconds late.

@@ -23,8 +23,8 @@ pub(crate) struct Progress(Mutex<State>);
 struct State {
     /// When something was last done, or nothing waited.
     last: Instant,
-    /// When a batch was last committed, or none was in hand.
-    committed: Instant,
+    /// When the worker was last done with something, or had no batch in hand.
+    worked: Instant,
     /// A batch is in hand.
     busy: bool,
     /// Why the last try to commit it failed.
@@ -34,7 +34,7 @@ struct State {
 impl Default for Progress {
     fn default() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(State { last: now, committed: now, busy: false, failure: String::new() }))
+        Self(Mutex::new(State { last: now, worked: now, busy: false, failure: String::new() }))
     }
 }
 
@@ -44,11 +44,11 @@ impl Progress {
         self.state().last = Instant::now();
     }
 
-    /// A batch is committed.
-    pub fn committed(&self) {
+    /// The worker is done with something: a batch is committed, or what cannot be handled is put aside.
+    pub fn worked(&self) {
         let mut state = self.state();
         state.last = Instant::now();
-        state.committed = state.last;
+        state.worked = state.last;
         state.failure.clear();
     }
 
@@ -76,14 +76,14 @@ impl Progress {
         Some((state.last.elapsed(), format!("{what} waits{}", state.why())))
     }
 
-    /// How long the worker has had batches in hand and committed none: the broker has no part in it.
+    /// How long the worker has had batches in hand and was done with nothing of them: the broker has no part in it.
     fn worker_standstill(&self) -> Option<(Duration, String)> {
         let mut state = self.state();
         if !state.busy {
-            state.committed = Instant::now();
+            state.worked = Instant::now();
             return None;
         }
-        Some((state.committed.elapsed(), format!("a batch is in hand{}", state.why())))
+        Some((state.worked.elapsed(), format!("a batch is in hand{}", state.why())))
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) async fn watch(
         }
         match progress.worker_standstill() {
             Some((since, why)) if since >= limits::NO_PROGRESS => {
-                let cause = format!("nothing has been committed for {} s, although {why}", since.as_secs());
+                let cause = format!("the worker has done nothing for {} s, although {why}", since.as_secs());
                 resources.health.error("worker", &cause);
             }
             _ => resources.health.ok("worker"),

@@ -114,6 +114,10 @@ pub trait Mapped: Row {
     /// Two instances that touch a new key at once both find no row; one makes it, the other waits on the insert for the first one's
     /// commit and then locks the same row. In this order, all inserts before any lock, no two batches can wait for each other. A row that another
     /// instance has removed meanwhile is made again.
+    ///
+    /// # Errors
+    ///
+    /// A key that is none, or that is not in normal form: of two spellings of one row neither batch nor policy would know that they are one.
     fn load(
         tx: &mut PgConnection,
         keys: &[String],
@@ -169,9 +173,14 @@ pub trait Mapped: Row {
     }
 }
 
-fn parsed<K: FromStr<Err: Into<BoxDynError>>>(key: &str) -> sqlx::Result<K> {
-    // A key that is none cannot get here: keys are checked when a record is decoded.
-    key.parse().map_err(|error: K::Err| sqlx::Error::Decode(error.into()))
+/// The keys of records are checked and put into normal form when they are decoded; those of commands, and what a policy makes up, are not.
+fn parsed<K: FromStr<Err: Into<BoxDynError>> + Display>(key: &str) -> sqlx::Result<K> {
+    let parsed: K = key.parse().map_err(|error: K::Err| sqlx::Error::Decode(error.into()))?;
+    let normal = parsed.to_string();
+    if normal != key {
+        return Err(sqlx::Error::Decode(format!("a key is not in normal form, which is {normal}").into()));
+    }
+    Ok(parsed)
 }
 
 /// The error of a store that is asked for a table of [`Policy::TABLES`](quadrille_core::Policy::TABLES) that it does not have.
@@ -293,6 +302,17 @@ mod tests {
              as new(order_id, version, asked, mails, waiting) \
              where notice.order_id = new.order_id and notice.order_id = any($1)"
         );
+    }
+
+    #[test]
+    fn a_key_is_in_normal_form() {
+        const KEY: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        assert_eq!(parsed::<Uuid>(KEY).expect("it is").to_string(), KEY);
+        for spelling in [KEY.to_uppercase(), format!("{{{KEY}}}"), KEY.replace('-', ""), format!("urn:uuid:{KEY}")] {
+            let refused = parsed::<Uuid>(&spelling).expect_err("it is not").to_string();
+            assert!(refused.ends_with(&format!("not in normal form, which is {KEY}")), "{refused}");
+        }
+        assert_eq!(parsed::<String>("any text").expect("of texts all are"), "any text");
     }
 
     #[test]

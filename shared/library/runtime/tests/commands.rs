@@ -5,6 +5,7 @@
 mod desk;
 
 use std::{
+    collections::BTreeMap,
     process::Stdio,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
@@ -14,8 +15,9 @@ use quadrille_cli::{Catalogue, Service, kafka::Record};
 use quadrille_core::{Decision, Envelope, Fact, Input, Moment, Nothing, Policy, Record as _, Row, ids};
 use quadrille_events::{RECORD_TYPES, StockReplenished, StockReplenishmentRequested, TOPICS};
 use quadrille_runtime::{
-    Config, Context, Service as Runtime, Store,
+    Config, Context, Mapped, Service as Runtime, Store,
     axum::{Json, Router, http::HeaderMap, routing::post},
+    table,
 };
 use quadrille_testkit::{Direction, Proxy, given};
 use reqwest::{Response, StatusCode};
@@ -125,10 +127,11 @@ impl Shop {
     async fn hold_up(
         &self,
         at: &At,
+        key: &'static str,
     ) -> anyhow::Result<(Transaction<'static, Postgres>, JoinHandle<anyhow::Result<StatusCode>>)> {
         let mut hold = self.database.pool.begin().await?;
         sqlx::query("lock table replenishment in exclusive mode").execute(&mut *hold).await?;
-        let in_hand = tokio::spawn(at.clone().status("in hand", 1));
+        let in_hand = tokio::spawn(at.clone().status(key, 1));
         self.until("select exists (select from pg_locks where not granted and relation = 'replenishment'::regclass)")
             .await?;
         Ok((hold, in_hand))
@@ -299,7 +302,7 @@ async fn more_commands_than_may_wait_are_refused_at_once() -> anyhow::Result<()>
     config.http.commands = 1;
     let one = start(config).await?;
     one.at.wanted("there", "TEA", 1).await?;
-    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let (hold, in_hand) = desk.hold_up(&one.at, "in hand").await?;
     let waits = tokio::spawn(one.at.clone().status("waits", 1));
     // It waits by now.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -426,7 +429,7 @@ async fn a_command_that_nobody_awaits_any_more_holds_up_nothing() -> anyhow::Res
         anyhow::ensure!(began.elapsed() < TIMEOUT, "everything waits behind it");
     }
 
-    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let (hold, in_hand) = desk.hold_up(&one.at, "in hand").await?;
     let forbidden = tokio::spawn(one.at.clone().status("forbidden", 1));
     came(&mut desk, "TEA", Uuid::from_u128(1)).await?;
     // Both wait by now.
@@ -453,6 +456,36 @@ async fn an_instance_that_commits_nothing_is_not_ready_for_commands() -> anyhow:
     sqlx::raw_sql("drop trigger forbid on replenishment").execute(&desk.database.pool).await?;
     one.at.says("ready", true, TIMEOUT).await?;
     one.at.wanted("after", "TEA", 1).await?;
+    one.stop().await
+}
+
+/// Whoever sends what cannot be handled is told so; that the worker has nothing else to do is no reason to turn others away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_only_refuses_is_ready_for_commands() -> anyhow::Result<()> {
+    // So many that while a batch of them is handled, one by one, the next one gathers.
+    const CLIENTS: usize = 64;
+    let desk = open().await?;
+    let one = start(desk.config()).await?;
+    let began = Instant::now();
+    // Longer than a worker may stand still.
+    let lasts = || began.elapsed() < Duration::from_secs(30);
+    let (http, body) = (reqwest::Client::new(), json!({ "sku": "TEA", "quantity": 0 }));
+    let client = async |_: usize| {
+        while lasts() {
+            let request =
+                http.post(one.at.url("/replenishments")).header("Idempotency-Key", Uuid::new_v4().to_string());
+            assert_eq!(request.json(&body).send().await?.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        anyhow::Ok(())
+    };
+    let probe = async {
+        while lasts() {
+            assert_eq!(one.at.is("ready").await, Some(true), "after {:?}", began.elapsed());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(futures::future::try_join_all((0..CLIENTS).map(client)), probe)?;
     one.stop().await
 }
 
@@ -551,6 +584,115 @@ async fn a_policy_that_panics_over_its_rows_stops_one_input_alone() -> anyhow::R
     one.stop().await
 }
 
+/// Counts what is wanted by a UUID that the caller chooses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Counter;
+
+impl Policy for Counter {
+    const SERVICE: &'static str = "desk";
+    const TABLES: &'static [&'static str] = &["replenishment"];
+    type State = BTreeMap<String, i32>;
+    type Heard = desk::Heard;
+    type Stated = desk::Stated;
+    type Effect = Nothing;
+    type Outcome = Nothing;
+    type Timer = Nothing;
+    type Command = desk::Command;
+
+    fn rows(_: &Self::State, input: &Envelope<Self>) -> Vec<Row> {
+        vec![Row::new("replenishment", &input.key)]
+    }
+
+    fn react(_: &Self::State, _: &Moment, _: &Envelope<Self>) -> Decision<Self> {
+        Decision::nothing()
+    }
+
+    fn evolve(wanted: &mut Self::State, input: &Envelope<Self>, _: &Decision<Self>) {
+        *wanted.entry(input.key.clone()).or_default() += 1;
+    }
+
+    fn version<'a>(_: &'a mut Self::State, _: &Self::Stated) -> &'a mut i64 {
+        unreachable!("nobody numbers requests")
+    }
+}
+
+table! { struct CounterRow in "replenishment" { key id: Uuid, quantity: i32 } }
+
+impl Mapped for CounterRow {
+    type Value = i32;
+
+    fn from_value(id: Uuid, quantity: &i32) -> Self {
+        Self { id, quantity: *quantity }
+    }
+
+    fn into_value(self) -> sqlx::Result<i32> {
+        Ok(self.quantity)
+    }
+}
+
+struct CounterTable;
+
+impl Store for CounterTable {
+    type Policy = Counter;
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        _: &str,
+        ids: &[String],
+        wanted: &mut BTreeMap<String, i32>,
+    ) -> sqlx::Result<()> {
+        CounterRow::load(tx, ids, wanted).await
+    }
+
+    async fn save(
+        &self,
+        tx: &mut PgConnection,
+        old: &BTreeMap<String, i32>,
+        new: &BTreeMap<String, i32>,
+        _: &[Fact<Counter>],
+    ) -> sqlx::Result<()> {
+        CounterRow::save(tx, old, new).await
+    }
+}
+
+/// A handler that passes on what a client calls an aggregate. Cases: another spelling of a row that is there; both spellings in one batch. The row
+/// is not begun anew, the batch comes to its end, and the callers who spell it rightly are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_another_spelling_is_refused_and_fails_its_caller_alone() -> anyhow::Result<()> {
+    const KEY: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    const OTHER: &str = "67E55044-10B1-426F-9247-BB680E5FE0C8";
+    const IN_HAND: &str = "67e55044-10b1-426f-9247-bb680e5fe0c9";
+    let desk = open().await?;
+    sqlx::query("alter table replenishment alter id type uuid using id::uuid").execute(&desk.database.pool).await?;
+    let routes = |context: Context<Counter>| {
+        let tell = async move |headers: HeaderMap| {
+            let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+            let told = desk::Command::Replenish { sku: "TEA".into(), quantity: 1 };
+            context.commands().send(Uuid::new_v4(), key, told, &headers).await.map(|_| ())
+        };
+        Router::new().route("/replenishments", post(tell))
+    };
+    let service = Runtime::new(CounterTable).migrations(&sqlx::migrate!("examples/desk")).routes(routes);
+    let one = start_as(service, desk.config()).await?;
+    for (key, expected) in [(KEY, StatusCode::OK), (OTHER, StatusCode::INTERNAL_SERVER_ERROR), (KEY, StatusCode::OK)] {
+        assert_eq!(one.at.clone().status(key, 1).await?, expected, "{key}");
+    }
+
+    let (hold, in_hand) = desk.hold_up(&one.at, IN_HAND).await?;
+    let both = [KEY, OTHER].map(|key| tokio::spawn(one.at.clone().status(key, 1)));
+    // They wait by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hold.rollback().await?;
+    assert_eq!(in_hand.await??, StatusCode::OK);
+    let [right, other] = both;
+    assert_eq!((right.await??, other.await??), (StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR));
+    let counted = format!("select quantity from replenishment where id = '{KEY}'");
+    let counted: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(counted)).fetch_one(&desk.database.pool).await?;
+    assert_eq!(counted, 3);
+    one.stop().await
+}
+
 /// Long after its end: what it came to has gone, and it is not begun anew. Cases: one after another; several in one batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
@@ -564,7 +706,7 @@ async fn a_command_about_what_has_gone_is_refused() -> anyhow::Result<()> {
     for _ in 0..2 {
         assert_eq!(one.at.clone().status("gone", 1).await?, StatusCode::GONE);
     }
-    let (hold, in_hand) = desk.hold_up(&one.at).await?;
+    let (hold, in_hand) = desk.hold_up(&one.at, "in hand").await?;
     let copies = [1; 3].map(|quantity| tokio::spawn(one.at.clone().status("gone", quantity)));
     // They wait by now.
     tokio::time::sleep(Duration::from_millis(500)).await;

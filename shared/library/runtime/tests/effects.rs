@@ -73,6 +73,8 @@ impl Named for Reminder {
     }
 }
 
+/// What a policy and an outside that were not thought to their ends panic over: what may be answered, and how long it is tried.
+const ODD: i32 = 10;
 /// Above this a request sets a timer of as many milliseconds more, instead of wanting an effect.
 const TIMER: i32 = 100_000;
 
@@ -129,10 +131,16 @@ impl Policy for Warehouse {
     }
 
     fn answers(effect: &TakeIn, outcome: &Outcome) -> bool {
+        assert!(effect.quantity != ODD, "no answer is known");
         match outcome {
             Outcome::TakenIn { asked, .. } => *asked == effect.asked,
             Outcome::GivenUp => true,
         }
+    }
+
+    fn is_deadline(Reminder { asked }: &Reminder) -> bool {
+        assert!(!asked.is_nil(), "no deadline is known");
+        false
     }
 
     fn evolve(_: &mut State, _: &Envelope<Self>, _: &Decision<Self>) {}
@@ -160,6 +168,7 @@ impl Mapped for WarehouseRow {
     }
 
     fn into_value(self) -> sqlx::Result<(i64, i64)> {
+        assert!(self.pieces >= 0, "no such row is known");
         Ok((self.pieces, self.version))
     }
 }
@@ -219,7 +228,7 @@ impl Outside for Gate {
     async fn perform(&self, id: Uuid, effect: &TakeIn) -> Answer<Outcome> {
         let (acts, _) = self.0.count(id, 1, 0);
         match effect.quantity {
-            2 | 4 | 6 => Answer::Unknown("the answer was lost".into()),
+            2 | 4 | 6 | ODD => Answer::Unknown("the answer was lost".into()),
             3 if acts == 1 => Answer::Unknown("the request was lost".into()),
             5 => std::future::pending().await,
             7 => {
@@ -237,7 +246,7 @@ impl Outside for Gate {
         self.0.count(id, 0, 1);
         match effect.quantity {
             3 => Answer::Nothing,
-            4 => Answer::Unknown("nobody answers".into()),
+            4 | ODD => Answer::Unknown("nobody answers".into()),
             9 => self.nothing_known().await,
             10 => Answer::Unknown(garbled()),
             6 if !self.0.2.load(Ordering::SeqCst) => Answer::Unknown("the warehouse is away".into()),
@@ -246,6 +255,7 @@ impl Outside for Gate {
     }
 
     fn limit(&self, effect: &TakeIn) -> Limit<Outcome> {
+        assert!(effect.quantity != ODD, "no limit is known");
         let then = if effect.quantity == 4 { Then::Conclude(Outcome::GivenUp) } else { Then::Park };
         Limit { after: Duration::from_secs(2), then }
     }
@@ -256,6 +266,24 @@ fn start(shop: &Shop, ledger: &Arc<Ledger>) -> Instance {
     config.effects.first_backoff_ms = 50;
     let ledger = Arc::clone(ledger);
     Instance::start(Service::new(Table).migrations(&tables()).outside(move |_: NoSettings| Ok(Gate(ledger))), config)
+}
+
+/// Of an instance that cannot start no part is left in its process: nobody takes the relay's lease, or says that it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outside_that_cannot_be_made_leaves_nothing_behind() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let connect = |_: NoSettings| -> anyhow::Result<Gate> { anyhow::bail!("the warehouse has no address") };
+    let service = Service::new(Table).migrations(&tables()).outside(connect);
+    let refused = service.run_until(shop.config(), std::future::pending()).await.expect_err("it has no outside");
+    assert_eq!(format!("{refused:#}"), "the outside: the warehouse has no address");
+    // Both are the first that an instance does.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(shop.is("select count(*) = 0 from lease").await?, "a relay is at work");
+    assert!(
+        shop.world.read(&InstanceHeartbeat::TYPE.topic.name).await?.is_empty(),
+        "an instance says that it is there"
+    );
+    Ok(())
 }
 
 /// Two instances claim from one table: each effect is performed once, whoever has it.
@@ -386,6 +414,54 @@ async fn an_effect_that_cannot_be_read_waits_for_another_build_and_then_for_a_pe
         let is: bool = shop.row(|pool| sqlx::query_scalar(TRIED).bind(key).fetch_optional(pool)).await?;
         assert_eq!(is, parked, "{key}");
     }
+    instance.stop().await
+}
+
+/// The same of one whose limit nobody can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_whose_limit_panics_waits_for_another_build_and_then_for_a_person() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let instance = start(&shop, &Arc::new(Ledger::default()));
+    sqlx::query(
+        "insert into effect (id, key, kind, name, effect, causation_id, traceparent, tracestate, tries, first_tried_at)
+         select id, key, 'take_in', key, $3, id, '', '', 1, clock_timestamp() - interval '1 hour' * hours
+         from (values ($1, 'NEW', 1), ($2, 'OLD', 21)) as new(id, key, hours)",
+    )
+    .bind(Uuid::from_u128(1))
+    .bind(Uuid::from_u128(2))
+    .bind(Json(TakeIn { asked: Uuid::from_u128(3), quantity: ODD }))
+    .execute(&shop.database.pool)
+    .await?;
+    const TRIED: &str =
+        "select parked_at is not null from effect where key = $1 and last_answer like 'the outside''s limit panicked%'";
+    for (key, parked) in [("NEW", false), ("OLD", true)] {
+        let is: bool = shop.row(|pool| sqlx::query_scalar(TRIED).bind(key).fetch_optional(pool)).await?;
+        assert_eq!(is, parked, "{key}");
+    }
+    instance.stop().await
+}
+
+/// Whatever of a service's own code panics over an input, that input alone stops. Cases: its store, over a row; its policy, asked whether a timer is a
+/// deadline, and whether what a person says can be an effect's outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_anywhere_in_a_transaction_stops_one_input_alone() -> anyhow::Result<()> {
+    let mut shop = Shop::open().await?;
+    sqlx::query("insert into tally (sku, pieces) values ('BROKEN', -1)").execute(&shop.database.pool).await?;
+    let instance = start(&shop, &Arc::new(Ledger::default()));
+    shop.ask_for("BROKEN", 1, None).await?;
+    shop.world.send(&StockReplenishmentRequested::new("TEA".into(), Uuid::nil(), TIMER + 1)).await?;
+    shop.ask_for("ODD", ODD, None).await?;
+    const TRIED: &str = "select id from effect where tries > 0";
+    let id: Uuid = shop.row(|pool| sqlx::query_scalar(TRIED).fetch_optional(pool)).await?;
+    shop.world.send(&given_up(id)).await?;
+    const LETTERS: &str =
+        "select array_agg(detail) from dead_letter where reason = 'handling_failed' having count(*) = 3";
+    let details: Vec<String> = shop.row(|pool| sqlx::query_scalar(LETTERS).fetch_optional(pool)).await?;
+    for cause in ["no such row is known", "no deadline is known", "no answer is known"] {
+        assert!(details.iter().any(|detail| detail.contains(cause)), "{cause}: {details:?}");
+    }
+    shop.ask_for("TEA", 1, None).await?;
+    assert_eq!(decoded::<StockReplenished>(&shop.stated(1).await?[0])?.quantity, 1);
     instance.stop().await
 }
 

@@ -16,7 +16,7 @@ use quadrille_events::{StockReplenished, frame};
 use quadrille_kafka::Record;
 use quadrille_platform::{DeadLetter, DiscardRequested, InstanceHeartbeat};
 use quadrille_runtime::{
-    Config, Ended, Service, Store,
+    Config, Context, Ended, Service, Store,
     axum::{Router, body::Body, routing::get},
     config::NoSettings,
 };
@@ -28,7 +28,10 @@ use rdkafka::{
     producer::FutureRecord,
 };
 use sqlx::PgConnection;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use uuid::Uuid;
 
 use crate::support::{Instance, Shop};
@@ -43,12 +46,23 @@ const LISTENING: &str = "select count(*) = 2 from pg_stat_activity where datname
 /// Their connections, cut.
 const CUT: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database()
      and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
+/// The connection of one that listens.
+const LISTENER: &str = "select pid from pg_stat_activity where datname = current_database()
+     and (query ilike 'listen \"quadrille_committed\"%' or query = 'select pg_notify($1, $2)')";
 
 impl Instance {
     /// Waits for so many pieces, as its page does: the answer, and as of when.
     async fn pieces(&self, sku: &str, at_least: i64) -> anyhow::Result<(i64, Option<DateTime<Utc>>)> {
         let answer = reqwest::get(self.at.url(&format!("/stock/{sku}/{at_least}"))).await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    /// A connection that asks for this path alone, and has read nothing of the answer.
+    async fn get(&self, path: &str) -> anyhow::Result<TcpStream> {
+        let mut client = TcpStream::connect(&self.at.0).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: board\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await?;
+        Ok(client)
     }
 }
 
@@ -59,6 +73,14 @@ async fn open() -> anyhow::Result<Shop> {
 /// Starts an instance, and waits until it listens.
 async fn start(config: Config) -> anyhow::Result<Instance> {
     let instance = Instance::listening(board::service(), config)?;
+    instance.at.says("live", true, HEARD).await?;
+    Ok(instance)
+}
+
+/// An instance with these routes, which listens.
+async fn serving(routes: Router, config: Config) -> anyhow::Result<Instance> {
+    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(move |_| routes);
+    let instance = Instance::listening(service, config)?;
     instance.at.says("live", true, HEARD).await?;
     Ok(instance)
 }
@@ -354,6 +376,21 @@ async fn what_one_instance_commits_every_instance_tells() -> anyhow::Result<()> 
     two.stop().await
 }
 
+/// In JSON a key of control characters is six times as long, and longer than PostgreSQL takes: its change is told without it, on the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_too_long_to_be_named_costs_no_connection() -> anyhow::Result<()> {
+    let mut board = open().await?;
+    let instance = start(board.config()).await?;
+    let before: i32 = board.row(|pool| sqlx::query_scalar(LISTENER).fetch_optional(pool)).await?;
+    board.world.send(&heartbeat(&"\u{1}".repeat(1_500))).await?;
+    board.until("select exists(select from instance where length(name) = 1500)").await?;
+    // It is told by now.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after: i32 = board.row(|pool| sqlx::query_scalar(LISTENER).fetch_optional(pool)).await?;
+    assert_eq!(after, before);
+    instance.stop().await
+}
+
 /// Cases: a projection over a database with an inbox; another service over one with positions. Each would take everything again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_kind_of_build_is_refused() -> anyhow::Result<()> {
@@ -462,18 +499,9 @@ async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
         let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 64 * 1024]);
         Body::from_stream(futures::stream::repeat_with(piece))
     };
-    let routes = move |_| Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
-    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
-    let instance = Instance::listening(service, config)?;
-    let began = Instant::now();
-    let mut client = loop {
-        match tokio::net::TcpStream::connect(&instance.at.0).await {
-            Ok(client) => break client,
-            Err(error) => anyhow::ensure!(began.elapsed() < HEARD, error),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    client.write_all(b"GET /endless HTTP/1.1\r\nhost: board\r\n\r\n").await?;
+    let routes = Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
+    let instance = serving(routes, config).await?;
+    let mut client = instance.get("/endless").await?;
     // It begins to read, so that its request is under way.
     client.read_exact(&mut [0; 100]).await?;
     let began = Instant::now();
@@ -484,6 +512,101 @@ async fn a_client_that_does_not_read_keeps_no_place() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(began.elapsed() > Duration::from_secs(9), "a client may be slow for a while: {:?}", began.elapsed());
+    instance.stop().await
+}
+
+/// A client that takes 50 kB/s of some megabytes is slow, and is not cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_has_its_whole_answer() -> anyhow::Result<()> {
+    const LARGE: usize = 8 * 1024 * 1024;
+    let board = open().await?;
+    let large = async || vec![b'x'; LARGE];
+    let instance = serving(Router::new().route("/large", get(large)), board.config()).await?;
+    let mut client = instance.get("/large").await?;
+    let (mut taken, mut piece) = (0, [0; 5_000]);
+    let began = Instant::now();
+    // Longer than a client may take nothing.
+    while began.elapsed() < Duration::from_secs(25) {
+        let read = client.read(&mut piece).await?;
+        anyhow::ensure!(read > 0, "it was cut off after {:?}, with {taken} bytes", began.elapsed());
+        taken += read;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut rest = vec![];
+    client.read_to_end(&mut rest).await?;
+    assert!(taken + rest.len() > LARGE, "{taken} bytes slowly, and {} at once", rest.len());
+    instance.stop().await
+}
+
+/// In a process that lives on. Cases: an answer that is under way; somebody who waits for changes, and has the instance's context; connections to
+/// the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_instance_outlives_it() -> anyhow::Result<()> {
+    const PAGE: &str = "select 1 as a_page";
+    const CONNECTED: &str = "select count(*) > 0 from pg_stat_activity
+        where datname = current_database() and query = 'select 1 as a_page'";
+    const GONE: &str = "select count(*) = 0 from pg_stat_activity
+        where datname = current_database() and query = 'select 1 as a_page'";
+    let board = open().await?;
+    let (ended, has_ended) = tokio::sync::oneshot::channel();
+    let routes = move |context: Context<board::Board>| {
+        let waiting = context.clone();
+        tokio::spawn(async move {
+            let mut committed = waiting.committed();
+            while committed.next().await.is_some() {}
+            let _ = ended.send(waiting.committed().next().await);
+        });
+        let page = async move || match sqlx::query(PAGE).execute(context.pool()).await {
+            Ok(_) => Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::convert::Infallible>>()),
+            Err(error) => Body::from(error.to_string()),
+        };
+        Router::new().route("/page", get(page))
+    };
+    let service = Service::new(board::Tables).migrations(&sqlx::migrate!("examples/board")).routes(routes);
+    let instance = Instance::listening(service, board.config())?;
+    instance.at.says("ready", true, Duration::from_secs(60)).await?;
+    let mut client = instance.get("/page").await?;
+    client.read_exact(&mut [0; 10]).await?;
+    board.until(CONNECTED).await?;
+
+    instance.stop().await?;
+    // It ends, be it by an error.
+    let _ = tokio::time::timeout(HEARD, client.read_to_end(&mut vec![])).await?;
+    assert_eq!(tokio::time::timeout(HEARD, has_ended).await??, None, "nothing more is to come");
+    board.until(GONE).await
+}
+
+/// Cases: as many connections as there may be, on which no request is ever complete; health, which waits until they are closed; headers that are
+/// larger than they may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_ask_for_nothing_take_no_more_than_their_room() -> anyhow::Result<()> {
+    let board = open().await?;
+    let mut config = board.config();
+    config.http.requests = 1;
+    let instance = serving(Router::new(), config).await?;
+    let mut silent = vec![];
+    // One for the request, and 64 more.
+    for _ in 0..65 {
+        let mut client = TcpStream::connect(&instance.at.0).await?;
+        client.write_all(b"GET / HTTP/1.1\r\n").await?;
+        silent.push(client);
+    }
+    let at = instance.at.clone();
+    let mut health = tokio::spawn(async move { at.is("live").await });
+    let waited = tokio::time::timeout(Duration::from_secs(3), &mut health).await;
+    assert!(waited.is_err(), "there was room for one more");
+    // Each has 10 s.
+    assert_eq!(tokio::time::timeout(Duration::from_secs(15), health).await??, Some(true));
+
+    let mut client = TcpStream::connect(&instance.at.0).await?;
+    let large = "x".repeat(100_000);
+    let request = format!("GET /health/live HTTP/1.1\r\nhost: board\r\nconnection: close\r\nx: {large}\r\n\r\n");
+    let mut answer = vec![];
+    // The server closes while more is on its way, which may lose its answer.
+    let _ = client.write_all(request.as_bytes()).await;
+    let _ = client.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     instance.stop().await
 }
 

@@ -68,6 +68,10 @@ impl<P: Policy> Commands<P> {
     /// Has the policy decide on a command about the aggregate `key`, and waits, 5 s at most, until that is committed. Neither Kafka nor the
     /// registry is waited for.
     ///
+    /// `key` is in normal form, as a record's of its topic is: a client's text is made so before
+    /// ([`KeyKind::normalize`](quadrille_core::KeyKind::normalize)), or parsed. What has another spelling is another aggregate, and where the
+    /// rows' key is a UUID the command [fails](CommandError::Failed).
+    ///
     /// `id` is computed, by [`ids::command`](quadrille_core::ids::command): a command with an id that was committed before has no second effect
     /// for as long as the inbox remembers it (`retention.inbox_days`), on whichever instance. `headers` are the request's: their trace context is
     /// carried on. A caller that goes away takes its command back if no batch has taken it yet.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,7 +32,7 @@ use crate::{
     causality::Causality,
     config,
     database::Database,
-    outside::{Answer, Effect, Outcome, Outside, Then},
+    outside::{Answer, Effect, Limit, Outcome, Outside, Then},
     platform_events,
     work::{Work, WorkItem},
 };
@@ -196,8 +196,8 @@ impl Claimed {
     }
 }
 
-/// So long an effect that cannot be read is left to another build; then a person sees it.
-const UNREADABLE_FOR: Duration = Duration::from_secs(20 * 3600);
+/// So long an effect that this build cannot bring to an end is left to another one; then a person sees it.
+const LEFT_FOR: Duration = Duration::from_secs(20 * 3600);
 /// How long a stop waits for the tries that are under way.
 const FINISH: Duration = Duration::from_millis(1_500);
 /// A try that a stop has cut off may still be at work outside; then whoever comes next asks.
@@ -311,14 +311,10 @@ impl<O: Outside> Performer<O> {
     async fn try_once(&self, claimed: Claimed, asked: Instant) {
         let effect: Effect<O> = match serde_json::from_value(claimed.effect.clone()) {
             Ok(effect) => effect,
-            // While a newer build is rolled out, it can read what this one cannot.
+            // Not what is in it: that may be secret.
             Err(error) => {
-                // Not what is in it: that may be secret.
                 let why = format!("the row cannot be read: {:?} error", error.classify());
-                return match claimed.tried_for() < UNREADABLE_FOR {
-                    true => self.postpone(&claimed, &why).await,
-                    false => self.park(&claimed, &why).await,
-                };
+                return self.leave(&claimed, &why).await;
             }
         };
         let within = Duration::from_millis(self.config.within_ms());
@@ -343,23 +339,28 @@ impl<O: Outside> Performer<O> {
         match answer {
             Answer::Known(outcome) => self.conclude(claimed, outcome).await,
             Answer::Nothing => self.postpone(&claimed, "the outside knows nothing of it").await,
-            Answer::Unknown(reason) => {
-                let limit = self.outside.limit(&effect);
-                match limit.then {
-                    _ if claimed.tried_for() < limit.after => self.postpone(&claimed, &reason).await,
-                    Then::Conclude(outcome) => self.conclude(claimed, outcome).await,
-                    Then::Park => self.park(&claimed, &reason).await,
-                }
-            }
+            Answer::Unknown(reason) => match catch_unwind(AssertUnwindSafe(|| self.outside.limit(&effect))) {
+                Ok(limit) if claimed.tried_for() < limit.after => self.postpone(&claimed, &reason).await,
+                Ok(Limit { then: Then::Conclude(outcome), .. }) => self.conclude(claimed, outcome).await,
+                Ok(Limit { then: Then::Park, .. }) => self.park(&claimed, &reason).await,
+                Err(_panic) => self.leave(&claimed, "the outside's limit panicked: see the log").await,
+            },
+        }
+    }
+
+    /// Leaves to another build what this one cannot bring to an end, while one may be rolled out; then a person sees it.
+    async fn leave(&self, claimed: &Claimed, why: &str) {
+        match claimed.tried_for() < LEFT_FOR {
+            true => self.postpone(claimed, why).await,
+            false => self.park(claimed, why).await,
         }
     }
 
     /// Asks before it acts again; acts again only where the outside knows nothing and still would know.
     async fn answer(&self, claimed: &Claimed, effect: &Effect<O>) -> Answer<Outcome<O>> {
         if claimed.tries > 1 {
-            let limit = self.outside.limit(effect).after;
             match self.outside.ask(claimed.id, effect).await {
-                Answer::Nothing if claimed.tried_for() < limit => {}
+                Answer::Nothing if claimed.tried_for() < self.outside.limit(effect).after => {}
                 Answer::Nothing => {
                     return Answer::Unknown("the outside knows nothing of it, and may have forgotten".into());
                 }

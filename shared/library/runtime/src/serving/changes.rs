@@ -29,7 +29,7 @@ fn channel(generation: u16) -> String {
     }
 }
 
-/// A NOTIFY's payload at most: PostgreSQL takes 8,000 bytes.
+/// A NOTIFY's payload at most: PostgreSQL takes less than 8,000 bytes.
 const MOST_BYTES: usize = 4 * 1024;
 /// So many changes wait for a slow receiver, which is told of the rest as [`Changed::Anything`].
 const MOST_WAITING: usize = 256;
@@ -48,6 +48,11 @@ pub enum Changed {
 pub struct Changes(broadcast::Receiver<Changed>);
 
 impl Changes {
+    /// Those of an instance that has ended.
+    pub(crate) fn ended() -> Self {
+        Self(broadcast::channel(1).1)
+    }
+
     /// Waits for the next change. A receiver that is too slow misses none: it is told [`Changed::Anything`]. `None` when the instance ends.
     pub async fn next(&mut self) -> Option<Changed> {
         match self.0.recv().await {
@@ -71,6 +76,7 @@ pub(crate) struct Announcer {
 #[derive(Debug, Default)]
 struct Untold {
     rows: BTreeSet<(String, String)>,
+    /// Those of the payload, at most.
     bytes: usize,
 }
 
@@ -80,8 +86,8 @@ impl Untold {
             // Beyond the bound nothing is kept but that it was passed.
             if self.bytes <= MOST_BYTES {
                 let row = (table.to_owned(), key);
-                // As JSON has it: quotes may need an escape each.
-                let bytes = 2 * (row.0.len() + row.1.len()) + 8;
+                // With a comma, or the list's brackets. An escape has up to six bytes.
+                let bytes = serde_json::to_string(&row).map_or(MOST_BYTES, |json| json.len()) + 2;
                 if self.rows.insert(row) {
                     self.bytes += bytes;
                 }
@@ -179,9 +185,14 @@ mod tests {
     use super::*;
 
     fn payload(rows: usize) -> String {
+        payload_of((0..rows).map(|n| format!("SKU-\"{n}")))
+    }
+
+    fn payload_of(keys: impl Iterator<Item = String> + Clone) -> String {
         let mut untold = Untold::default();
-        untold.add((0..rows).map(|n| Row::new("tally", format!("SKU-\"{n}"))).collect());
-        untold.add(vec![Row::new("tally", "SKU-\"0")]);
+        untold.add(keys.clone().map(|key| Row::new("tally", key)).collect());
+        // Told twice, it is told once.
+        untold.add(keys.take(1).map(|key| Row::new("tally", key)).collect());
         untold.take().expect("there is something to tell")
     }
 
@@ -193,6 +204,12 @@ mod tests {
             assert!(payload(rows).len() <= MOST_BYTES, "{rows}");
         }
         assert_eq!(Changed::of_payload(&payload(10_000)), Changed::Anything);
+        // Each of their characters has six bytes in JSON.
+        let controls = |keys: usize| payload_of((0..keys).map(|n| format!("{n}{}", "\u{1}".repeat(100))));
+        assert!(matches!(Changed::of_payload(&controls(5)), Changed::Rows(rows) if rows.len() == 5));
+        for keys in 1..100 {
+            assert!(controls(keys).len() <= MOST_BYTES, "{keys}");
+        }
         assert_eq!(Changed::of_payload("of another build"), Changed::Anything);
         assert_eq!(Untold::default().take(), None);
     }

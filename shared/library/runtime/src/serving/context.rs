@@ -1,6 +1,9 @@
 //! What a service's own routes have at hand.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use chrono::{DateTime, Utc};
 use quadrille_core::{Policy, TopicType};
@@ -20,7 +23,8 @@ pub struct Context<P: Policy> {
     pub(crate) pool: PgPool,
     pub(crate) generation: u16,
     pub(crate) health: Arc<Health>,
-    pub(crate) changes: Arc<Announcer>,
+    /// The instance's parts have it: it ends with them, whoever keeps this.
+    pub(crate) changes: Weak<Announcer>,
     pub(crate) topics: Arc<[&'static TopicType]>,
     pub(crate) commands: Commands<P>,
 }
@@ -45,7 +49,7 @@ impl<P: Policy> Context<P> {
     /// What transactions of this service change from now on, on whichever instance. A change is heard within moments of its commit, and within
     /// 5 s even where the word of it is lost: then as [`Changed::Anything`](crate::Changed::Anything), which is said each 5 s in any case.
     pub fn committed(&self) -> Changes {
-        self.changes.receiver()
+        self.changes.upgrade().map_or_else(Changes::ended, |announcer| announcer.receiver())
     }
 
     /// Tells the service's policy what somebody wants of it.

@@ -1,4 +1,5 @@
-//! The instance's HTTP server, which waits for no client: neither for a request's headers, nor for one that does not read.
+//! The instance's HTTP server, which waits for no client: neither for a request's headers, nor for one that does not read. What clients have of
+//! it is bounded: connections, and the memory and time of each.
 
 use std::{
     future::Future,
@@ -16,26 +17,36 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::{Sleep, sleep},
 };
 use tracing::debug;
 
 use crate::limits;
 
-/// Serves until it is dropped. HTTP/1.1 alone: within HTTP/2 a client can let one answer of many stand for ever, and nobody sees that.
-pub(crate) async fn serve(mut listener: TcpListener, router: Router) {
+/// Serves `most` connections at once, until it is dropped, and they with it. One more waits in the system's queue until another ends: whoever
+/// asks for health finds room later rather than none.
+pub(crate) async fn serve(mut listener: TcpListener, router: Router, most: usize) {
+    let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = Listener::accept(&mut listener).await;
-        let io = TokioIo::new(Connection { stream, stalled: None });
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            // A client that does not say its request's headers is given up after hyper's own 30 s.
-            let served = http.timer(TokioTimer::new()).serve_connection(io, service).with_upgrades().await;
-            if let Err(error) = served {
-                debug!(%error, "A client's connection has ended");
+        let has_room = connections.len() < most;
+        tokio::select! {
+            Some(_ended) = connections.join_next() => {}
+            (stream, _) = Listener::accept(&mut listener), if has_room => {
+                connections.spawn(serve_connection(stream, router.clone()));
             }
-        });
+        }
+    }
+}
+
+/// HTTP/1.1 alone: within HTTP/2 a client can let one answer of many stand for ever, and nobody sees that. Nor is anything upgraded, which would be
+/// a connection without bounds.
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let io = TokioIo::new(Connection { stream, stalled: None });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits::HEADERS).max_buf_size(limits::HEADERS_BYTES);
+    if let Err(error) = http.serve_connection(io, TowerToHyperService::new(router)).await {
+        debug!(%error, "A client's connection has ended");
     }
 }
 

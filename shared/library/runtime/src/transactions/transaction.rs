@@ -19,12 +19,9 @@
 //! Each step is a method of [`Transaction`], in this order, and its statements are for the whole batch, whatever its size. READ COMMITTED is
 //! enough: every row that a decision reads is locked before it is read, and an outbox number is drawn only under those locks.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::{borrow::Cow, collections::BTreeSet, panic::AssertUnwindSafe};
 
+use futures::FutureExt as _;
 use quadrille_core::{Claims, Envelope, Input, Moment, Named, Policy, Processed, Row, Rows, is_projection, process};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -94,7 +91,7 @@ impl<S: Store> Transactions<S> {
     /// Commits what `items` come to, within bounds. On any failure nothing of it has happened, or it has been committed and the answer was
     /// lost: then the inbox knows it.
     pub async fn run_bounded(&self, items: &[WorkItem<S::Policy>]) -> Result<Committed, Failure> {
-        let committed = self.pool.transaction(async |tx| self.run(tx, items).await).await;
+        let committed = caught(self.pool.transaction(async |tx| self.run(tx, items).await)).await;
         if let Err(Failure::Transient(_)) = committed {
             self.pool.renew();
         }
@@ -214,7 +211,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
         for table in S::Policy::TABLES {
             let mut keys = BTreeSet::new();
             for input in &self.batch.inputs {
-                let rows = rows::<S::Policy>(&self.state, &input.envelope)?;
+                let rows = S::Policy::rows(&self.state, &input.envelope);
                 keys.extend(rows.into_iter().filter(|row| row.table == *table).map(|row| row.key));
             }
             if self.of.tells_changes {
@@ -279,7 +276,7 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
             false => BTreeSet::new(),
         };
         for input in self.batch.inputs.iter_mut().filter(|input| input.is_fresh()) {
-            if is_about_gone::<S>(&self.state, &input.envelope, &entered.gone)? {
+            if is_about_gone::<S>(&self.state, &input.envelope, &entered.gone) {
                 input.verdict = Verdict::TooOld;
             } else if input.event().is_some_and(|(topic, key)| held.contains(&(topic.to_owned(), key.to_owned()))) {
                 input.verdict = Verdict::Waits;
@@ -351,10 +348,10 @@ impl<'a, 'b, S: Store> Transaction<'a, 'b, S> {
                 continue;
             }
             let unlocked = match self.of.history {
-                Some(_) => caught(|| S::Policy::record_unlocked(&self.state, &input.envelope))?,
+                Some(_) => S::Policy::record_unlocked(&self.state, &input.envelope),
                 None => None,
             };
-            let processed = decide(&mut self.state, moment, &input.envelope)?;
+            let processed = process(&mut self.state, moment, &input.envelope);
             if let Some(header) = self.of.history {
                 // Before the batch merges it: what one input wants another one of its batch may withdraw.
                 self.history.push(history::decided(header, moment, &input.envelope, unlocked, &processed)?);
@@ -454,14 +451,14 @@ fn is_about_gone<S: Store>(
     state: &<S::Policy as Policy>::State,
     input: &Envelope<S::Policy>,
     gone: &BTreeSet<String>,
-) -> Result<bool, Failure> {
-    let Some(ended) = S::ENDED.filter(|_| gone.contains(&input.key)) else { return Ok(false) };
+) -> bool {
+    let Some(ended) = S::ENDED.filter(|_| gone.contains(&input.key)) else { return false };
     if !matches!(input.input, Input::Record(_) | Input::Gone(_) | Input::Command(_)) {
-        return Ok(false);
+        return false;
     }
     // Another kind of key may have the same letters: a user's id is the client's choice, and so is an order's.
-    let rows = rows::<S::Policy>(state, input)?;
-    Ok(rows.iter().any(|row| row.table == ended.table && row.key == input.key))
+    let rows = S::Policy::rows(state, input);
+    rows.iter().any(|row| row.table == ended.table && row.key == input.key)
 }
 
 fn is_changed<T: Rows>(row: &Row, before: &T, after: &T) -> bool {
@@ -477,19 +474,11 @@ fn is_cleared<P: Policy>(processed: &Processed<P>, input: &Envelope<P>) -> bool 
     processed.cleared.iter().any(|cleared| cleared.0 == input.key && cleared.1 == name)
 }
 
-fn rows<P: Policy>(state: &P::State, input: &Envelope<P>) -> Result<Vec<Row>, Failure> {
-    caught(|| P::rows(state, input))
-}
-
-fn decide<P: Policy>(state: &mut P::State, moment: &Moment, input: &Envelope<P>) -> Result<Processed<P>, Failure> {
-    caught(|| process(state, moment, input))
-}
-
-/// A policy that panics is a poisoned input, not the end of the service.
-fn caught<T>(policy: impl FnOnce() -> T) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(policy)).map_err(|panic| {
+/// What a service's author has written, policy and store, may panic: that is a poisoned input, not the end of the service.
+async fn caught<T>(transaction: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    AssertUnwindSafe(transaction).catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
-        Failure::Poisoned(format!("the policy panicked: {text}"))
+        Err(Failure::Poisoned(format!("the policy or the store panicked: {text}")))
     })
 }

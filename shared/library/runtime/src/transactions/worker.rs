@@ -210,7 +210,7 @@ impl<S: Store> Worker<S> {
             _ => None,
         });
         commands.zip(committed.commands).for_each(|(pending, verdict)| pending.committed(verdict));
-        self.progress.committed();
+        self.progress.worked();
         if committed.wakeups.relay {
             self.relay.facts();
         }
@@ -286,10 +286,11 @@ impl<S: Store> Worker<S> {
                 Ok(())
             }
             // It is told again.
-            Work::Record(..) | Work::Rejected(..) | Work::Reached(_) => Ok(()),
+            Work::Record(..) | Work::Rejected(..) | Work::Reached(_) => return Ok(()),
         };
-        if let Err(error) = done {
-            warn!(%error, "It was not put aside; its claim runs out and it comes again");
+        match done {
+            Ok(()) => self.progress.worked(),
+            Err(error) => warn!(%error, "It was not put aside; its claim runs out and it comes again"),
         }
         Ok(())
     }
