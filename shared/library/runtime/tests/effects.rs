@@ -74,7 +74,7 @@ impl Named for Reminder {
 }
 
 /// What a policy and an outside that were not thought to their ends panic over: what may be answered, and how long it is tried.
-const ODD: i32 = 10;
+const ODD: i32 = 11;
 /// Above this a request sets a timer of as many milliseconds more, instead of wanting an effect.
 const TIMER: i32 = 100_000;
 
