@@ -33,7 +33,7 @@ pub(crate) const COMMAND: Duration = Duration::from_secs(5);
 pub(crate) const MORE_CONNECTIONS: usize = 64;
 /// A connection on which no request's headers are complete after so long is closed: from its beginning, and from the last answer on it.
 pub(crate) const HEADERS: Duration = Duration::from_secs(10);
-/// A request's line and headers, in bytes; so much is read at once, too.
+/// A request's line and headers, in bytes: what is longer, and not complete with what was read last, is refused. So much is read at once, too.
 pub(crate) const HEADERS_BYTES: usize = 64 * 1024;
 /// A client of this instance that takes nothing of its answer for so long is cut off.
 pub(crate) const TAKEN: Duration = Duration::from_secs(10);

@@ -324,7 +324,8 @@ impl Shop {
     }
 
     pub async fn is(&self, query: &'static str) -> anyhow::Result<bool> {
-        Ok(sqlx::query_scalar(query).fetch_one(&self.database.pool).await?)
+        let says: Option<bool> = sqlx::query_scalar(query).fetch_one(&self.database.pool).await?;
+        Ok(says.unwrap_or(false))
     }
 
     /// Waits until a query says so.
