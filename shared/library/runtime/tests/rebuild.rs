@@ -440,8 +440,7 @@ async fn a_topic_that_was_made_anew_holds_up_no_rebuild() -> anyhow::Result<()> 
         shop.came(&format!("SKU-{sku}"), 1, 3).await?;
     }
     // Of each partition more than comes anew.
-    const ALL: &str =
-        "select count(as_of) = 6 and bool_and(\"offset\" > 1) and sum(\"offset\") = 60 from position where topic = 'stock.events'";
+    const ALL: &str = "select count(as_of) = 6 and bool_and(\"offset\" > 1) and sum(\"offset\") = 60 from position where topic = 'stock.events'";
     shop.until(ALL).await?;
     first.stop().await?;
     shop.make_anew().await?;
