@@ -282,14 +282,14 @@ async fn read(lease: &mut Lease, floor: i64, held: &Held, tells_operators: bool)
         false => format!("and topic <> '{}'", platform_events::topic()),
         true => String::new(),
     };
-    // What is not read is not fetched: only its size is looked at.
+    // What is not read is not fetched: only its size is looked at. One level, and what is the same of all rows asked once: half the time.
     let read = format!(
-        "select id, topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, value, schema,
-             pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_open
+        "select id, topic, key, event_id, type, version, causation_id, time, traceparent, tracestate, schema,
+             coalesce(datum, payload) as value, (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint) as oldest_open
          from (
-             select *, sum(octet_length(value) + octet_length(tracestate)) over (
+             select *, sum(octet_length(coalesce(datum, payload)) + octet_length(tracestate)) over (
                  order by id rows between unbounded preceding and 1 preceding) as bytes_before
-             from (select *, coalesce(datum, payload) as value from outbox where id > $1 {but} {facts} order by id limit $2) head) head
+             from outbox where id > $1 {but} {facts} order by id limit $2) head
          where coalesce(bytes_before, 0) < $3 order by id"
     );
     let mut read = sqlx::query_as(sqlx::AssertSqlSafe(read)).bind(floor).bind(ROUND).bind(ROUND_BYTES);
