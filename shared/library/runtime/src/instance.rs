@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,9 +13,12 @@ use quadrille_core::{Named as _, Policy, RecordType, Records, TopicType, is_proj
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -186,17 +186,17 @@ async fn tables_ready<S: Store>(
     Ok(found)
 }
 
-/// The running parts.
+/// The running parts. None outlives this: whoever drops it half-way ends them as a kill does.
 struct Parts {
     /// Ends what takes.
-    taking: CancellationToken,
-    performing: JoinHandle<()>,
+    taking: DropGuard,
+    performing: AbortOnDropHandle<()>,
     consuming: Consuming,
     /// Ends the worker once the batch in hand is done.
     finishing: CancellationToken,
-    working: JoinHandle<()>,
+    working: AbortOnDropHandle<()>,
     publishing: Publishing,
-    beating: JoinHandle<()>,
+    beating: AbortOnDropHandle<()>,
     spans: Spans,
     others: JoinSet<anyhow::Result<()>>,
 }
@@ -216,6 +216,7 @@ impl Parts {
         O: Outside<Policy = S::Policy>,
     {
         let taking = CancellationToken::new();
+        let ends_taking = taking.clone().drop_guard();
         let pool = &resources.pool;
 
         // What may be refused, before anything is started that would run on.
@@ -273,7 +274,7 @@ impl Parts {
             beyond_end: BeyondEnds::default(),
         };
         let finishing = CancellationToken::new();
-        let working = tokio::spawn(worker_part.run(finishing.clone()));
+        let working = spawned(worker_part.run(finishing.clone()));
 
         // What takes: outcomes, timers, dead letters, records.
         let performing = match outside {
@@ -286,9 +287,9 @@ impl Parts {
                     wake: effects,
                     last_answer,
                 };
-                tokio::spawn(performer.run(taking.clone()))
+                spawned(performer.run(taking.clone()))
             }
-            None => tokio::spawn(taking.clone().cancelled_owned()),
+            None => spawned(taking.clone().cancelled_owned()),
         };
         if !is_projection::<S::Policy>() {
             let plain = timers::run::<S::Policy>(pool.clone(), worker.clone(), timers, taking.clone());
@@ -317,7 +318,8 @@ impl Parts {
             most_bytes,
             tokio: tokio::runtime::Handle::current(),
         };
-        let consuming = Consuming::start(consumer, downstream, topics, taking.clone(), resources.service)?;
+        let consuming = Consuming::start(consumer, downstream, topics, taking, resources.service)?;
+        let taking = ends_taking;
         Ok(Self { taking, performing, consuming, finishing, working, publishing, beating, spans, others })
     }
 
@@ -337,8 +339,7 @@ impl Parts {
 
     /// Stops what takes, finishes what is under way and in hand, publishes it, commits offsets and leaves.
     async fn stop(mut self) {
-        self.taking.cancel();
-        self.consuming.stopped.store(true, Ordering::Relaxed);
+        drop(self.taking);
         // While the worker still takes their outcomes.
         if !self.performing.is_finished() && tokio::time::timeout(PERFORM, &mut self.performing).await.is_err() {
             warn!("Effects under way were not given back in time: their claims run out");
@@ -364,7 +365,7 @@ struct Publishing {
     /// Ends the relay once the outbox is empty, and at once.
     stop: CancellationToken,
     abort: CancellationToken,
-    relaying: JoinHandle<()>,
+    relaying: AbortOnDropHandle<()>,
     wake: Wake,
 }
 
@@ -378,7 +379,7 @@ impl Publishing {
     ) -> Self {
         let (stop, abort, wake) = (CancellationToken::new(), CancellationToken::new(), Wake::default());
         let relay = Relay { resources: Arc::clone(resources), topics, are_topics_ready, wake: wake.clone() };
-        let relaying = tokio::spawn(relay.run(stop.clone(), abort.clone()));
+        let relaying = spawned(relay.run(stop.clone(), abort.clone()));
         others.spawn(part(wake.clone().listen(Arc::clone(resources), taking.clone())));
         others.spawn(part(DeadLetterPublisher { resources: Arc::clone(resources) }.run(taking.clone())));
         Self { stop, abort, relaying, wake }
@@ -398,7 +399,6 @@ impl Publishing {
 /// The consumer, on a thread of its own.
 struct Consuming {
     consumer: Arc<Consumer>,
-    stopped: Arc<AtomicBool>,
     poller: std::thread::JoinHandle<()>,
     /// Resolves when the poller ends, by a panic too.
     polled: oneshot::Receiver<()>,
@@ -413,19 +413,18 @@ impl Consuming {
         service: &str,
     ) -> anyhow::Result<Self> {
         let (polling, polled) = oneshot::channel();
-        let stopped = Arc::new(AtomicBool::default());
         let thread = std::thread::Builder::new().name(format!("{service}-consumer"));
         let poller = thread.spawn({
-            let (consumer, stopped) = (Arc::clone(&consumer), Arc::clone(&stopped));
+            let consumer = Arc::clone(&consumer);
             move || {
                 let ready = taking.run_until_cancelled(are_topics_ready.wait_for(|ready| *ready));
                 if downstream.tokio.block_on(async { matches!(ready.await, Some(Ok(_))) }) {
-                    consumer.run(&downstream, &stopped);
+                    consumer.run(&downstream, &taking);
                 }
                 drop(polling);
             }
         })?;
-        Ok(Self { consumer, stopped, poller, polled })
+        Ok(Self { consumer, poller, polled })
     }
 
     /// Blocks until offsets are committed and the group is left.
@@ -443,8 +442,8 @@ fn spawn_server(others: &mut JoinSet<anyhow::Result<()>>, listener: TcpListener,
     others.spawn(part(serve(listener, router, connections)));
 }
 
-fn spawn_heartbeat(heartbeat: Heartbeat, taking: &CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(heartbeat.run(taking.clone()))
+fn spawn_heartbeat(heartbeat: Heartbeat, taking: &CancellationToken) -> AbortOnDropHandle<()> {
+    spawned(heartbeat.run(taking.clone()))
 }
 
 /// Looks for topics and schemas, and tells when the topics are there: until then nothing is read or published.
@@ -493,6 +492,10 @@ fn watch_generation(
         watch.await?;
         std::future::pending().await
     });
+}
+
+fn spawned(run: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(run))
 }
 
 /// A part that ends because it was told to is no news: only an early end is, and panics are.

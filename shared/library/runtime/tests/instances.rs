@@ -1,6 +1,6 @@
 //! Several instances of a service on the real broker and database.
 
-use crate::support::{Shop, assert_order, distinct};
+use crate::support::{Instance, Shop, assert_order, distinct, service};
 
 /// Cases: both first inputs of one aggregate in two instances at once. There is no row to lock yet; none may be lost or doubled.
 #[tokio::test(flavor = "multi_thread")]
@@ -26,6 +26,35 @@ async fn first_inputs_of_a_new_key_in_two_instances_at_once() -> anyhow::Result<
     assert_eq!(shop.pieces().await?, 6 + 6 * KEYS as i64);
     one.stop().await?;
     two.stop().await
+}
+
+/// Of an instance that its caller drops half-way nothing runs on: no session of its, no port, no member of the group that keeps the others
+/// from its partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_dropped_half_way_leaves_nothing_running() -> anyhow::Result<()> {
+    let shop = Shop::open().await?;
+    let sessions = "select count(*) from pg_stat_activity where datname = current_database()";
+    let before: i64 = sqlx::query_scalar(sessions).fetch_one(&shop.database.pool).await?;
+    let dropped = Instance::listening(service(), shop.config())?;
+    for partition in 0..6 {
+        shop.ask("TEA", partition).await?;
+    }
+    shop.stated(6).await?;
+    let during: i64 = sqlx::query_scalar(sessions).fetch_one(&shop.database.pool).await?;
+    assert!(during > before, "{during} sessions while it runs, {before} before");
+    let at = dropped.at.clone();
+    dropped.give_up().await;
+    let are_gone = "select 1 from (select count(*) from pg_stat_activity where datname = current_database()) as now where count <= $1";
+    let _: i32 = shop.row(|pool| sqlx::query_scalar(are_gone).bind(before).fetch_optional(pool)).await?;
+    assert_eq!(at.is("live").await, None);
+    let next = shop.start();
+    for partition in 0..6 {
+        shop.ask("TEA", partition).await?;
+    }
+    let stated = shop.stated(12).await?;
+    assert_order(&stated);
+    assert_eq!(distinct(&stated), 12);
+    next.stop().await
 }
 
 /// Whoever waits for the relay's lease takes it from an owner that is silent, and from none whose statement takes long.

@@ -9,10 +9,7 @@ mod statistics;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -137,7 +134,7 @@ impl Consumer {
     }
 
     /// Polls until `stop`, on a thread of its own.
-    pub fn run<P: Policy>(&self, downstream: &Downstream<P>, stop: &AtomicBool) {
+    pub fn run<P: Policy>(&self, downstream: &Downstream<P>, stop: &CancellationToken) {
         let mut group = self.group.anew();
         loop {
             if group.positions.as_ref().is_some_and(|positions| positions.wait().is_none()) {
@@ -152,7 +149,7 @@ impl Consumer {
                 // The process ends, and whoever supervises it starts a new one.
                 return error!("The Kafka client has failed for good: {error}");
             }
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_cancelled() {
                 return;
             }
             match client.context().known.are_forgotten() {

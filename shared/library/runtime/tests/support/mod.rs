@@ -101,6 +101,13 @@ impl Instance {
         self.stop.cancel();
         self.ended.await?
     }
+
+    /// Drops it half-way, as a caller does who no longer waits for it.
+    pub async fn give_up(self) {
+        self.ended.abort();
+        let ended = self.ended.await;
+        assert!(ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled), "{ended:?}");
+    }
 }
 
 /// An instance in a process of its own, with its log.

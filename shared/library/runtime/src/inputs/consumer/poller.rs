@@ -2,10 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +16,7 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{Partition, group::Group};
@@ -124,8 +122,8 @@ impl<'a, P: Policy> Poller<'a, P> {
     }
 
     /// Polls until `stop`, or until another client has to take this one's place. An error means that the client never works again.
-    pub(super) fn poll(mut self, stop: &AtomicBool) -> Result<(), RDKafkaErrorCode> {
-        while !stop.load(Ordering::Relaxed) && !self.client.context().is_over() {
+    pub(super) fn poll(mut self, stop: &CancellationToken) -> Result<(), RDKafkaErrorCode> {
+        while !stop.is_cancelled() && !self.client.context().is_over() {
             self.advance_past_unsubscribed();
             self.retry_parked();
             self.advance_past_unreadable();
