@@ -142,9 +142,16 @@ impl Change {
                     .topics_of(&record)
                     .any(|topic| old.records_of(&topic.name).any(|record| before.hears.contains(&record.name)));
                 if known && before.name == name {
-                    self.last.push(format!(
-                        "`quadrille group rewind {name} --to beginning --yes`, with {name} stopped: it has skipped every `{record}` so far"
-                    ));
+                    let skipped = format!("it has skipped every `{record}` so far");
+                    // A read model has no inbox that would make reading again harmless.
+                    let acts = [&after.states, &after.requests].iter().any(|records| !records.is_empty());
+                    let is_projection = !acts && after.effects.is_empty() && after.waits.is_empty();
+                    self.last.push(match is_projection {
+                        true => format!("{name}'s next generation, built beside the one that serves: {skipped}"),
+                        false => format!(
+                            "`quadrille group rewind {name} --to beginning --yes`, with {name} stopped: {skipped}"
+                        ),
+                    });
                 }
             }
             for record in added(&after.hears, &before.hears) {
@@ -349,13 +356,23 @@ mod tests {
 
     #[test]
     fn who_hears_more_of_a_topic_that_it_has_read_is_rewound() {
-        let before = choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade"], &[]), ("c", &["aLost"], &[])]);
-        let after =
-            choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade", "aLost"], &[]), ("c", &["aLost"], &[])]);
+        let of = |heard| {
+            [("a", &[] as &[_], &["aMade", "aLost"] as &[_]), ("b", heard, &["bMade"]), ("c", &["aLost", "bMade"], &[])]
+        };
+        let (before, after) = (choreography(&of(&["aMade"])), choreography(&of(&["aMade", "aLost"])));
         let change = Change::between(&before, &after);
         assert_eq!(change.rewired, ["`b` hears `aLost`"]);
         assert_eq!(deploy(&change), [["b"]]);
         assert!(change.last[0].starts_with("`quadrille group rewind b --to beginning --yes`"), "{change}");
+    }
+
+    #[test]
+    fn a_read_model_that_hears_more_is_built_anew_instead() {
+        let before = choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade"], &[]), ("c", &["aLost"], &[])]);
+        let after =
+            choreography(&[("a", &[], &["aMade", "aLost"]), ("b", &["aMade", "aLost"], &[]), ("c", &["aLost"], &[])]);
+        let change = Change::between(&before, &after);
+        assert!(change.last[0].starts_with("b's next generation"), "{change}");
     }
 
     #[test]
