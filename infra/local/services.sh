@@ -69,7 +69,7 @@ tools_world() {
   echo "QUADRILLE__DATABASE__BASE_URL=postgres://quadrille_audit:$PASSWORD@127.0.0.1:$POSTGRES_PORT"
   echo "QUADRILLE_TEST_DATABASE_URL=postgres://quadrille_test:$PASSWORD@127.0.0.1:$POSTGRES_PORT/postgres"
   echo "QUADRILLE_TEST_KAFKA_CERTIFICATE=$KAFKA_CERTIFICATE"
-  echo "QUADRILLE__PROVIDER__URL=http://127.0.0.1:$PAYMENT_PORT"
+  echo "QUADRILLE__TOOLS__PROVIDER_URL=http://127.0.0.1:$PAYMENT_PORT"
   for entry in "${PORTS[@]}"; do
     name=${entry%=*}
     echo "QUADRILLE_$name=${!name}"

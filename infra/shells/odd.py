@@ -108,7 +108,7 @@ def environments():
             "QUADRILLE__REGISTRY__URL": f"http://{NOWHERE}",
             "QUADRILLE__DATABASE__BASE_URL": f"postgres://nobody@{NOWHERE}",
             "QUADRILLE__DATABASE__URL": f"postgres://nobody@{NOWHERE}/none",
-            "QUADRILLE__PROVIDER__URL": f"http://{NOWHERE}",
+            "QUADRILLE__TOOLS__PROVIDER_URL": f"http://{NOWHERE}",
             "QUADRILLE__HTTP__BIND": NOWHERE,
         },
     }

@@ -391,7 +391,7 @@ fn endpoint(value: &str) -> Result<(), String> {
 
 /// Keys that the command line alone knows: a shell may well be set up for both.
 fn of_tools(name: &str) -> bool {
-    ["database.base_url", "database.prefix"].contains(&name) || name.starts_with("provider.")
+    ["database.base_url", "database.prefix"].contains(&name) || name.starts_with("tools.")
 }
 
 /// Loads a configuration over `defaults`, from the file named by `QUADRILLE_CONFIG` and from `environment`.
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_key_of_the_command_line_is_passed_over_and_a_mistyped_one_refused() {
-        let of_tools = [("database.base_url", "?"), ("database.prefix", "?"), ("provider.url", "?")];
+        let of_tools = [("database.base_url", "?"), ("database.prefix", "?"), ("tools.bank_url", "?")];
         load_with(&of_tools).expect("a shell may be set up for both");
         let refused = refused("database.base", "");
         assert!(refused.contains("no key 'database.base'") && refused.contains("database.url"), "{refused}");

@@ -13,6 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use quadrille_cli::Settings;
+use quadrille_shop::audit;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -41,7 +42,7 @@ impl Shell {
             ("QUADRILLE__REGISTRY__URL", settings.registry.url.clone()),
             ("QUADRILLE__DATABASE__BASE_URL", settings.database.base_url.clone()),
             ("QUADRILLE__DATABASE__PREFIX", settings.database.prefix.clone()),
-            ("QUADRILLE__PROVIDER__URL", settings.provider.url.clone()),
+            ("QUADRILLE__TOOLS__PROVIDER_URL", audit::provider(settings).to_owned()),
         ];
         Ok(Self { path, environment, folder })
     }

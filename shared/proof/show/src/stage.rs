@@ -88,7 +88,7 @@ impl Stage {
         environment.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let mut stage = Self::over(world, &SERVICES, seen, folder, environment).await;
         if let Some(outside) = outside {
-            stage.settings.provider.url.clone_from(&outside.payment);
+            stage.settings.tools.insert("provider_url".to_owned(), outside.payment.clone());
             stage.set("payment", "QUADRILLE__OUTSIDE__URL", &outside.payment);
             stage.set("shipping", "QUADRILLE__OUTSIDE__URL", &outside.carrier);
             stage.set("notification", "QUADRILLE__OUTSIDE__URL", &format!("smtp://{}", outside.smtp));

@@ -14,7 +14,7 @@ const NOWHERE: [(&str, &str); 4] = [
     ("QUADRILLE__KAFKA__BROKERS", "127.0.0.1:1"),
     ("QUADRILLE__REGISTRY__URL", "http://me:s3cret@127.0.0.1:1/apis"),
     ("QUADRILLE__DATABASE__BASE_URL", "postgres://me:s3cret@127.0.0.1:1"),
-    ("QUADRILLE__PROVIDER__URL", "http://me:s3cret@127.0.0.1:1"),
+    ("QUADRILLE__TOOLS__PROVIDER_URL", "http://me:s3cret@127.0.0.1:1"),
 ];
 
 const ID: &str = "6f1d3c58-1f0e-4c5e-9a37-2b8f0d9e4a11";

@@ -6,6 +6,8 @@ use anyhow::{Context, anyhow};
 use quadrille_core::{Declaration, KeyKind, Policy, TopicKind, TopicType, TopicWriter, is_projection};
 use quadrille_schemas::{Folder, RecordFile, wire::RecordInfo};
 
+use crate::Setting;
+
 /// Every topic, record type and service that a command line knows: its workspace's own, and the platform's beside them.
 ///
 /// A program has one, made by [`Catalogue::new`], and it lives as long as the program.
@@ -19,6 +21,8 @@ pub struct Catalogue {
     pub services: &'static [Service],
     /// The sagas that `status` counts.
     pub sagas: Option<Sagas>,
+    /// What the workspace's own commands have to know.
+    pub settings: &'static [Setting],
     /// The workspace's own topics and records, as [`Catalogue::new`] was given them.
     own: (&'static [&'static TopicType], &'static [RecordInfo]),
 }
@@ -79,13 +83,19 @@ impl Catalogue {
             records.iter().chain(quadrille_platform::RECORD_TYPES).filter(is_its).map(move |info| info.on(topic))
         };
         let of_all: &[RecordInfo] = all.iter().flat_map(of_topic).collect::<Vec<_>>().leak();
-        Self { topics: all, records: of_all, services, sagas: None, own: (topics, records) }
+        Self { topics: all, records: of_all, services, sagas: None, settings: &[], own: (topics, records) }
     }
 
     /// With sagas for `status` to count.
     #[must_use]
     pub fn with_sagas(self, sagas: Sagas) -> Self {
         Self { sagas: Some(sagas), ..self }
+    }
+
+    /// With settings of the workspace's own commands.
+    #[must_use]
+    pub fn with_settings(self, settings: &'static [Setting]) -> Self {
+        Self { settings, ..self }
     }
 
     /// The declaration of the topic of this name.

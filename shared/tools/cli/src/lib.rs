@@ -67,4 +67,4 @@ pub use place::Place;
 /// The client of Kafka and of the registry.
 pub use quadrille_kafka as kafka;
 pub use quadrille_kafka::registry;
-pub use settings::Settings;
+pub use settings::{Setting, Settings};

@@ -21,8 +21,8 @@ pub struct Settings {
     pub registry: registry::Settings,
     /// `QUADRILLE__DATABASE__*`
     pub database: Database,
-    /// `QUADRILLE__PROVIDER__*`
-    pub provider: Provider,
+    /// `QUADRILLE__TOOLS__*`: what the workspace's own commands have to know, by [`Catalogue::with_settings`].
+    pub tools: BTreeMap<String, String>,
 }
 
 /// Where the services' databases are, for audit and status.
@@ -34,11 +34,19 @@ pub struct Database {
     pub prefix: String,
 }
 
-/// Where the payment provider's stand-in is, for the audit.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Provider {
-    /// `QUADRILLE__PROVIDER__URL`: its root.
-    pub url: String,
+/// A setting of a workspace's own commands.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name begins with `tools.`: services pass over what does.
+    pub key: Key,
+    /// Its value where none is set.
+    pub default: &'static str,
+}
+
+impl Setting {
+    fn name(&self) -> &'static str {
+        self.key.name.strip_prefix("tools.").unwrap_or(self.key.name)
+    }
 }
 
 /// What the global options say; they outrank the environment.
@@ -52,23 +60,23 @@ pub struct Overrides {
     pub topic_prefix: Option<String>,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    fn of(catalogue: Catalogue) -> Self {
         Self {
-            catalogue: Catalogue::default(),
+            tools: catalogue.settings.iter().map(|own| (own.name().to_owned(), own.default.to_owned())).collect(),
+            catalogue,
             kafka: Connection::default(),
             registry: registry::Settings::default(),
             database: Database {
                 base_url: "postgres://quadrille_audit:quadrille@127.0.0.1:5433".into(),
                 prefix: "quadrille_".into(),
             },
-            provider: Provider { url: "http://127.0.0.1:8071".into() },
         }
     }
 }
 
 /// The keys beside those of the [`Connection`].
-const KEYS: [Key; 4] = [
+const KEYS: [Key; 3] = [
     key::REGISTRY_URL,
     Key::address("database.base_url", "postgres://role:password@host:port", server, "databases are named behind it"),
     Key::text(
@@ -77,7 +85,6 @@ const KEYS: [Key; 4] = [
         prefix,
         "a service's name follows, and a database's name has 63 bytes at most",
     ),
-    Key::address("provider.url", "http://host:port or https://host:port", address::http, "its ledger is below it"),
 ];
 
 fn server(value: &str) -> Result<(), String> {
@@ -98,7 +105,7 @@ fn prefix(value: &str) -> Result<(), String> {
 fn of_services(name: &str) -> bool {
     let known = ["database.url", "database.migrate_url", "database.connections"];
     let section = name.split('.').next().unwrap_or_default();
-    known.contains(&name) || !["kafka", "registry", "database", "provider"].contains(&section)
+    known.contains(&name) || !["kafka", "registry", "database", "tools"].contains(&section)
 }
 
 impl Settings {
@@ -109,24 +116,27 @@ impl Settings {
 
     /// The same with the source of each value.
     pub fn loaded(catalogue: Catalogue, overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
-        let mut loaded = Self::from_environment(&environment()?, overrides)?;
-        loaded.settings.catalogue = catalogue;
-        Ok(loaded)
+        Self::from_environment(catalogue, &environment()?, overrides)
     }
 
-    fn from_environment(variables: &BTreeMap<String, String>, overrides: Overrides) -> anyhow::Result<Loaded<Self>> {
+    fn from_environment(
+        catalogue: Catalogue,
+        variables: &BTreeMap<String, String>,
+        overrides: Overrides,
+    ) -> anyhow::Result<Loaded<Self>> {
         let options = [
             (&key::BROKERS, "--brokers", overrides.brokers),
             (&key::TOPIC_PREFIX, "--topic-prefix", overrides.topic_prefix),
             (&key::REGISTRY_URL, "--registry", overrides.registry),
         ];
         let options = options.into_iter().filter_map(|(key, option, text)| Some((key, option, text?)));
-        let keys = quadrille_kafka::KEYS.iter().chain(&KEYS);
-        let mut loaded = quadrille_program::load(&Self::default(), keys, of_services, variables, options)?;
+        let own = catalogue.settings.iter().map(|own| &own.key);
+        let keys = quadrille_kafka::KEYS.iter().chain(&KEYS).chain(own);
+        let mut loaded = quadrille_program::load(&Self::of(catalogue), keys, of_services, variables, options)?;
+        loaded.settings.catalogue = catalogue;
         loaded.settings.kafka.security.check(&loaded)?;
-        for url in [&mut loaded.settings.registry.url, &mut loaded.settings.provider.url] {
-            url.truncate(url.trim_end_matches('/').len());
-        }
+        let url = &mut loaded.settings.registry.url;
+        url.truncate(url.trim_end_matches('/').len());
         Ok(loaded)
     }
 
@@ -167,7 +177,12 @@ mod tests {
 
     fn load(variables: &[(&str, &str)], overrides: Overrides) -> anyhow::Result<Loaded<Settings>> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Settings::from_environment(&variables.iter().map(owned).collect(), overrides)
+        const OWN: &[Setting] = &[Setting {
+            key: Key::address("tools.bank_url", "http://host:port", address::http, "its books are below it"),
+            default: "http://127.0.0.1:1",
+        }];
+        let catalogue = Catalogue::default().with_settings(OWN);
+        Settings::from_environment(catalogue, &variables.iter().map(owned).collect(), overrides)
     }
 
     #[test]
@@ -187,6 +202,11 @@ mod tests {
         assert_eq!(settings.logical("order.events"), None);
         assert_eq!(settings.registry.url, "HTTP://r:1/v7");
         assert!(settings.database_url("order").ends_with("5433/quadrille_order"));
+        assert_eq!(settings.tools["bank_url"], "http://127.0.0.1:1");
+        let own = [("QUADRILLE__TOOLS__BANK_URL", "http://bank:1")];
+        let loaded = load(&own, Overrides::default()).expect("sound settings");
+        assert_eq!(loaded.settings.tools["bank_url"], "http://bank:1");
+        assert_eq!(loaded.value("tools.bank_url").as_deref(), Ok("http://bank:1"));
     }
 
     #[test]
@@ -198,7 +218,7 @@ mod tests {
             ("QUADRILLE__DATABASE__BASE_URL", "postgres://role:s3cret@h/db"),
             ("QUADRILLE__DATABASE__BASE_URL", "postgres://role:s3cret%ff@h"),
             ("QUADRILLE__DATABASE__PREFIX", "a/b"),
-            ("QUADRILLE__PROVIDER__URL", "ftp://me:s3cret@h"),
+            ("QUADRILLE__TOOLS__BANK_URL", "ftp://me:s3cret@h"),
         ] {
             let refused = load(&[(variable, value)], Overrides::default()).expect_err(variable).to_string();
             assert!(refused.contains(variable) && refused.contains("it has to be"), "{refused}");
@@ -228,6 +248,8 @@ mod tests {
         let error =
             load(&[("QUADRILLE__KAFKA__BROKER", "b:1")], Overrides::default()).expect_err("unknown").to_string();
         assert!(error.contains("QUADRILLE__KAFKA__BROKER") && error.contains("kafka.brokers"), "{error}");
+        let own = load(&[("QUADRILLE__TOOLS__BANK", "b:1")], Overrides::default()).expect_err("unknown").to_string();
+        assert!(own.contains("tools.bank_url"), "{own}");
         let of_services = [("QUADRILLE__DATABASE__URL", "postgres://h/db"), ("QUADRILLE__BATCH__WAITING", "7")];
         load(&of_services, Overrides::default()).expect("what services know is passed over");
     }

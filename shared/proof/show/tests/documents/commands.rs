@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use quadrille_shop::audit;
 use quadrille_show::{
     Shop,
     binaries::{find, root},
@@ -166,6 +167,7 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
     let order = shop.instances.iter().find(|instance| instance.service == "order").context("an order service")?;
     let programs = find("quadrille")?;
     let programs = programs.parent().unwrap_or(Path::new("."));
+    let provider = audit::provider(world).to_owned();
     let variables = [
         ("KAFKA__BROKERS", &world.kafka.brokers),
         ("KAFKA__TOPIC_PREFIX", &world.kafka.topic_prefix),
@@ -173,7 +175,7 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
         ("REGISTRY__URL", &world.registry.url),
         ("DATABASE__BASE_URL", &world.database.base_url),
         ("DATABASE__PREFIX", &world.database.prefix),
-        ("PROVIDER__URL", &world.provider.url),
+        ("TOOLS__PROVIDER_URL", &provider),
     ];
     let variables: Vec<String> = variables.iter().map(|(key, value)| format!("'QUADRILLE__{key}={value}'")).collect();
     let script = format!(

@@ -21,13 +21,18 @@ pub struct Sums {
 /// The provider's ledger by order.
 pub type Ledger = HashMap<String, Sums>;
 
+/// Where the provider is: the setting `tools.provider_url`.
+pub fn root(settings: &Settings) -> &str {
+    settings.tools.get("provider_url").map_or("", |url| url.trim_end_matches('/'))
+}
+
 /// Reads the ledger.
 pub async fn read(settings: &Settings) -> anyhow::Result<Ledger> {
     #[derive(Deserialize)]
     struct Told {
         orders: Ledger,
     }
-    let url = format!("{}/ledger", settings.provider.url);
+    let url = format!("{}/ledger", root(settings));
     let response = http::client()?.get(&url).send().await;
     let shown = hide_secrets(&url);
     let response = response.ok().with_context(|| format!("no payment provider answers at {shown}"))?;
