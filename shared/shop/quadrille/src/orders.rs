@@ -127,8 +127,8 @@ impl Order {
             let said = self.said.entry(name).or_insert(Said { ms, place });
             *said = Said { ms: ms.min(said.ms), place };
         }
+        self.ordered |= fact.is_its_order();
         match name {
-            "OrderRequested" | "OrderCreated" => self.ordered = true,
             "PaymentCaptured" => self.payment = "captured",
             "PaymentDeclined" => self.payment = "declined",
             "PaymentRefunded" => self.payment = "refunded",

@@ -167,7 +167,11 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
     let [(_, waits)] = &waiting;
     waits.iter().map(waits::Wait::describe).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
     let took = output::step(last.at_ms);
-    output::line(&format!("{order}: {}, {} records, {}.", state.name(), steps.len(), took.trim_start_matches('+')))
+    let state = match steps.iter().any(|step| step.fact.is_its_order()) {
+        true => state.name(),
+        false => "never requested",
+    };
+    output::line(&format!("{order}: {state}, {} records, {}.", steps.len(), took.trim_start_matches('+')))
 }
 
 /// What was not said before. The baton goes from hand to hand unchanged: it is told once.

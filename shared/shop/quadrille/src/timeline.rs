@@ -66,6 +66,11 @@ impl Fact {
         }
     }
 
+    /// Whether it tells that an order was wanted, so that there is one under its key.
+    pub fn is_its_order(&self) -> bool {
+        matches!(self.name(), "OrderRequested" | "OrderCreated")
+    }
+
     /// Where it lies, if it is of a type that we know.
     pub fn place(&self) -> Option<Place> {
         match &self.decoded {

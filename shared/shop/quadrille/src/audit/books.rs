@@ -40,6 +40,8 @@ pub struct Saga {
     pub total: Option<i64>,
     pub captured: i64,
     pub refunded: i64,
+    /// What the provider calls the charge and the refund, as far as payment says.
+    pub operations: Vec<(Place, String)>,
 }
 
 impl Saga {
@@ -336,8 +338,14 @@ impl Books {
         check_end(saga, name, place, report);
         match name {
             "OrderCreated" => saga.total = cents(&value["details"]["total"]),
-            "PaymentCaptured" => saga.captured += cents(&value["amount"]).unwrap_or_default(),
-            "PaymentRefunded" => saga.refunded += cents(&value["amount"]).unwrap_or_default(),
+            "PaymentCaptured" => {
+                saga.captured += cents(&value["amount"]).unwrap_or_default();
+                saga.operations.push((place, text(&value["charge_id"])));
+            }
+            "PaymentRefunded" => {
+                saga.refunded += cents(&value["amount"]).unwrap_or_default();
+                saga.operations.push((place, text(&value["refund_id"])));
+            }
             "StockReserved" => saga.goods = goods(&value["details"]["lines"]),
             "ReservationCommitted" | "ReservationReleased" if saga.has("StockReserved") => {
                 let lines = goods(&value["lines"]);
@@ -351,10 +359,13 @@ impl Books {
     }
 }
 
-/// Whether a record says that the service wrote it whose topic it is.
+/// Whether a record says that the service wrote it whose topic it is, or one of the services where it is every service's.
 fn is_of_its_service(fact: &Fact, topic: &TopicType) -> bool {
-    let source = fact.record.event().source;
-    matches!(&topic.writer, TopicWriter::Service(service) if source == format!("/quadrille/{service}"))
+    match &topic.writer {
+        TopicWriter::Service(service) => fact.record.event().source == format!("/quadrille/{service}"),
+        TopicWriter::All => is_of_a_service(fact),
+        TopicWriter::Clients => false,
+    }
 }
 
 /// Whether a record says that one of our services wrote it.

@@ -214,7 +214,9 @@ fn money_that_does_not_add_up() {
 #[test]
 fn money_that_the_provider_tells_otherwise() {
     let ledger = |charges, refunds, captured: &str, refunded: &str| {
-        let sums = Sums { charges, refunds, captured: captured.into(), refunded: refunded.into(), net: "0.00".into() };
+        let ids = ["ch_1", "re_1"].map(str::to_owned).into();
+        let (captured, refunded) = (captured.into(), refunded.into());
+        let sums = Sums { charges, refunds, captured, refunded, net: "0.00".into(), ids };
         Ledger::from([(ORDER.to_owned(), sums)])
     };
     let history = History::cancelled();
@@ -222,6 +224,12 @@ fn money_that_the_provider_tells_otherwise() {
     let report = history.audit_with(&databases(), Some(&ledger(1, 2, "39.98", "79.96")));
     offends(&report, Rule::Money, "refunded 2 times");
     offends(&report, Rule::Money, "79.96 of");
+    // As somebody may answer in the provider's place.
+    for (name, field) in [("PaymentCaptured", "/charge_id"), ("PaymentRefunded", "/refund_id")] {
+        let other = history.clone().change(name, |made| made.with(field, json!("ch_99")));
+        let report = other.audit_with(&databases(), Some(&ledger(1, 1, "39.98", "39.98")));
+        offends(&report, Rule::Money, "speaks of ch_99");
+    }
     let unstated = history.without("PaymentRefunded");
     let report = unstated.audit_with(&databases(), Some(&ledger(1, 1, "39.98", "39.98")));
     offends(
@@ -580,6 +588,21 @@ fn a_key_that_the_value_does_not_name_is_no_request() {
 fn an_event_that_its_service_did_not_write_is_counted_as_foreign() {
     let report = History::delivered().change("OrderConfirmed", |made| made.header("ce_source", "/someone")).audit();
     assert_eq!(report.foreign, 1);
+}
+
+/// Of a topic that every service writes each of them is its writer.
+#[test]
+fn what_services_tell_of_themselves_is_theirs_and_has_versions() {
+    let letter = "11111111-7c41-4d8a-8e06-5a1c7d2e9f30";
+    let tells = |version| {
+        let told = Made::event("DeadLetterClosed", letter, version);
+        told.header("ce_source", "/quadrille/shipping")
+    };
+    let report = History(vec![tells(1)]).audit();
+    sound(&report);
+    assert_eq!(report.foreign, 0);
+    offends(&History(vec![tells(1), tells(3)]).audit(), Rule::Versions, "is version 3");
+    assert_eq!(History(vec![tells(1).header("ce_source", "/someone")]).audit().foreign, 1);
 }
 
 #[test]

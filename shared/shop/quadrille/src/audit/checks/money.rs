@@ -46,6 +46,10 @@ impl Checks<'_> {
                 let what = format!("{key} was charged {} times and refunded {} times", sums.charges, sums.refunds);
                 self.report.offence(Rule::Money, "provider's ledger", what);
             }
+            for (place, id) in saga.operations.iter().filter(|(_, id)| !id.is_empty() && !sums.ids.contains(id)) {
+                let what = format!("speaks of {id}, under which the provider did nothing for {key}");
+                self.report.offence(Rule::Money, *place, what);
+            }
             for (kind, name, done, stated) in [
                 ("captured", "PaymentCaptured", &sums.captured, saga.captured),
                 ("refunded", "PaymentRefunded", &sums.refunded, saga.refunded),
