@@ -13,7 +13,7 @@ use rdkafka::{
 
 use crate::{
     Connection,
-    broker::{READER, TIMEOUT, explained, hurried},
+    broker::{READER, TIMEOUT, explained, hurried, patiently},
 };
 
 /// How often it is looked whether a change shows.
@@ -54,8 +54,9 @@ impl Admin {
     /// The topics of these physical names that exist.
     pub async fn find(&self, names: &[String]) -> anyhow::Result<BTreeMap<String, TopicFound>> {
         // Metadata is asked for all topics: asking for one by name would be a request to make it, where brokers allow that.
-        let metadata = tokio::task::block_in_place(|| self.client.inner().fetch_metadata(None, TIMEOUT))
-            .map_err(|error| explained(&self.connection, error))?;
+        let metadata = tokio::task::block_in_place(|| {
+            patiently(&self.connection, |patience| self.client.inner().fetch_metadata(None, patience))
+        })?;
         let partitions: BTreeMap<&str, usize> = metadata
             .topics()
             .iter()

@@ -8,7 +8,7 @@ use rdkafka::{
 
 use crate::{
     Connection, Partition,
-    broker::{READER, TIMEOUT, explained, hurried},
+    broker::{READER, hurried, patiently},
 };
 
 /// How far a group has come in each of `partitions`: the next offset that it will read, or `None` where it has read nothing yet.
@@ -19,7 +19,7 @@ pub fn committed(connection: &Connection, group: &str, partitions: &[Partition])
     for partition in partitions {
         asked.add_partition(&connection.topic(&partition.topic), partition.number);
     }
-    let answer = consumer.committed_offsets(asked, TIMEOUT).map_err(|error| explained(connection, error))?;
+    let answer = patiently(connection, |patience| consumer.committed_offsets(asked.clone(), patience))?;
     let offset = |partition: &Partition| match answer
         .find_partition(&connection.topic(&partition.topic), partition.number)?
         .offset()

@@ -3,7 +3,8 @@
 //! - A [`Connection`] is where the brokers are and how to get in, with the [`KEYS`] by which it is set; each client's settings are made
 //!   from it.
 //! - [`Reader`] reads topics to their end and beyond, [`Producer`] sends records, [`Admin`] looks at topics and makes them, [`committed`] tells
-//!   how far groups have come. Their calls to brokers wait for [`TIMEOUT`] at most.
+//!   how far groups have come. Their calls to brokers wait for [`TIMEOUT`] at most, for some seconds where nothing listens, and
+//!   [`on_wait`] has somebody told of it.
 //! - [`Registry`] is the schema registry, [`Codec`] makes JSON of any Avro record and values of compiled ones, [`CloudEvent`] is what
 //!   headers say.
 //! - [`Brokers`], [`headers`], [`partitions`] and [`unreadable`] get past what the client itself does not.
@@ -24,7 +25,7 @@ pub mod registry;
 mod unreadable;
 
 pub use admin::{Admin, TopicFound};
-pub use broker::{TIMEOUT, explained, hurried, refusal};
+pub use broker::{TIMEOUT, explained, hurried, on_wait, patiently, refusal};
 pub use brokers::Brokers;
 pub use cloud_event::{CloudEvent, HEADERS};
 pub use codec::{Codec, Decoded};

@@ -14,7 +14,7 @@ use rdkafka::{
 
 use crate::{
     Brokers, Connection, Record,
-    broker::{READER, TIMEOUT, explained, hurried, settled},
+    broker::{READER, TIMEOUT, explained, hurried, is_passing, patiently, settled},
     is_unreadable, unreadable,
 };
 
@@ -124,8 +124,7 @@ impl Reader {
 
     /// The partitions of these topics, with their offsets now. A topic that is not there is an error that names it.
     pub fn partitions(&self, topics: &[&str]) -> anyhow::Result<Vec<Partition>> {
-        let metadata =
-            self.consumer.fetch_metadata(None, TIMEOUT).map_err(|error| explained(&self.connection, error))?;
+        let metadata = patiently(&self.connection, |patience| self.consumer.fetch_metadata(None, patience))?;
         let mut partitions = Vec::new();
         let mut missing = Vec::new();
         for topic in topics {
@@ -393,9 +392,4 @@ impl Follow<'_> {
         self.reader.pass_over(&mut positions, |place| ends.get(place).copied())?;
         assign(client, &self.reader.connection, positions.iter())
     }
-}
-
-fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }

@@ -7,6 +7,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// Nothing listens here: whatever passes the flags fails at once.
@@ -80,12 +81,16 @@ fn values_that_are_none_are_refused_by_their_flag() {
         (vec!["watch", "--from", "2026-13-01T00:00:00Z"], "--from"),
         (vec!["group", "rewind", "order", "--to", "1969-01-01T00:00:00Z"], "--to"),
         (vec!["group", "rewind", "order", "--to", ""], "--to"),
+        (vec!["group", "rewind", "order", "--to", "end"], "use beginning, an offset"),
         // Places and ids.
         (with_person(&["group", "skip", "order", "order.requests/3"]), "TOPIC/PARTITION@OFFSET"),
         (with_person(&["group", "skip", "order", "order.requests/x@1"]), "TOPIC/PARTITION@OFFSET"),
+        (vec!["group", "skip", "order", "order.requests/3@42", "--yes"], "--who"),
         (vec!["effects", "show", "1"], "<ID>"),
         (vec!["dead-letters", "show", ""], "<ID>"),
-        (with_person(&["dead-letters", "discard"]), "ID"),
+        (with_person(&["dead-letters", "redrive", "order", ID]), "an id is a UUID, whole"),
+        (with_person(&["dead-letters", "discard"]), "ID|--topic"),
+        (with_person(&["dead-letters", "discard", "--service", "order"]), "ID|--topic"),
         (with_person(&["dead-letters", "discard", ID, "--topic", "order.requests", "--service", "order"]), "--topic"),
         (with_person(&["dead-letters", "redrive", "--topic", "order.requests"]), "--service"),
         // Texts.
@@ -113,6 +118,8 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_fix() {
         (vec!["watch", ""], "No topic is named ''"),
         (vec!["watch", "order.evnts"], "order.events"),
         (vec!["watch", "a*b*c*"], "No topic is named"),
+        (vec!["watch", "--type", "OrderDeliverd"], "did you mean OrderDelivered?"),
+        (vec!["produce", "OrderRequested", "--key", "other"], "'other' is no key of order.requests"),
         (vec!["saga", "1"], "is no order id"),
         (vec!["saga", ""], "is no order id"),
         (vec!["stream", "tea-1"], "is no order id"),
@@ -149,11 +156,17 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_fix() {
         (vec!["dead-letters", "list", "--service", ""], "order"),
         (vec!["group", "rewind", "nosuch", "--to", "beginning"], "there is no service 'nosuch'"),
         ([&["group", "skip", "nosuch", "order.requests/3@42"][..], &who].concat(), "there is no service 'nosuch'"),
+        (vec!["group", "rewind", "order", "--to", "beginning", "--topic", "order.event"], "No topic is named"),
+        (vec!["group", "rewind", "order", "--to", "beginning", "--topic", "order.requests/9"], "no partition 9"),
         ([&["group", "skip", "order", "nosuch/0@1"][..], &who].concat(), "No topic is named 'nosuch'"),
+        // As a dry run, by nobody, as it is done.
+        (vec!["group", "skip", "order", "order.events/0@5"], "order does not hear order.events"),
+        ([&["group", "skip", "order", "order.events/0@5", "--yes"][..], &who].concat(), "order does not hear"),
         ([&["effects", "answer", ID, "captured"][..], &who].concat(), "OUTCOME is not JSON"),
         // Nothing listens: where it was asked is named, and no password.
         (vec!["schemas", "list"], "the schema registry at http://127.0.0.1:1/apis does not answer"),
-        (vec!["topics", "list"], "127.0.0.1:1"),
+        (vec!["topics", "list"], "No Kafka broker answers at 127.0.0.1:1: `make up`"),
+        (vec!["stream", ID], "`make up`"),
         (vec!["status"], "127.0.0.1:1"),
         (vec!["doctor"], "QUADRILLE__DATABASE__BASE_URL"),
         (vec!["effects", "show", ID], "could not be read"),
@@ -166,6 +179,38 @@ fn what_is_understood_and_cannot_be_is_refused_with_the_fix() {
     for file in [binary, wide] {
         std::fs::remove_file(file).unwrap();
     }
+}
+
+/// A broker that is starting is there within seconds; who asks one that is not there need not wait for half a minute.
+#[test]
+fn who_waits_for_a_broker_is_told_and_does_not_wait_for_one_that_is_not_there() {
+    for arguments in [&["topics", "list"][..], &["status"], &["watch"], &["orders"]] {
+        let began = Instant::now();
+        let output = quadrille(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.starts_with("Kafka at 127.0.0.1:1 refuses the connection: waiting for it"), "{told}");
+        assert!(told.contains("make up") && output.stdout.is_empty(), "{arguments:?}: {told}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{arguments:?}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn what_no_database_told_is_not_counted() {
+    for what in ["effects", "dead-letters"] {
+        let output = quadrille(&[what, "list"]).output().unwrap();
+        let told = String::from_utf8(output.stderr.clone()).unwrap();
+        assert!(output.stdout.is_empty(), "{what}: {output:?}");
+        assert_eq!(told.matches("could not be read").count() + 1, told.lines().count(), "{told}");
+        assert!(told.lines().last().unwrap().starts_with("`make up`"), "{told}");
+    }
+}
+
+#[test]
+fn a_history_that_could_not_be_written_leaves_no_file() {
+    let file = std::env::temp_dir().join(format!("quadrille-flags-{}-history", std::process::id()));
+    let output = quadrille(&["history", "export", "--out", file.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.code() == Some(1) && said(&output).contains("make up"), "{output:?}");
+    assert!(!file.exists() && !file.with_added_extension("unfinished").exists());
 }
 
 fn temporary(name: &str, bytes: &[u8]) -> PathBuf {

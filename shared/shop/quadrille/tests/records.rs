@@ -102,8 +102,9 @@ async fn produce_sends_the_contracts_headers_or_none() {
     let id = field(&json, "/order_id");
     world.ok_with(&["produce", "OrderRequested"], json.as_bytes());
     world.ok_with(&["produce", "OrderRequested", "--no-headers"], json.as_bytes());
-    world
-        .ok_with(&["produce", "OrderRequested", "--key", "other", "--id", "r-7", "--source", "/shop"], json.as_bytes());
+    let other = ["produce", "OrderRequested", "--key", "other", "--id", "r-7", "--source", "/shop"];
+    assert!(world.refused(&other, json.as_bytes()).contains("(--anyway sends it all the same"));
+    world.ok_with(&[&other[..], &["--anyway"]].concat(), json.as_bytes());
     let records = world.records("order.requests").await;
     let [first, bare, other] = ["", "none", "r-7"].map(|which| {
         let is = |record: &&quadrille_cli::kafka::Record| match which {

@@ -11,8 +11,15 @@ use clap::{Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValu
 use uuid::Uuid;
 
 use crate::{
-    Catalogue, Settings, catalogue::Declared, check, dead_letters, decode, doctor, effects, encode, example, group,
-    kafka::Start, kcat, operate::Person, output, produce, replay, schemas, settings::Overrides, status, topics, watch,
+    Catalogue, Settings,
+    catalogue::Declared,
+    check, dead_letters, decode, doctor, effects, encode, example, group,
+    kafka::{self, Start},
+    kcat,
+    operate::{Person, id, said},
+    output, produce, replay, schemas,
+    settings::Overrides,
+    status, topics, watch,
 };
 
 /// Commands of a workspace's own, beside those that every workspace has.
@@ -207,7 +214,7 @@ struct ProduceArgs {
     /// No headers at all
     #[arg(long)]
     no_headers: bool,
-    /// Also to a topic that only a service may write
+    /// Also to a topic that only a service may write, and under a key that no service takes
     #[arg(long)]
     anyway: bool,
     #[command(flatten)]
@@ -297,8 +304,8 @@ enum GroupCommand {
     Rewind {
         /// The service
         service: String,
-        /// beginning, a time like 2026-01-31T12:00:00Z, 10m for ten minutes ago, or an offset
-        #[arg(long, value_parser = watch::start)]
+        /// beginning, an offset, a time like 2026-01-31T12:00:00Z, or 10m for ten minutes ago
+        #[arg(long, value_parser = watch::before_the_end)]
         to: Start,
         /// Only this topic, or topic/partition; may be repeated
         #[arg(long, value_name = "TOPIC[/PARTITION]")]
@@ -317,10 +324,14 @@ enum GroupCommand {
         /// The offset
         #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = group::named)]
         place: group::Named,
-        #[command(flatten)]
-        person: Person,
+        /// Who asks: a name or an address; --yes needs it
+        #[arg(long, value_parser = said)]
+        who: Option<String>,
+        /// Why, in your own words; --yes needs it
+        #[arg(long, value_parser = said)]
+        why: Option<String>,
         /// Do it
-        #[arg(long)]
+        #[arg(long, requires = "who", requires = "why")]
         yes: bool,
         #[command(flatten)]
         form: Form,
@@ -370,11 +381,6 @@ enum EffectsCommand {
         #[command(flatten)]
         form: Form,
     },
-}
-
-/// Reads an id, whole: nothing is guessed from its beginning.
-fn id(text: &str) -> Result<Uuid, String> {
-    Uuid::try_parse(text).map_err(|_| "an id is a UUID, whole, as `list` shows it".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -459,6 +465,7 @@ pub async fn run(catalogue: Catalogue) -> ExitCode {
 /// The same with further commands.
 pub async fn run_with<Own: Commands>(catalogue: Catalogue) -> ExitCode {
     let cli = Cli::<Own>::parse();
+    kafka::on_wait(output::note);
     match dispatch(cli, catalogue).await {
         Ok(code) => code,
         Err(error) => {
@@ -528,7 +535,12 @@ async fn dispatch<Own: Commands>(cli: Cli<Own>, catalogue: Catalogue) -> anyhow:
             let options = group::Options { to, only: topic, yes, json: form.json };
             return Ok(done(blocking(|| group::rewind(settings, &service, &options))?));
         }
-        Command::Group(GroupCommand::Skip { service, place, person, yes, form }) => {
+        Command::Group(GroupCommand::Skip { service, place, who, why, yes, form }) => {
+            let Some((who, why)) = who.zip(why).filter(|_| yes) else {
+                group::show(settings, &service, &place).await?;
+                return Ok(done(false));
+            };
+            let person = Person { who, why };
             return Ok(done(group::skip(settings, &service, &place, &person, yes, form.json).await?));
         }
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
@@ -563,7 +575,7 @@ async fn dispatch<Own: Commands>(cli: Cli<Own>, catalogue: Catalogue) -> anyhow:
         Command::Config { key: Some(key) } => output::line(&loaded.value(&key)?)?,
         Command::History(HistoryCommand::Export { out, service }) => {
             let decisions = replay::export(settings, &out, service.as_deref()).await?;
-            output::line(&format!("{decisions} decisions in {}", out.display()))?;
+            output::line(&format!("{} in {}", output::counted(decisions, "decision"), out.display()))?;
         }
         Command::Replay { files } => return Ok(done(replay::run(&catalogue.build(), &files)?)),
         Command::Completions { shell } => {

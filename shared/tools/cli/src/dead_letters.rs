@@ -57,17 +57,18 @@ fn as_text<S: serde::Serializer>(key: &Option<Vec<u8>>, serializer: S) -> Result
 
 /// Which dead letters are meant.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("letters").args(["ids", "topic", "key"]).required(true).multiple(true)))]
 pub struct Which {
     /// Dead letters by their ids
-    #[arg(value_name = "ID", required_unless_present_any = ["topic", "key"], conflicts_with_all = ["topic", "key", "service"])]
+    #[arg(value_name = "ID", value_parser = operate::id, conflicts_with_all = ["topic", "key", "service"])]
     pub ids: Vec<Uuid>,
-    /// All that came from this topic
+    /// All of a service that came from this topic: with --service
     #[arg(long, requires = "service")]
     pub topic: Option<String>,
-    /// All that had this record key, in any spelling
+    /// All of a service that had this record key, in any spelling: with --service
     #[arg(long, requires = "service")]
     pub key: Option<String>,
-    /// The service that failed
+    /// The service that failed, for --topic and --key
     #[arg(long)]
     pub service: Option<String>,
 }
@@ -96,11 +97,8 @@ impl Which {
         if let Some(id) = self.ids.iter().find(|id| !found(id)) {
             bail!("{}", missing(*id, &unread));
         }
-        ensure!(
-            !meant.is_empty(),
-            "no open dead letter matches (`quadrille dead-letters list` shows all). {}",
-            unread.join(" ")
-        );
+        let none = "no open dead letter matches (`quadrille dead-letters list` shows all)";
+        ensure!(!meant.is_empty(), "{}", format!("{none}\n{}", databases::told(&unread)).trim_end());
         Ok(meant)
     }
 }
@@ -108,7 +106,7 @@ impl Which {
 fn missing(id: Uuid, unread: &[String]) -> String {
     match unread {
         [] => format!("there is no open dead letter {id} (`quadrille dead-letters list`)"),
-        unread => format!("no dead letter {id} was found. {}", unread.join(" ")),
+        unread => format!("no dead letter {id} was found\n{}", databases::told(unread)),
     }
 }
 
@@ -159,7 +157,7 @@ pub async fn fates(settings: &Settings, places: HashSet<Place>) -> HashMap<Place
 }
 
 async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sqlx::Result<Vec<(Place, Fate)>> {
-    let mut connection = databases::connect(settings, service).await?;
+    let mut connection = databases::try_connect(settings, service).await?;
     /// Which of the places, from 1; generation, id, reason, whether it is open, and how it was closed.
     type Row = (i64, i32, Uuid, String, bool, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
@@ -185,7 +183,7 @@ async fn at(settings: &Settings, service: &'static str, places: &[Place]) -> sql
 }
 
 async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<DeadLetter>> {
-    let mut connection = databases::connect(settings, service).await?;
+    let mut connection = databases::try_connect(settings, service).await?;
     let mut letters: Vec<DeadLetter> = sqlx::query_as(
         "select generation, id, topic, partition, \"offset\", record_time, record_type, key, value_size, withheld, reason, field, detail,
              holds, attempts, failed_at
@@ -204,6 +202,9 @@ pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> any
         output::json(&letters)?;
         return databases::all_read(&unread);
     }
+    let Some(answered) = databases::answered(&settings.catalogue, service, &unread) else {
+        return databases::all_read(&unread);
+    };
     let paint = Paint::detect();
     let mut table = Table::new(["service", "id", "reason", "record", "place", "key", "attempts", "what is wrong"]);
     for letter in &letters {
@@ -221,7 +222,8 @@ pub async fn list(settings: &Settings, service: Option<&str>, json: bool) -> any
     table.print()?;
     let held: BTreeSet<_> =
         letters.iter().filter_map(|letter| Some((&letter.service, &letter.topic, letter.holds.as_ref()?))).collect();
-    output::line(&format!("{} open dead letters, {} keys held.", letters.len(), held.len()))?;
+    let (letters, held) = (output::counted(letters.len(), "open dead letter"), output::counted(held.len(), "key"));
+    output::line(&format!("{letters}, {held} held{answered}."))?;
     databases::all_read(&unread)
 }
 

@@ -77,7 +77,8 @@ pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<bool> {
         }
     }
     let warnings = looks.iter().filter(|look| look.verdict == Verdict::Warning).count();
-    output::line(&format!("doctor: {} looked at, {warnings} warnings, {wrong} wrong.", looks.len()))?;
+    let warnings = output::counted(warnings, "warning");
+    output::line(&format!("doctor: {} looked at, {warnings}, {wrong} wrong.", looks.len()))?;
     Ok(wrong == 0)
 }
 
@@ -238,7 +239,10 @@ fn judged(instances: &[Instance], services: &[&str]) -> Vec<Look> {
         }
     }
     if looks.is_empty() {
-        looks.push(Look::well("services", format!("{} instances, all ready, all version {ours}", instances.len())));
+        looks.push(Look::well(
+            "services",
+            format!("{}, all ready, all version {ours}", output::counted(instances.len(), "instance")),
+        ));
     }
     looks
 }
@@ -248,7 +252,7 @@ async fn look_at_databases(settings: &Settings) -> Vec<Look> {
     let mut sound = 0;
     for service in settings.catalogue.databases() {
         let name = settings.database(service);
-        let mut connection = match databases::connect(settings, service).await {
+        let mut connection = match databases::try_connect(settings, service).await {
             Ok(connection) => connection,
             Err(error) => {
                 let fix = "`make up`, or name the server by QUADRILLE__DATABASE__BASE_URL and the databases by QUADRILLE__DATABASE__PREFIX";

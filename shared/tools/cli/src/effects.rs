@@ -38,7 +38,7 @@ pub async fn open(settings: &Settings, service: Option<&str>) -> anyhow::Result<
 }
 
 async fn of(settings: &Settings, service: &str) -> sqlx::Result<Vec<Effect>> {
-    let mut connection = databases::connect(settings, service).await?;
+    let mut connection = databases::try_connect(settings, service).await?;
     let mut effects: Vec<Effect> = sqlx::query_as(
         "select id, key, kind, effect, tries, wanted_at, first_tried_at, due, parked_at, last_answer from effect",
     )
@@ -56,6 +56,9 @@ pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json
         output::json(&effects)?;
         return databases::all_read(&unread);
     }
+    let Some(answered) = databases::answered(&settings.catalogue, service, &unread) else {
+        return databases::all_read(&unread);
+    };
     let (paint, now) = (Paint::detect(), Utc::now());
     let mut table = Table::new(["service", "effect", "of", "id", "tries", "wanted", "state", "last answer"]);
     for effect in &effects {
@@ -72,7 +75,7 @@ pub async fn list(settings: &Settings, service: Option<&str>, parked: bool, json
     }
     table.print()?;
     let waiting = effects.iter().filter(|effect| effect.parked_at.is_some()).count();
-    output::line(&format!("{} open effects, {waiting} of them parked.", effects.len()))?;
+    output::line(&format!("{}, {waiting} of them parked{answered}.", output::counted(effects.len(), "open effect")))?;
     databases::all_read(&unread)
 }
 
@@ -124,7 +127,7 @@ async fn find(settings: &Settings, id: Uuid) -> anyhow::Result<Effect> {
         None if unread.is_empty() => {
             bail!("there is no open effect {id}: it has had its outcome, or never was (`quadrille effects list`)")
         }
-        None => bail!("no effect {id} was found. {}", unread.join(" ")),
+        None => bail!("no effect {id} was found\n{}", databases::told(&unread)),
     }
 }
 

@@ -3,7 +3,10 @@
 //!
 //! `quadrille group skip`: a running service passes over one offset that it cannot get past, on a person's word.
 
-use anyhow::{Context, bail};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, bail, ensure};
+use quadrille_core::{TopicKind, TopicType};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -14,7 +17,7 @@ use crate::{
     Catalogue, Settings,
     codec::{Decoded, Decoder},
     databases, generations,
-    kafka::{self, At, Partition, Reader, Start, TIMEOUT},
+    kafka::{self, At, Partition, Reader, Start},
     operate::{self, Person},
     output::{self, Table},
     place::Place,
@@ -57,6 +60,7 @@ pub fn rewind(settings: &Settings, service: &str, options: &Options) -> anyhow::
              To have its rows built anew, give its next build a higher generation (docs/operating.md, \"Rebuilding a read model\")"
         );
     }
+    options.only.iter().try_for_each(|only| is_heard(&settings.catalogue, service, only))?;
     let group = settings.group(service);
     let consumer: BaseConsumer = kafka::hurried(settings.kafka.observer("quadrille-cli", &group)).create()?;
     stopped(settings, &consumer, service, &group)?;
@@ -79,6 +83,51 @@ fn known(settings: &Settings, service: &str) -> anyhow::Result<()> {
     if !services.contains(&service) {
         bail!("there is no service '{service}': {}", services.join(", "));
     }
+    Ok(())
+}
+
+/// Refuses a topic, or `topic/partition`, of which the service reads nothing.
+fn is_heard(catalogue: &Catalogue, service: &str, only: &str) -> anyhow::Result<()> {
+    // No topic's name has a slash.
+    let (topic, partition) = only.split_once('/').map_or((only, None), |(topic, number)| (topic, Some(number)));
+    // What operators ask for is read by every service, and declared by none.
+    let topic =
+        if topic == "platform.requests" { declared(catalogue, topic)? } else { heard(catalogue, service, topic)? };
+    match partition.map(|number| (number, number.parse::<i32>())) {
+        None => Ok(()),
+        Some((_, Ok(number))) => has(topic, number),
+        Some((number, Err(_))) => bail!("'{number}' is no partition of {}: use a number", topic.name),
+    }
+}
+
+/// The topic of this name.
+fn declared(catalogue: &Catalogue, topic: &str) -> anyhow::Result<&'static TopicType> {
+    catalogue.topic(topic).with_context(|| {
+        format!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)")
+    })
+}
+
+/// The topic of this name, which the service has to hear.
+fn heard(catalogue: &Catalogue, service: &str, topic: &str) -> anyhow::Result<&'static TopicType> {
+    let topic = declared(catalogue, topic)?;
+    let of_service = catalogue.declarations().filter(|declaration| declaration.service == service);
+    let hears: Vec<&TopicType> =
+        of_service.flat_map(|declaration| declaration.hears).map(|record| record.topic).collect();
+    // Whose dead letters it hears is not declared.
+    let is_it = |heard: &&TopicType| {
+        heard.name == topic.name || heard.kind == TopicKind::DeadLetters && topic.kind == TopicKind::DeadLetters
+    };
+    if !hears.iter().any(is_it) {
+        let names: BTreeSet<&str> = hears.iter().map(|heard| &*heard.name).collect();
+        bail!("{service} does not hear {}: it hears {}", topic.name, Vec::from_iter(names).join(", "));
+    }
+    Ok(topic)
+}
+
+/// Refuses a partition that a topic does not have.
+fn has(topic: &TopicType, partition: i32) -> anyhow::Result<()> {
+    let is_there = u32::try_from(partition).is_ok_and(|partition| partition < topic.partitions);
+    ensure!(is_there, "{} has no partition {partition}: they are 0 to {}", topic.name, topic.partitions - 1);
     Ok(())
 }
 
@@ -109,14 +158,24 @@ pub fn named(text: &str) -> anyhow::Result<Named> {
 }
 
 impl Named {
-    /// The place on a topic that there is.
-    fn place(&self, catalogue: &Catalogue) -> anyhow::Result<Place> {
+    /// The place on a topic that the service hears.
+    fn place(&self, catalogue: &Catalogue, service: &str) -> anyhow::Result<Place> {
         let Self { topic, partition, offset } = self;
-        let Some(declared) = catalogue.topic(topic) else {
-            bail!("No topic is named '{topic}': topics are named without a world's prefix (`quadrille topics list`)");
-        };
-        Ok(Place { topic: &declared.name, partition: *partition, offset: *offset })
+        let heard = heard(catalogue, service, topic)?;
+        has(heard, *partition)?;
+        Ok(Place { topic: &heard.name, partition: *partition, offset: *offset })
     }
+}
+
+/// Shows what lies at an offset that `service` could be asked to pass over.
+///
+/// # Errors
+///
+/// There is no such service or offset, or the service has nothing to do with it.
+pub async fn show(settings: &Settings, service: &str, place: &Named) -> anyhow::Result<()> {
+    look_at(settings, service, place).await?;
+    output::note("Nothing was changed: --yes has the service pass over it.");
+    Ok(())
 }
 
 /// Shows what lies at an offset, and with `yes` has the running `service` pass over it. Returns whether it was done.
@@ -132,18 +191,23 @@ pub async fn skip(
     yes: bool,
     json: bool,
 ) -> anyhow::Result<bool> {
+    if !yes {
+        show(settings, service, place).await?;
+        return Ok(false);
+    }
+    let Place { topic, partition, offset } = look_at(settings, service, place).await?;
+    let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
+    operate::print_result(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
+}
+
+/// Shows what lies at an offset that `service` has still to read.
+async fn look_at(settings: &Settings, service: &str, place: &Named) -> anyhow::Result<Place> {
     known(settings, service)?;
-    let place = place.place(&settings.catalogue)?;
-    let Place { topic, partition, offset } = place;
+    let place = place.place(&settings.catalogue, service)?;
     is_to_come(settings, service, place).await?;
     let found = tokio::task::block_in_place(|| lies_at(settings, place))?;
     output::note(&found);
-    if !yes {
-        output::note("Nothing was changed: --yes has the service pass over it.");
-        return Ok(false);
-    }
-    let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
-    operate::print_result(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)
+    Ok(place)
 }
 
 /// What a service has read already cannot be passed over any more.
@@ -199,8 +263,7 @@ fn lies_at(settings: &Settings, place: Place) -> anyhow::Result<String> {
 
 /// A running instance would go on where it is, and commit over what is written here.
 fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &str) -> anyhow::Result<()> {
-    let groups =
-        consumer.fetch_group_list(Some(group), TIMEOUT).map_err(|error| kafka::explained(&settings.kafka, error))?;
+    let groups = kafka::patiently(&settings.kafka, |patience| consumer.fetch_group_list(Some(group), patience))?;
     let members: Vec<String> = groups
         .groups()
         .iter()
@@ -210,7 +273,8 @@ fn stopped(settings: &Settings, consumer: &BaseConsumer, service: &str, group: &
     if members.is_empty() {
         return Ok(());
     }
-    bail!("{service} has {} running instances: stop them first ({})", members.len(), members.join(", "))
+    let count = output::counted(members.len(), "running instance");
+    bail!("{service} has {count}: stop them first ({})", members.join(", "))
 }
 
 fn plan(settings: &Settings, service: &str, group: &str, options: &Options) -> anyhow::Result<Vec<Rewind>> {
@@ -268,7 +332,10 @@ fn print_rewinds(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow
     }
     table.print()?;
     match options.yes {
-        true => output::line(&format!("{service} reads {} partitions again once it runs.", rewinds.len())),
+        true => {
+            let count = output::counted(rewinds.len(), "partition");
+            output::line(&format!("{service} reads {count} again once it runs."))
+        }
         false => output::line("Nothing was changed: --yes does it."),
     }
 }
@@ -276,6 +343,7 @@ fn print_rewinds(service: &str, rewinds: &[Rewind], options: &Options) -> anyhow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CATALOGUE;
 
     #[test]
     fn a_place_is_read_or_refused_with_its_form() {
@@ -296,7 +364,31 @@ mod tests {
             let error = named(text).unwrap_err().to_string();
             assert!(error.contains("TOPIC/PARTITION@OFFSET"), "{text}: {error}");
         }
-        let other = named("t1.order.requests/3@42").unwrap().place(&crate::testing::CATALOGUE).unwrap_err().to_string();
-        assert!(other.contains("without a world's prefix"), "{other}");
+        for (text, word) in [
+            ("t1.order.requests/3@42", "without a world's prefix"),
+            ("order.events/0@5", "order does not hear order.events: it hears "),
+            ("platform.requests/0@5", "order does not hear platform.requests"),
+            ("order.requests/9@5", "order.requests has no partition 9: they are 0 to 5"),
+        ] {
+            let other = named(text).unwrap().place(&CATALOGUE, "order").unwrap_err().to_string();
+            assert!(other.contains(word), "{other}");
+        }
+        assert!(named("order.requests/5@42").unwrap().place(&CATALOGUE, "order").is_ok());
+    }
+
+    #[test]
+    fn what_a_service_never_read_is_not_rewound() {
+        for (only, word) in [
+            ("order.event", "No topic is named 'order.event'"),
+            ("order.events", "order does not hear order.events"),
+            ("order.requests/9", "order.requests has no partition 9"),
+            ("order.requests/x", "'x' is no partition of order.requests"),
+        ] {
+            let refused = is_heard(&CATALOGUE, "order", only).unwrap_err().to_string();
+            assert!(refused.contains(word), "{refused}");
+        }
+        for only in ["order.requests", "order.requests/0", "platform.requests"] {
+            is_heard(&CATALOGUE, "order", only).unwrap();
+        }
     }
 }

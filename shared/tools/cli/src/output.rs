@@ -5,6 +5,7 @@
 //! (`| head`) ends the program quietly.
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -205,6 +206,12 @@ fn is_unsafe(char: char) -> bool {
         )
 }
 
+/// How many of what: `1 instance`, `2 instances`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// `text`, or a word for its absence.
 pub fn or_nothing(text: &str) -> &str {
     if text.is_empty() { "(nothing)" } else { text }
@@ -394,6 +401,12 @@ mod tests {
             failure(&error),
             "quadrille: the registry at http://***@h\n  since: error for url (http://***@h/ids)"
         );
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        let told = |count: usize| counted(count, "dead letter");
+        assert_eq!([told(0), told(1), told(2)], ["0 dead letters", "1 dead letter", "2 dead letters"]);
     }
 
     #[test]

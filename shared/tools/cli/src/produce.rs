@@ -5,7 +5,7 @@ use std::{path::Path, pin::pin};
 use anyhow::bail;
 use chrono::{SecondsFormat, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
-use quadrille_core::KeyKind;
+use quadrille_core::{KeyKind, TopicType};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::{
     codec::{Encoder, Framed, documents},
     input,
     kafka::{CloudEvent, Producer},
-    output, types,
+    output, types, watch,
 };
 
 /// How many records may be under way at once.
@@ -34,7 +34,7 @@ pub struct Options {
     pub source: Option<String>,
     /// No headers at all, as a client that knows none.
     pub no_headers: bool,
-    /// Also to topics that only a service may write.
+    /// Also to topics that only a service may write, and under keys that no service takes.
     pub anyway: bool,
     /// Results as JSON lines.
     pub json: bool,
@@ -62,6 +62,10 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
             info.record.topic.name
         );
     }
+    let taken = |key: &String| {
+        if options.anyway { Ok(()) } else { is_taken(info.record.topic, key) }
+    };
+    options.key.iter().try_for_each(taken)?;
     let encoder = Encoder::connect(settings, info, None).await?;
     let text = input::text(file)?;
     let documents = documents(&text)?;
@@ -70,6 +74,9 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
     }
     // All or none is encoded before the first is sent: a mistake in the last document leaves no half behind.
     let framed = documents.iter().map(|json| encoder.encode(json)).collect::<anyhow::Result<Vec<_>>>()?;
+    if options.key.is_none() {
+        framed.iter().try_for_each(|record| taken(&record.key))?;
+    }
     let producer = Producer::connect(&settings.kafka)?;
     let send = async |record: &Framed| {
         let key = options.key.clone().unwrap_or_else(|| record.key.clone());
@@ -96,6 +103,18 @@ pub async fn run(settings: &Settings, name: &str, file: Option<&Path>, options: 
             let place = format!("{}/{}@{}", sent.topic, sent.partition, sent.offset);
             output::line(&format!("{} to {place}, key {key}", info.short_name()))?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a key of which every service would make a dead letter.
+fn is_taken(topic: &TopicType, key: &str) -> anyhow::Result<()> {
+    if topic.key.normalize(Some(key.as_bytes())).is_err() {
+        bail!(
+            "'{key}' is no key of {}, whose keys are {}: no service takes such a record (--anyway sends it all the same, for tests)",
+            topic.name,
+            watch::told_kind(&topic.key)
+        );
     }
     Ok(())
 }

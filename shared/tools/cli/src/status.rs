@@ -189,7 +189,7 @@ pub async fn ask(settings: &Settings) -> anyhow::Result<Status> {
 /// How many sagas are in each state.
 async fn sagas(settings: &Settings) -> sqlx::Result<BTreeMap<String, i64>> {
     let Some(sagas) = settings.catalogue.sagas else { return Ok(BTreeMap::new()) };
-    let mut connection = databases::connect(settings, sagas.service).await?;
+    let mut connection = databases::try_connect(settings, sagas.service).await?;
     let rows: Vec<(String, i64)> = sqlx::query_as(sagas.states).fetch_all(&mut connection).await?;
     Ok(rows.into_iter().collect())
 }
@@ -280,7 +280,7 @@ async fn health(client: &reqwest::Client, http: &str) -> String {
 async fn database(settings: &Settings, service: &str) -> Database {
     let named = Database { service: service.to_owned(), ..Database::default() };
     let asked = async {
-        let mut connection = databases::connect(settings, service).await?;
+        let mut connection = databases::try_connect(settings, service).await?;
         counts(&mut connection, service, settings.catalogue.is_projection(service)).await
     };
     let asked: sqlx::Result<Database> = asked.await;
@@ -418,14 +418,19 @@ fn summary(status: &Status) -> String {
     let outbox: i64 = status.databases.iter().map(|database| database.outbox).sum();
     let letters: i64 = status.databases.iter().map(|database| database.dead_letters).sum();
     let parked: i64 = status.databases.iter().map(|database| database.parked).sum();
-    let open = status.open_sagas;
+    let open = output::counted(status.open_sagas, "open saga");
+    // In brackets stand all of them, open or not.
     let states: Vec<String> = status.sagas.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
+    let all: i64 = status.sagas.values().sum();
+    let states = if states.is_empty() { String::new() } else { format!(" of {all} ({})", states.join(", ")) };
     let silent_ones = status.instances.iter().filter(|instance| instance.is_silent()).count();
     let silent = if silent_ones > 0 { format!(" ({silent_ones} more are silent)") } else { String::new() };
     format!(
-        "{} instances{silent}, lag {lag}, {outbox} facts to publish, {open} open sagas{states}, {letters} open dead letters, {parked} parked effects.",
-        status.instances.len() - silent_ones
+        "{}{silent}, lag {lag}, {} to publish, {open}{states}, {}, {}.",
+        output::counted(status.instances.len() - silent_ones, "instance"),
+        output::counted(outbox, "fact"),
+        output::counted(letters, "open dead letter"),
+        output::counted(parked, "parked effect"),
     )
 }
 
@@ -495,7 +500,7 @@ mod tests {
         let status = Status { instances: vec![], groups: vec![group], databases: vec![database], sagas, open_sagas: 2 };
         assert_eq!(
             summary(&status),
-            "0 instances, lag 3, 5 facts to publish, 2 open sagas (4 delivered, 2 shipped), 1 open dead letters, 0 parked effects."
+            "0 instances, lag 3, 5 facts to publish, 2 open sagas of 6 (4 delivered, 2 shipped), 1 open dead letter, 0 parked effects."
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Record types by the names that people use.
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use quadrille_core::TopicKind;
 use quadrille_schemas::wire::RecordInfo;
 
@@ -16,21 +16,24 @@ pub fn named(catalogue: &Catalogue, name: &str) -> anyhow::Result<&'static Recor
         .collect();
     match found[..] {
         [info] => Ok(info),
-        [] => {
-            let near: Vec<&str> =
-                records.iter().map(RecordInfo::short_name).filter(|known| is_near(known, name)).collect();
-            let hint = if near.is_empty() {
-                "`quadrille example` lists them all".to_owned()
-            } else {
-                format!("did you mean {}?", near.join(" or "))
-            };
-            bail!("There is no record type '{name}': {hint}")
-        }
+        [] => Err(unknown(catalogue, name)),
         _ => {
             let subjects: Vec<String> = found.iter().map(|info| info.record.subject()).collect();
             bail!("Several topics have '{name}': name one of {}", subjects.join(", "))
         }
     }
+}
+
+/// That there is no record type of this name, and which it may have been.
+pub(crate) fn unknown(catalogue: &Catalogue, name: &str) -> anyhow::Error {
+    let names = catalogue.records.iter().map(RecordInfo::short_name);
+    let near: Vec<&str> = names.filter(|known| is_near(known, name)).collect();
+    let hint = if near.is_empty() {
+        "`quadrille example` lists them all".to_owned()
+    } else {
+        format!("did you mean {}?", near.join(" or "))
+    };
+    anyhow!("There is no record type '{name}': {hint}")
 }
 
 /// Whether records of the type are requests.

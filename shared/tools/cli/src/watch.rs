@@ -16,6 +16,7 @@ use crate::{
     kafka::{Positions, Reader, Record, Start},
     output::{self, Paint, Progress},
     render::{self, Shown},
+    types,
 };
 
 /// What to show, and for how long.
@@ -53,6 +54,7 @@ pub fn run(
     let deadline = options.time.and_then(|time| Instant::now().checked_add(time));
     let catalogue = &settings.catalogue;
     let topics = chosen(catalogue, &options.topics)?;
+    known(catalogue, &options.types)?;
     vain(catalogue, options, &topics).iter().for_each(|word| output::note(word));
     let reader = Reader::connect(&settings.kafka)?;
     let paint = if options.json { Paint::fixed(false) } else { Paint::detect() };
@@ -79,6 +81,15 @@ pub fn run(
             Ok(false)
         }
         _ => Ok(true),
+    }
+}
+
+/// Refuses a type that no topic is declared to have. A pattern may mean one that is not.
+fn known(catalogue: &Catalogue, types: &[String]) -> anyhow::Result<()> {
+    let is_known = |wanted: &String| catalogue.records.iter().any(|info| fits_type(wanted, info.record.name));
+    match types.iter().find(|wanted| !wanted.contains('*') && !is_known(wanted)) {
+        Some(unknown) => Err(types::unknown(catalogue, unknown)),
+        None => Ok(()),
     }
 }
 
@@ -109,7 +120,8 @@ fn vain(catalogue: &Catalogue, options: &Options, topics: &[&str]) -> Vec<String
     keys.chain(types).collect()
 }
 
-fn told_kind(kind: &KeyKind) -> String {
+/// What keys of a kind are, in words.
+pub(crate) fn told_kind(kind: &KeyKind) -> String {
     match kind {
         KeyKind::Uuid => "UUIDs".to_owned(),
         KeyKind::Text => "texts".to_owned(),
@@ -243,9 +255,20 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// Reads `beginning`, `end`, an offset, an RFC 3339 time, or how long ago (`10m`).
 pub fn start(text: &str) -> anyhow::Result<Start> {
     match text {
-        "beginning" => return Ok(Start::Beginning),
-        "end" => return Ok(Start::End),
-        _ => {}
+        "end" => Ok(Start::End),
+        _ => start_of(text, "beginning, end"),
+    }
+}
+
+/// The same without the end: from there nothing is read again.
+pub fn before_the_end(text: &str) -> anyhow::Result<Start> {
+    start_of(text, "beginning")
+}
+
+/// Reads any start but the end. An error offers `names` beside offsets and times.
+fn start_of(text: &str, names: &str) -> anyhow::Result<Start> {
+    if text == "beginning" {
+        return Ok(Start::Beginning);
     }
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number {
@@ -257,7 +280,9 @@ pub fn start(text: &str) -> anyhow::Result<Start> {
         return Ok(Start::Time(ms));
     }
     let ago = seconds(text).with_context(|| {
-        format!("'{text}' is no start: use beginning, end, an offset, a time like 2026-01-31T12:00:00Z, or 10m for ten minutes ago")
+        format!(
+            "'{text}' is no start: use {names}, an offset, a time like 2026-01-31T12:00:00Z, or 10m for ten minutes ago"
+        )
     })?;
     let now_ms = chrono::Utc::now().timestamp_millis();
     // As long ago as all time: from the first record on.
@@ -320,6 +345,9 @@ mod tests {
         assert_eq!(start("1970-01-01T00:00:01Z").expect("sound"), Start::Time(1_000));
         assert!(matches!(start("10m").expect("sound"), Start::Time(_)));
         assert!(start("yesterday").is_err());
+        assert_eq!(start("end").expect("sound"), Start::End);
+        let end = before_the_end("end").expect_err("nothing is behind it").to_string();
+        assert!(end.contains("use beginning, an offset"), "{end}");
         assert_eq!(seconds("1.5m").expect("sound"), Duration::from_secs(90));
         assert!(seconds("-1s").is_err());
         for (text, word) in [
@@ -361,6 +389,16 @@ mod tests {
         ] {
             assert_eq!(fits_key(kind, pattern, key), fits, "{pattern} {key}");
         }
+    }
+
+    #[test]
+    fn a_mistyped_type_is_refused_and_a_pattern_is_not() {
+        let refused = |name: &str| known(&CATALOGUE, &[name.to_owned()]).err().map(|error| error.to_string());
+        for name in ["OrderDelivered", "quadrille.order.OrderDelivered", "Order*", "Nothing*"] {
+            assert_eq!(refused(name), None, "{name}");
+        }
+        let error = refused("OrderDeliverd").expect("no type");
+        assert!(error.contains("did you mean OrderDelivered?"), "{error}");
     }
 
     #[test]
