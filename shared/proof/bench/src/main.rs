@@ -46,7 +46,7 @@ enum Command {
         /// The folder of the other build's programs
         base: PathBuf,
         /// How often each
-        #[arg(long, default_value_t = 2, value_parser = from_one_to::<100>())]
+        #[arg(long, default_value_t = 3, value_parser = from_one_to::<100>())]
         rounds: usize,
         #[command(flatten)]
         phases: Phases,
