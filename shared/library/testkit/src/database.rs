@@ -92,8 +92,10 @@ impl Drop for Database {
                 Ok(())
             })
         });
-        if !matches!(dropped.join(), Ok(Ok(()))) {
-            eprintln!("the database {} is left behind", self.name);
+        match dropped.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("the database {} is left behind: {error}", self.name),
+            Err(_) => eprintln!("the database {} is left behind", self.name),
         }
     }
 }
