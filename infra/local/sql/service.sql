@@ -1,5 +1,6 @@
 -- One service's database and its two roles: the migrator owns the tables, the running service only works with the rows.
--- Expects the variables `service` and `password`. Every statement may be repeated.
+-- Run as an administrator, with the variables `service` and `password` (psql -v) and the role `quadrille_audit` there (server.sql). The names begin
+-- with `quadrille_`, which is the default of `database.prefix`. Every statement may be repeated.
 \set database quadrille_ :service
 \set runtime quadrille_ :service
 \set migrator quadrille_ :service _migrator

@@ -214,10 +214,11 @@ fn test_vectors_are_what_is_computed() {
 const WORKSPACE: &str = "docs/meters";
 
 #[test]
-fn the_code_of_writing_a_service_is_that_of_the_workspace_and_of_the_examples() {
+fn the_code_of_writing_a_service_is_that_of_the_workspace_the_examples_and_the_services() {
     let kinds = ["rust", "toml", "json", "sql"];
     let mut files = texts(WORKSPACE, &["rs", "toml", "avsc", "sql"]);
     files.extend(texts("shared/library/runtime/examples", &["rs"]));
+    files.extend(texts("services", &["rs"]));
     let blocks = document("docs/writing-a-service.md").blocks();
     let code: Vec<_> = blocks.iter().filter(|block| kinds.contains(&&*block.info)).collect();
     assert!(code.len() >= 20, "{} blocks", code.len());
