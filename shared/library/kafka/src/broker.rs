@@ -62,11 +62,11 @@ pub fn patiently<T>(connection: &Connection, ask: impl Fn(Duration) -> KafkaResu
         let is_refused = is_refused(connection);
         if !is_told {
             let (why, until) = match is_refused {
-                true => ("refuses the connection", REFUSED_FOR),
-                false => ("does not answer yet", TIMEOUT),
+                true => ("refuses connections: it is given", REFUSED_FOR),
+                false => ("does not answer yet: it is given", TIMEOUT),
             };
             if let Some(tell) = TELL.get() {
-                tell(&format!("Kafka at {} {why}: waiting for it, {} s at most.", connection.brokers, until.as_secs()));
+                tell(&format!("Kafka at {} {why} {} s.", connection.brokers, until.as_secs()));
             }
             is_told = true;
         }
@@ -90,8 +90,11 @@ fn is_refused(connection: &Connection) -> bool {
 
 /// Whether an error says no more than that no broker answers.
 pub(crate) fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+    use rdkafka::types::RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Partial, Resolve,
+    };
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Partial | Resolve))
 }
 
 /// Tries again while a topic that has just been made settles on its broker.

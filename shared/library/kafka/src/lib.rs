@@ -3,8 +3,8 @@
 //! - A [`Connection`] is where the brokers are and how to get in, with the [`KEYS`] by which it is set; each client's settings are made
 //!   from it.
 //! - [`Reader`] reads topics to their end and beyond, [`Producer`] sends records, [`Admin`] looks at topics and makes them, [`committed`] tells
-//!   how far groups have come. Their calls to brokers wait for [`TIMEOUT`] at most, for some seconds where nothing listens, and
-//!   [`on_wait`] has somebody told of it.
+//!   how far groups have come. Their calls to brokers wait for [`TIMEOUT`] at most. What is asked first (of all but the
+//!   producer) waits for some seconds only where nothing listens, and [`on_wait`] has somebody told.
 //! - [`Registry`] is the schema registry, [`Codec`] makes JSON of any Avro record and values of compiled ones, [`CloudEvent`] is what
 //!   headers say.
 //! - [`Brokers`], [`headers`], [`partitions`] and [`unreadable`] get past what the client itself does not.

@@ -186,7 +186,7 @@ async fn tables_ready<S: Store>(
     Ok(found)
 }
 
-/// The running parts. None outlives this: whoever drops it half-way ends them as a kill does.
+/// The running parts. Whoever drops this half-way ends them as a kill does; the consumer's thread is told to end.
 struct Parts {
     /// Ends what takes.
     taking: DropGuard,

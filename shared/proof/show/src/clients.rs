@@ -248,7 +248,7 @@ impl Clients {
     /// Waits until the payment provider has an order's charge, whatever it has said of it.
     pub async fn charged(&self, follower: &Follower, order: &Placed) -> anyhow::Result<()> {
         heard(follower, &order.key(), "StockReserved").await?;
-        let (url, key) = (format!("{}/ledger?order_id={}", audit::provider(&self.settings), order.id), order.key());
+        let (url, key) = (format!("{}/ledger?order_id={}", audit::provider_url(&self.settings), order.id), order.key());
         there(&url, &format!("the provider has no charge of {key}"), |told| told["orders"].get(&key).is_some()).await
     }
 

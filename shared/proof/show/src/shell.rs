@@ -13,7 +13,6 @@ use nix::{
     unistd::Pid,
 };
 use quadrille_cli::Settings;
-use quadrille_shop::audit;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -35,15 +34,17 @@ impl Shell {
         let programs = programs.parent().context("a folder of programs")?.display().to_string();
         let mut path = OsString::from(format!("{programs}:"));
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        let environment = vec![
+        let mut environment = vec![
             ("QUADRILLE__KAFKA__BROKERS", settings.kafka.brokers.clone()),
             ("QUADRILLE__KAFKA__TOPIC_PREFIX", settings.kafka.topic_prefix.clone()),
             ("QUADRILLE__KAFKA__GROUP_PREFIX", settings.kafka.group_prefix.clone()),
             ("QUADRILLE__REGISTRY__URL", settings.registry.url.clone()),
             ("QUADRILLE__DATABASE__BASE_URL", settings.database.base_url.clone()),
             ("QUADRILLE__DATABASE__PREFIX", settings.database.prefix.clone()),
-            ("QUADRILLE__TOOLS__PROVIDER_URL", audit::provider(settings).to_owned()),
         ];
+        // A foreign workspace has none.
+        environment
+            .extend(settings.tools.get("provider_url").map(|url| ("QUADRILLE__TOOLS__PROVIDER_URL", url.clone())));
         Ok(Self { path, environment, folder })
     }
 

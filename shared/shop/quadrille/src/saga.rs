@@ -167,9 +167,9 @@ pub fn run(settings: &Settings, order: &str, json: bool) -> anyhow::Result<()> {
     let [(_, waits)] = &waiting;
     waits.iter().map(waits::Wait::describe).chain(unread).try_for_each(|sentence| output::line(&sentence))?;
     let took = output::step(last.at_ms);
-    let state = match steps.iter().any(|step| step.fact.is_its_order()) {
-        true => state.name(),
-        false => "never requested",
+    let state = match state {
+        State::Requested if !steps.iter().any(|step| step.fact.is_its_order()) => "never requested",
+        state => state.name(),
     };
     output::line(&format!("{order}: {state}, {} records, {}.", steps.len(), took.trim_start_matches('+')))
 }

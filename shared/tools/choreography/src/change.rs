@@ -144,9 +144,7 @@ impl Change {
                 if known && before.name == name {
                     let skipped = format!("it has skipped every `{record}` so far");
                     // A read model has no inbox that would make reading again harmless.
-                    let acts = [&after.states, &after.requests].iter().any(|records| !records.is_empty());
-                    let is_projection = !acts && after.effects.is_empty() && after.waits.is_empty();
-                    self.last.push(match is_projection {
+                    self.last.push(match after.is_projection() {
                         true => format!("{name}'s next generation, built beside the one that serves: {skipped}"),
                         false => format!(
                             "`quadrille group rewind {name} --to beginning --yes`, with {name} stopped: {skipped}"

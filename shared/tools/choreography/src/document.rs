@@ -282,6 +282,14 @@ impl Topic {
 }
 
 impl Service {
+    /// Whether it only listens, as far as a declaration says: nothing comes of what it hears but rows.
+    pub fn is_projection(&self) -> bool {
+        let acts = |reaction: &Reaction| {
+            !matches!(reaction.on, Cause::Heard(_)) || !reaction.wants.is_empty() || !reaction.sets.is_empty()
+        };
+        self.says().next().is_none() && !self.reactions.iter().any(acts)
+    }
+
     /// What it states and requests.
     pub fn says(&self) -> impl Iterator<Item = &String> {
         self.states.iter().chain(&self.requests)

@@ -541,7 +541,7 @@ async fn dispatch<Own: Commands>(cli: Cli<Own>, catalogue: Catalogue) -> anyhow:
                 return Ok(done(false));
             };
             let person = Person { who, why };
-            return Ok(done(group::skip(settings, &service, &place, &person, yes, form.json).await?));
+            return Ok(done(group::skip(settings, &service, &place, &person, form.json).await?));
         }
         Command::Effects(EffectsCommand::List { service, parked, form }) => {
             effects::list(settings, service.as_deref(), parked, form.json).await?;

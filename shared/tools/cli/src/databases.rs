@@ -10,7 +10,8 @@ use crate::{Catalogue, Settings};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to do about a database that does not answer.
-const FIX: &str = "`make up` brings PostgreSQL up here; QUADRILLE__DATABASE__BASE_URL names another server";
+const FIX: &str =
+    "Where none answers, `make up` brings PostgreSQL up here; QUADRILLE__DATABASE__BASE_URL names another server";
 
 /// What was found is not all there is where a database could not be read.
 pub fn all_read(unread: &[String]) -> anyhow::Result<()> {

@@ -95,8 +95,9 @@ fn is_heard(catalogue: &Catalogue, service: &str, only: &str) -> anyhow::Result<
         if topic == "platform.requests" { declared(catalogue, topic)? } else { heard(catalogue, service, topic)? };
     match partition.map(|number| (number, number.parse::<i32>())) {
         None => Ok(()),
-        Some((_, Ok(number))) => has(topic, number),
-        Some((number, Err(_))) => bail!("'{number}' is no partition of {}: use a number", topic.name),
+        // `plan` goes by the text.
+        Some((text, Ok(number))) if number.to_string() == text => has(topic, number),
+        Some((number, _)) => bail!("'{number}' is no partition of {}: use a number", topic.name),
     }
 }
 
@@ -178,7 +179,7 @@ pub async fn show(settings: &Settings, service: &str, place: &Named) -> anyhow::
     Ok(())
 }
 
-/// Shows what lies at an offset, and with `yes` has the running `service` pass over it. Returns whether it was done.
+/// Shows what lies at an offset, and has the running `service` pass over it. Returns whether it was done.
 ///
 /// # Errors
 ///
@@ -188,13 +189,8 @@ pub async fn skip(
     service: &str,
     place: &Named,
     person: &Person,
-    yes: bool,
     json: bool,
 ) -> anyhow::Result<bool> {
-    if !yes {
-        show(settings, service, place).await?;
-        return Ok(false);
-    }
     let Place { topic, partition, offset } = look_at(settings, service, place).await?;
     let fields = serde_json::json!({ "topic": topic, "partition": partition, "offset": offset });
     operate::print_result(&operate::ask(settings, "OffsetSkipRequested", service, person, fields).await?, json)

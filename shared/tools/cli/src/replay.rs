@@ -25,35 +25,32 @@ pub async fn export(settings: &Settings, out: &Path, service: Option<&str>) -> a
     }
     // Half a history would be replayed as if it were one: the file has its name only once it is whole.
     let unfinished = out.with_added_extension("unfinished");
-    let written = write(settings, &unfinished, service, services).await.and_then(|decisions| {
-        std::fs::rename(&unfinished, out).with_context(|| format!("the file {}", out.display()))?;
-        Ok(decisions)
-    });
+    let named = || format!("the file {}", unfinished.display());
+    let mut file = BufWriter::new(File::create(&unfinished).with_context(named)?);
+    let written = write(settings, &mut file, service, services).await;
+    let written = written.and_then(|decisions| file.flush().with_context(named).map(|()| decisions));
     if written.is_err() {
-        // The error tells what went wrong; a file that stays all the same is called what it is.
         let _ = std::fs::remove_file(&unfinished);
     }
-    written
+    let decisions = written?;
+    std::fs::rename(&unfinished, out).with_context(|| format!("the file {}", out.display()))?;
+    Ok(decisions)
 }
 
-/// Writes the histories to a file of this name.
 async fn write(
     settings: &Settings,
-    unfinished: &Path,
+    file: &mut impl Write,
     service: Option<&str>,
     services: Vec<&'static str>,
 ) -> anyhow::Result<usize> {
-    let named = || format!("the file {}", unfinished.display());
-    let mut file = BufWriter::new(File::create(unfinished).with_context(named)?);
     let mut decisions = 0;
     for name in services.into_iter().filter(|name| service.is_none_or(|service| service == *name)) {
-        decisions += one(settings, name, &mut file).await?;
+        decisions += one(settings, name, file).await?;
     }
     ensure!(
         decisions > 0,
         "there is no history: start the services with history.keep = true (QUADRILLE__HISTORY__KEEP=true) before their first input"
     );
-    file.flush().with_context(named)?;
     Ok(decisions)
 }
 

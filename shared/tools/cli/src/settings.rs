@@ -101,11 +101,11 @@ fn prefix(value: &str) -> Result<(), String> {
     }
 }
 
-/// What only services know is passed over: a shell may well be set up for both. A mistyped key of a section that is ours is not.
+/// What only services know, or another workspace's commands, is passed over: a shell may well be set up for all. A mistyped key of a section that is ours is not.
 fn of_services(name: &str) -> bool {
     let known = ["database.url", "database.migrate_url", "database.connections"];
     let section = name.split('.').next().unwrap_or_default();
-    known.contains(&name) || !["kafka", "registry", "database", "tools"].contains(&section)
+    known.contains(&name) || !["kafka", "registry", "database"].contains(&section)
 }
 
 impl Settings {
@@ -248,10 +248,12 @@ mod tests {
         let error =
             load(&[("QUADRILLE__KAFKA__BROKER", "b:1")], Overrides::default()).expect_err("unknown").to_string();
         assert!(error.contains("QUADRILLE__KAFKA__BROKER") && error.contains("kafka.brokers"), "{error}");
-        let own = load(&[("QUADRILLE__TOOLS__BANK", "b:1")], Overrides::default()).expect_err("unknown").to_string();
-        assert!(own.contains("tools.bank_url"), "{own}");
-        let of_services = [("QUADRILLE__DATABASE__URL", "postgres://h/db"), ("QUADRILLE__BATCH__WAITING", "7")];
-        load(&of_services, Overrides::default()).expect("what services know is passed over");
+        let of_others = [
+            ("QUADRILLE__DATABASE__URL", "postgres://h/db"),
+            ("QUADRILLE__BATCH__WAITING", "7"),
+            ("QUADRILLE__TOOLS__OF_ANOTHER_WORKSPACE", "x"),
+        ];
+        load(&of_others, Overrides::default()).expect("what others know is passed over");
     }
 
     /// Names that the prefix makes fit.

@@ -21,10 +21,9 @@ use quadrille_platform::EffectParked;
 use sqlx::{PgConnection, types::Json};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    task::JoinHandle,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -218,7 +217,7 @@ impl<O: Outside> Performer<O> {
     pub async fn run(self, stop: CancellationToken) {
         let this = Arc::new(self);
         let slots = Arc::new(Semaphore::new(this.config.concurrency));
-        let mut under_way: HashMap<Try, JoinHandle<()>> = HashMap::new();
+        let mut under_way: HashMap<Try, AbortOnDropHandle<()>> = HashMap::new();
         while !stop.is_cancelled() {
             under_way.retain(|_, trying| !trying.is_finished());
             let free = slots.available_permits();
@@ -232,7 +231,7 @@ impl<O: Outside> Performer<O> {
                             return;
                         };
                         let (this_try, this, slots) = (effect.this_try(), Arc::clone(&this), Arc::clone(&slots));
-                        let trying = tokio::spawn(async move {
+                        let trying = AbortOnDropHandle::new(tokio::spawn(async move {
                             this.try_once(effect, asked).await;
                             // While all slots were taken, others that are due may have been left.
                             let full = slots.available_permits() == 0;
@@ -240,7 +239,7 @@ impl<O: Outside> Performer<O> {
                             if full {
                                 this.wake.notify_one();
                             }
-                        });
+                        }));
                         under_way.insert(this_try, trying);
                     }
                     if again { Duration::ZERO } else { this.next_due().await.unwrap_or(FALLBACK_POLL) }

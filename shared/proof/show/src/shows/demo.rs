@@ -137,7 +137,7 @@ pub async fn run() -> anyhow::Result<Report> {
 
     let mut report = Report::default();
     stage.says("What was asked for, and what came.");
-    let ledger = Ledger::of(audit::provider(&settings)).await?;
+    let ledger = Ledger::of(audit::provider_url(&settings)).await?;
     stage.table(&follower.tally(), &ledger, &mut report)?;
     stage.says("The audit: what must always hold, over all topics, all databases and the provider's ledger.");
     let clean = audit::run(&settings, audit::Options::default(), false).await?;

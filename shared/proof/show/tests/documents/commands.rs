@@ -167,7 +167,7 @@ async fn run(document: &Document, commands: &str, shop: &Shop) -> anyhow::Result
     let order = shop.instances.iter().find(|instance| instance.service == "order").context("an order service")?;
     let programs = find("quadrille")?;
     let programs = programs.parent().unwrap_or(Path::new("."));
-    let provider = audit::provider(world).to_owned();
+    let provider = audit::provider_url(world).to_owned();
     let variables = [
         ("KAFKA__BROKERS", &world.kafka.brokers),
         ("KAFKA__TOPIC_PREFIX", &world.kafka.topic_prefix),

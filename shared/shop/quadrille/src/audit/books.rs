@@ -40,8 +40,9 @@ pub struct Saga {
     pub total: Option<i64>,
     pub captured: i64,
     pub refunded: i64,
-    /// What the provider calls the charge and the refund, as far as payment says.
-    pub operations: Vec<(Place, String)>,
+    /// What the provider calls the charge and the refund, as payment says.
+    pub charges: Vec<(Place, String)>,
+    pub refunds: Vec<(Place, String)>,
 }
 
 impl Saga {
@@ -117,6 +118,8 @@ pub struct Books {
     pub malformed: Vec<(Place, i64, String)>,
     /// Origins of the dead letters that were published.
     pub letters: HashSet<(String, i32, i64)>,
+    /// Partitions that hold records which are older than their topic keeps: of these, too, the beginning counts as gone.
+    outdated: HashSet<(&'static str, i32)>,
     ids: HashMap<Uuid, (u64, Place)>,
     versions: HashMap<(&'static str, String), (i64, i32)>,
 }
@@ -167,9 +170,14 @@ impl Books {
         if !fact.key.is_empty() && is_idle(fact, topic, info) {
             return self.idle(place, info);
         }
-        if let Some(reason) = unacceptable(fact, topic, info, &value, now_ms) {
+        if let Some(reason) = unacceptable(fact, topic, info, &value) {
             return self.malformed(fact, place, reason);
         }
+        if is_too_old(fact, topic, now_ms) {
+            self.outdated.insert((place.topic, place.partition));
+            return self.malformed(fact, place, "older than its topic keeps".into());
+        }
+        let truncated = truncated || self.outdated.contains(&(place.topic, place.partition));
         match (topic.kind, fact.id) {
             (TopicKind::Requests, Some(id)) => self.enter_request(fact, id, place, &value, report),
             (_, Some(id)) => self.enter_event(fact, id, place, topic, &value, truncated, report),
@@ -340,11 +348,11 @@ impl Books {
             "OrderCreated" => saga.total = cents(&value["details"]["total"]),
             "PaymentCaptured" => {
                 saga.captured += cents(&value["amount"]).unwrap_or_default();
-                saga.operations.push((place, text(&value["charge_id"])));
+                saga.charges.push((place, text(&value["charge_id"])));
             }
             "PaymentRefunded" => {
                 saga.refunded += cents(&value["amount"]).unwrap_or_default();
-                saga.operations.push((place, text(&value["refund_id"])));
+                saga.refunds.push((place, text(&value["refund_id"])));
             }
             "StockReserved" => saga.goods = goods(&value["details"]["lines"]),
             "ReservationCommitted" | "ReservationReleased" if saga.has("StockReserved") => {
@@ -385,7 +393,7 @@ fn is_idle(fact: &Fact, topic: &TopicType, info: &RecordInfo) -> bool {
 }
 
 /// Why a decodable record is none that a service may act upon.
-fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value, now_ms: i64) -> Option<String> {
+fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value) -> Option<String> {
     let kind = &topic.key;
     if fact.key.is_empty() {
         return Some("the key is missing or of the wrong kind".into());
@@ -399,10 +407,13 @@ fn unacceptable(fact: &Fact, topic: &TopicType, info: &RecordInfo, value: &Value
     {
         return Some("a request of more than 256 KiB".into());
     }
+    None
+}
+
+/// Whether a record is older than its topic keeps, which brokers take away a segment at a time.
+fn is_too_old(fact: &Fact, topic: &TopicType, now_ms: i64) -> bool {
     let oldest = topic.retention.map(|retention| now_ms - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
-    oldest
-        .is_some_and(|oldest| (0..oldest).contains(&fact.record.timestamp_ms))
-        .then(|| "older than its topic keeps".into())
+    oldest.is_some_and(|oldest| (0..oldest).contains(&fact.record.timestamp_ms))
 }
 
 /// After an order's end only refusals are stated.

@@ -27,7 +27,7 @@ use crate::timeline::Fact;
 use books::Books;
 use checks::Checks;
 use databases::Databases;
-pub use provider::root as provider;
+pub use provider::provider_url;
 pub use report::{Finding, Offence, Orders, Report, Rule};
 
 /// How an audit is made.

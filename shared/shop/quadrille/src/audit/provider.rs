@@ -16,16 +16,17 @@ pub struct Sums {
     pub captured: String,
     pub refunded: String,
     pub net: String,
-    /// What the provider calls the charges and refunds that it did.
     #[serde(skip)]
-    pub ids: Vec<String>,
+    pub charge_ids: Vec<String>,
+    #[serde(skip)]
+    pub refund_ids: Vec<String>,
 }
 
 /// The provider's ledger by order.
 pub type Ledger = HashMap<String, Sums>;
 
 /// Where the provider is: the setting `tools.provider_url`.
-pub fn root(settings: &Settings) -> &str {
+pub fn provider_url(settings: &Settings) -> &str {
     settings.tools.get("provider_url").map_or("", |url| url.trim_end_matches('/'))
 }
 
@@ -43,16 +44,17 @@ pub async fn read(settings: &Settings) -> anyhow::Result<Ledger> {
         order_id: String,
         accepted: bool,
     }
-    let url = format!("{}/ledger", root(settings));
+    let url = format!("{}/ledger", provider_url(settings));
     let response = http::client()?.get(&url).send().await;
     let shown = hide_secrets(&url);
     let response = response.ok().with_context(|| format!("no payment provider answers at {shown}"))?;
     let told = response.error_for_status().map_err(reqwest::Error::without_url)?;
     let mut told: Told = told.json().await.ok().with_context(|| format!("{shown} tells no ledger"))?;
-    for done in told.charges.into_iter().chain(told.refunds).filter(|done| done.accepted) {
-        if let Some(sums) = told.orders.get_mut(&done.order_id) {
-            sums.ids.push(done.id);
-        }
+    for done in told.charges.into_iter().filter(|done| done.accepted) {
+        told.orders.entry(done.order_id).or_default().charge_ids.push(done.id);
+    }
+    for done in told.refunds.into_iter().filter(|done| done.accepted) {
+        told.orders.entry(done.order_id).or_default().refund_ids.push(done.id);
     }
     Ok(told.orders)
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::bail;
 use futures::FutureExt as _;
 use quadrille_core::RecordType;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::{kafka, platform_events, resources::Resources};
@@ -27,7 +27,7 @@ pub(super) struct Telling {
 
 enum State {
     /// It is being found out; what comes of it are its schemas' ids.
-    Asked(JoinHandle<anyhow::Result<HashMap<i64, u32>>>),
+    Asked(AbortOnDropHandle<anyhow::Result<HashMap<i64, u32>>>),
     Possible,
     Impossible {
         until: Instant,
@@ -87,7 +87,7 @@ impl Telling {
 
 impl State {
     fn ask(resources: &Arc<Resources>) -> Self {
-        Self::Asked(tokio::spawn(find_out(Arc::clone(resources))))
+        Self::Asked(AbortOnDropHandle::new(tokio::spawn(find_out(Arc::clone(resources)))))
     }
 }
 

@@ -46,9 +46,11 @@ impl Checks<'_> {
                 let what = format!("{key} was charged {} times and refunded {} times", sums.charges, sums.refunds);
                 self.report.offence(Rule::Money, "provider's ledger", what);
             }
-            for (place, id) in saga.operations.iter().filter(|(_, id)| !id.is_empty() && !sums.ids.contains(id)) {
-                let what = format!("speaks of {id}, under which the provider did nothing for {key}");
-                self.report.offence(Rule::Money, *place, what);
+            for (named, done) in [(&saga.charges, &sums.charge_ids), (&saga.refunds, &sums.refund_ids)] {
+                for (place, id) in named.iter().filter(|(_, id)| !id.is_empty() && !done.contains(id)) {
+                    let what = format!("speaks of {id}, under which the provider did no such thing for {key}");
+                    self.report.offence(Rule::Money, *place, what);
+                }
             }
             for (kind, name, done, stated) in [
                 ("captured", "PaymentCaptured", &sums.captured, saga.captured),
