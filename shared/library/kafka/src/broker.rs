@@ -62,11 +62,11 @@ pub fn patiently<T>(connection: &Connection, ask: impl Fn(Duration) -> KafkaResu
         let is_refused = is_refused(connection);
         if !is_told {
             let (why, until) = match is_refused {
-                true => ("refuses connections: it is given", REFUSED_FOR),
-                false => ("does not answer yet: it is given", TIMEOUT),
+                true => ("refuses connections", REFUSED_FOR),
+                false => ("does not answer yet", TIMEOUT),
             };
             if let Some(tell) = TELL.get() {
-                tell(&format!("Kafka at {} {why} {} s.", connection.brokers, until.as_secs()));
+                tell(&format!("Kafka at {} {why}: waiting {} s for it.", connection.brokers, until.as_secs()));
             }
             is_told = true;
         }

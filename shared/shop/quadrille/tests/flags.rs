@@ -188,7 +188,7 @@ fn who_waits_for_a_broker_is_told_and_does_not_wait_for_one_that_is_not_there() 
         let began = Instant::now();
         let output = quadrille(arguments).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.starts_with("Kafka at 127.0.0.1:1 refuses the connection: waiting for it"), "{told}");
+        assert!(told.starts_with("Kafka at 127.0.0.1:1 refuses connections: waiting 4 s for it"), "{told}");
         assert!(told.contains("make up") && output.stdout.is_empty(), "{arguments:?}: {told}");
         assert!(began.elapsed() < Duration::from_secs(20), "{arguments:?}: {:?}", began.elapsed());
     }
@@ -201,7 +201,7 @@ fn what_no_database_told_is_not_counted() {
         let told = String::from_utf8(output.stderr.clone()).unwrap();
         assert!(output.stdout.is_empty(), "{what}: {output:?}");
         assert_eq!(told.matches("could not be read").count() + 1, told.lines().count(), "{told}");
-        assert!(told.lines().last().unwrap().starts_with("`make up`"), "{told}");
+        assert!(told.lines().last().unwrap().contains("`make up`"), "{told}");
     }
 }
 
